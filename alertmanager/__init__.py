@@ -1,0 +1,1 @@
+"""The Alertmanager side: configuration, notification texts and the degradation receiver."""

@@ -1,0 +1,1 @@
+"""What both services share; the receiver imports nothing else of the exporter."""

@@ -1,0 +1,5 @@
+"""The one error a person sees."""
+
+
+class UserError(Exception):
+    """A problem the operator can mend; str() is one sentence that names the thing and says what to do."""

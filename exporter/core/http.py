@@ -1,0 +1,191 @@
+"""HTTP shared by both services: bounded bodies, Host check, bearer guard, one server loop."""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exporter.core.auth import bearer_matches
+from exporter.core.errors import UserError
+
+BODY_TIMEOUT_SECONDS = 10.0  # a client that dribbles its body must not hold a slot
+MAX_CONNECTIONS = 512
+
+
+class HttpError(Exception):
+    """A refusal with its status and a sentence for the client."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON response (msgspec: Decimal as string, dates as ISO 8601)."""
+    body = msgspec.json.encode(content)
+    return Response(body, status, headers, media_type="application/json")
+
+
+async def http_error(_: Request, error: Exception) -> Response:
+    """Starlette exception handler for HttpError."""
+    assert isinstance(error, HttpError)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return json_response({"error": error.reason}, error.status, headers)
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The request's body. Raises HttpError 413 beyond max_bytes, 408 when it comes too slowly."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise HttpError(413, f"the body is larger than {max_bytes} bytes")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise HttpError(413, f"the body is larger than {max_bytes} bytes")
+    except TimeoutError as error:
+        raise HttpError(408, "the body did not arrive in time") from error
+    except ClientDisconnect as error:
+        raise HttpError(400, "the body ended early") from error
+    return bytes(body)
+
+
+def require_token(request: Request, token: str | None) -> None:
+    """Raises HttpError 401 unless token is None or the request carries it."""
+    if token is not None and not bearer_matches(request.headers.get("authorization"), token):
+        raise HttpError(401, "a valid bearer token is required")
+
+
+class HostCheck:
+    """ASGI middleware: refuses a Host header that is not this service's (DNS rebinding), with 403."""
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
+        """allowed: host names without port; loopback names and any IP literal are always allowed.
+
+        An IP literal cannot be rebound, so it is no risk; a foreign *name* is.
+        """
+        self.app = app
+        self.allowed = {name.lower() for name in allowed} | {"localhost"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._known(scope):
+            response = json_response({"error": "this Host is not served here"}, 403)
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _known(self, scope: Scope) -> bool:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1:
+            return False
+        host = host_name(hosts[0].decode("latin-1"))
+        return host in self.allowed or is_ip(host)
+
+
+def host_name(netloc: str) -> str:
+    """The lower-case host of "host:port" or "[v6]:port"."""
+    if netloc.startswith("["):
+        return netloc[1:].partition("]")[0].lower()
+    return netloc.partition(":")[0].lower()
+
+
+def is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listen host is reachable from this machine only."""
+    return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def parse_listen(listen: str) -> tuple[str, int]:
+    """ "127.0.0.1:8000" or "[::1]:8000" as (host, port). Raises UserError."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UserError(f"--listen {listen!r} is not HOST:PORT, for example 127.0.0.1:8000")
+    return host, int(port)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket (port 0 picks a free one). Raises UserError that says who holds the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        holder = f" (held by {port_holder(port)})" if port_holder(port) else ""
+        raise UserError(
+            f"cannot listen on {host}:{port}: {error.strerror}{holder}; free it or choose another port"
+        ) from error
+    return listener
+
+
+def port_holder(port: int) -> str | None:
+    """The process listening on a TCP port of this machine, as "name (pid N)", if /proc shows it."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        columns = (line.split() for line in lines)
+        inodes |= {c[9] for c in columns if c[3] == "0A" and int(c[1].rpartition(":")[2], 16) == port}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
+            if links & {f"socket:[{inode}]" for inode in inodes}:
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+        except OSError:
+            continue
+    return None
+
+
+async def serve(app: ASGIApp, listener: socket.socket, grace_seconds: int = 5) -> None:
+    """Serve app on listener until SIGTERM or SIGINT, finishing the requests under way."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=grace_seconds,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.serve([listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn whose signals are ours: it would re-raise them after shutdown and so exit non-zero."""
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    def capture_signals(self) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext()

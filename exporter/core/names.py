@@ -1,0 +1,71 @@
+"""Every metric, label and job name that crosses a process boundary, in one place."""
+
+JOB_EXPORTER = "llm-exporter"
+JOB_RECEIVER = "llm-receiver"
+
+# Labels of the books ("rfm"), in the order of the series key.
+ROASTER, FIELD, MODEL = "roaster", "field", "model"
+RFM = (ROASTER, FIELD, MODEL)
+UNKNOWN, OTHER = "unknown", "other"  # a missing label value; one beyond the cap
+
+OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
+CALL_OUTCOMES = ("success", "error", "rate_limited")  # those that reached for the provider
+TOKEN_TYPES = ("input", "cached_input", "output")
+
+# Books
+REQUESTS = "llm_requests_total"
+TOKENS = "llm_tokens_total"
+COST = "llm_cost_usd_total"
+COST_AT_DAY_START = "llm_cost_usd_at_day_start"
+BATCH_ITEMS = "llm_batch_items_total"
+BATCH_SLOTS = "llm_batch_slots_total"
+REQUEST_DURATION = "llm_request_duration_seconds"
+
+# Budget
+DAILY_LIMIT = "llm_budget_daily_limit_usd"
+RESERVE = "llm_budget_reserve_usd"
+GRANTED = "llm_budget_granted_usd"
+WRITTEN_OFF = "llm_budget_written_off_usd"
+ROASTER_LIMIT = "llm_budget_roaster_limit_usd"
+DAY_START = "llm_budget_day_start_timestamp_seconds"
+DAY_END = "llm_budget_day_end_timestamp_seconds"
+RATE_LIMIT = "llm_rate_limit_requests"
+PRICE = "llm_price_usd_per_million_tokens"
+PROVIDER_BALANCE = "llm_provider_balance_usd"
+PROVIDER_AVAILABLE = "llm_provider_available"
+
+# Ledger and intake
+LEDGER_INFO = "llm_ledger_info"
+LEDGER_WRITABLE = "llm_ledger_writable"
+LEDGER_LAST_COMMIT = "llm_ledger_last_commit_timestamp_seconds"
+LEDGER_SIZE = "llm_ledger_size_bytes"
+LOG_LAG = "llm_log_lag_bytes"
+INGEST_ACCEPTED = "llm_ingest_accepted_total"
+INGEST_DUPLICATES = "llm_ingest_duplicates_total"
+INGEST_CONFLICTS = "llm_ingest_conflicts_total"
+INGEST_REJECTED = "llm_ingest_rejected_total"
+ESTIMATED_COST = "llm_estimated_cost_usd_total"
+UNPRICED_TOKENS = "llm_unpriced_tokens_total"
+LATE_COST = "llm_late_cost_usd_total"
+TIME_ADJUSTED = "llm_time_adjusted_total"
+LABEL_OVERFLOW = "llm_label_overflow_total"
+CONFIG_RELOAD_OK = "llm_config_last_reload_successful"
+
+# Rules
+UTILIZATION = "budget:llm_utilization:ratio"
+THRESHOLD = "budget:llm_threshold:ratio"  # label threshold = half, warning, critical, exhausted
+DEGRADATION_WANTED = "llm_degradation_wanted"
+
+# Receiver
+DEGRADATION_LEVEL = "llm_degradation_level"
+DEGRADATION_ACTIVE = "llm_degradation_active"
+DEGRADATION_APPLIES = "llm_degradation_applies_total"
+DEGRADATION_APPLY_FAILURES = "llm_degradation_apply_failures_total"
+DEGRADATION_APPLY_FAILED = "llm_degradation_apply_failed"
+DEGRADATION_HOLDS = "llm_degradation_holds_total"
+DEGRADATION_LAST_APPLY = "llm_degradation_last_apply_timestamp_seconds"
+DEGRADATION_HOLD = "llm_degradation_hold_seconds"
+DEGRADATION_CONFIG_DRIFT = "llm_degradation_config_drift_total"
+DEGRADATION_OVERRIDE = "llm_degradation_override"
+DEGRADATION_SHADOW = "llm_degradation_shadow"
+DEGRADATION_HOOK_FAILURES = "llm_degradation_hook_failures_total"
