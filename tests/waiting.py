@@ -8,7 +8,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(predicate: Callable[[], T], timeout: float = 30.0, what: str = "", every: float = 0.05) -> T:
+def until(
+    predicate: Callable[[], T], timeout: float = 30.0, what: str = "", every: float = 0.05
+) -> T:
     """The first truthy result of predicate, polled every so many seconds.
 
     Exceptions of connections count as "not yet". Raises AssertionError after timeout seconds.

@@ -11,28 +11,35 @@ MIN_TOKEN_LENGTH = 16  # shorter can be guessed over a network
 
 
 def read_token(
-    name: str, file: Path | None, variable: str | None, environment: Mapping[str, str] = os.environ
+    name: str, file: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> str | None:
-    """The token named by a config: the file's content, else the environment variable's, else None.
+    """The token called name (ingest, admin, metrics, webhook), or None when none is set.
 
-    Raises UserError when a named file cannot be read, or the token is shorter than 16 characters
-    or not printable ASCII.
+    From the file that a config names, else the file in LLM_BUDGET_<NAME>_TOKEN_FILE, else the text
+    in LLM_BUDGET_<NAME>_TOKEN. Raises UserError when a named file cannot be read, or the token is
+    shorter than 16 characters or not printable ASCII.
     """
+    variable = f"LLM_BUDGET_{name.upper()}_TOKEN"
+    if file is None and environment.get(f"{variable}_FILE"):
+        file = Path(environment[f"{variable}_FILE"])
     if file is not None:
-        try:
-            token = file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the {name} token file {file}: {error}") from error
-    elif variable is not None and variable in environment:
-        token = environment[variable].strip()
+        token, source = _file_token(name, file), str(file)
+    elif environment.get(variable):
+        token, source = environment[variable].strip(), f"environment variable {variable}"
     else:
         return None
     if len(token) < MIN_TOKEN_LENGTH or not (token.isascii() and token.isprintable()):
-        source = file or f"environment variable {variable}"
         raise UserError(
             f"the {name} token in {source} must be at least {MIN_TOKEN_LENGTH} printable characters"
         )
     return token
+
+
+def _file_token(name: str, file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the {name} token file {file}: {error}") from error
 
 
 def bearer_matches(header: str | None, token: str) -> bool:

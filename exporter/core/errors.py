@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """A problem the operator can mend; str() is one sentence that names the thing and says what to do."""
+    """A problem the operator can mend: one sentence that names the thing and says what to do."""

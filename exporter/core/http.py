@@ -1,6 +1,7 @@
 """HTTP shared by both services: bounded bodies, Host check, bearer guard, one server loop."""
 
 import asyncio
+import contextlib
 import ipaddress
 import signal
 import socket
@@ -30,7 +31,9 @@ class HttpError(Exception):
         self.reason = reason
 
 
-def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(
+    content: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
     """A JSON response (msgspec: Decimal as string, dates as ISO 8601)."""
     body = msgspec.json.encode(content)
     return Response(body, status, headers, media_type="application/json")
@@ -69,7 +72,7 @@ def require_token(request: Request, token: str | None) -> None:
 
 
 class HostCheck:
-    """ASGI middleware: refuses a Host header that is not this service's (DNS rebinding), with 403."""
+    """ASGI middleware: answers 403 to a Host that is not this service's (DNS rebinding)."""
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
         """allowed: host names without port; loopback names and any IP literal are always allowed.
@@ -102,6 +105,7 @@ def host_name(netloc: str) -> str:
 
 
 def is_ip(host: str) -> bool:
+    """Whether host is an IP literal."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -124,7 +128,7 @@ def parse_listen(listen: str) -> tuple[str, int]:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket (port 0 picks a free one). Raises UserError that says who holds the port."""
+    """A listening socket (port 0 picks a free one). Raises UserError: who holds the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -135,7 +139,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         holder = f" (held by {port_holder(port)})" if port_holder(port) else ""
         raise UserError(
-            f"cannot listen on {host}:{port}: {error.strerror}{holder}; free it or choose another port"
+            f"cannot listen on {host}:{port}: {error.strerror}{holder}; free it or choose another"
         ) from error
     return listener
 
@@ -149,7 +153,7 @@ def port_holder(port: int) -> str | None:
         except OSError:
             continue
         columns = (line.split() for line in lines)
-        inodes |= {c[9] for c in columns if c[3] == "0A" and int(c[1].rpartition(":")[2], 16) == port}
+        inodes |= {c[9] for c in columns if c[3] == "0A" and c[1].endswith(f":{port:04X}")}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             links = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
@@ -180,12 +184,10 @@ async def serve(app: ASGIApp, listener: socket.socket, grace_seconds: int = 5) -
 
 
 class _Server(uvicorn.Server):
-    """uvicorn whose signals are ours: it would re-raise them after shutdown and so exit non-zero."""
+    """uvicorn with our signals: its own re-raise them after shutdown, and so exit non-zero."""
 
     def stop(self) -> None:
         self.should_exit = True
 
     def capture_signals(self) -> Any:
-        from contextlib import nullcontext
-
-        return nullcontext()
+        return contextlib.nullcontext()

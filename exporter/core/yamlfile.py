@@ -1,4 +1,4 @@
-"""YAML and JSON documents whose decimals stay exact; schemas by msgspec, errors with the key path."""
+"""YAML and JSON documents with exact decimals; schemas by msgspec, errors with the key path."""
 
 import json
 from decimal import Decimal
@@ -18,7 +18,7 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that keeps decimals exact and refuses a key written twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if isinstance(key, str) and keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
@@ -39,9 +39,13 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
     return Decimal(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
+def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
 _Loader.add_constructor("tag:yaml.org,2002:float", _decimal)
 # Dates stay text: a config has none, and YAML's guess (2026-11-23 -> date) only surprises.
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
 _Dumper.add_representer(
     Decimal, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", f"{value:f}")
 )
@@ -100,7 +104,7 @@ def dump(document: Any, path: Path) -> bytes:
 def _plain(value: Any) -> Any:
     """Decimals as JSON numbers: float's shortest repr gives back every config-sized decimal."""
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() and "." not in f"{value:f}" else float(value)
+        return float(value) if "." in f"{value:f}" else int(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,0 +1,68 @@
+# llm-budget. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: help install up demo test test-faults test-versions bench lint fmt check generate clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
+	  if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi
+
+install: $(VENV)/.runtime ## build .venv with the services and the llm-budget command
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "llm-budget needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ./.ci/apt-install python3-venv
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.python requirements.txt pyproject.toml
+	$(PIP) install -r requirements.txt
+	$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+up: install ## run the bundle: docker compose where an engine answers, else local processes (Ctrl-C stops)
+	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
+	  $(BIN)/llm-budget up --prepare-only && exec docker compose up --build; \
+	else exec $(BIN)/llm-budget up; fi
+
+demo: $(VENV)/.dev ## watch a small budget run out, the config degrade and come back (two minutes)
+	@$(BIN)/python -m tests.simulation.demo
+
+test: $(VENV)/.dev ## everything that CI checks: lint, types, rules, unit, end to end
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m exporter.stack.binaries
+	$(BIN)/python -m pytest -m "not faults and not versions"
+
+test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
+	@$(BIN)/python -m exporter.stack.binaries
+	$(BIN)/python -m pytest -m faults
+
+test-versions: $(VENV)/.dev ## the rules on Prometheus 2.42, 2.53 and 3.5
+	$(BIN)/python -m pytest -m versions
+
+lint: $(VENV)/.dev ## ruff, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/.dev ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: install ## check budget.yml, the ladder, rules, alertmanager.yml and contacts together
+	@$(BIN)/llm-budget check
+
+clean: ## remove what make built; data and tokens stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,75 @@
+"""`llm-budget up`: the whole bundle as local processes, until Ctrl-C."""
+
+import argparse
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from exporter.stack.binaries import ensure
+from exporter.stack.bundle import REPOSITORY, Bundle, Settings
+from exporter.stack.processes import Child
+
+CHECK_EVERY_SECONDS = 1.0
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Add the up command."""
+    command = subparsers.add_parser(
+        "up",
+        help="run exporter, receiver, Prometheus and Alertmanager here, until Ctrl-C",
+        description="Runs the bundle as local processes; what dies is started again. "
+        "Data, logs and tokens stay in the data folder.",
+    )
+    command.add_argument(
+        "--data", type=Path, default=REPOSITORY / "data", metavar="DIR", help="default: ./data"
+    )
+    command.add_argument("--config", type=Path, default=REPOSITORY / "budget.yml", metavar="FILE")
+    command.add_argument(
+        "--baseline",
+        type=Path,
+        default=REPOSITORY / "alertmanager" / "llm_config.yml",
+        metavar="FILE",
+        help="the scraper's normal LLM config",
+    )
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start everything, restart what dies, stop all on SIGINT or SIGTERM."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    ensure()
+    settings = Settings(
+        folder=arguments.data.resolve(),
+        budget=arguments.config.resolve(),
+        baseline=arguments.baseline.resolve(),
+    )
+    bundle = Bundle(settings)
+    bundle.start()
+    _announce(bundle)
+    try:
+        while not stopped.wait(CHECK_EVERY_SECONDS):
+            for child in bundle.children:
+                _revive(child)
+    finally:
+        print("stopping …", flush=True)
+        bundle.stop()
+    return 0
+
+
+def _revive(child: Child) -> None:
+    if not child.running:
+        print(f"{child.name} ended (see {child.log}); starting it again", flush=True)
+        child.start()
+
+
+def _announce(bundle: Bundle) -> None:
+    print(f"exporter      {bundle.url('exporter')}   status page, /metrics")
+    print(f"receiver      {bundle.url('receiver')}   /config, /state")
+    print(f"prometheus    {bundle.url('prometheus')}")
+    print(f"alertmanager  {bundle.url('alertmanager')}")
+    print(f"effective config: {bundle.effective}")
+    print(f"tokens and logs:  {bundle.folder}")
+    print("Ctrl-C stops everything; the data stays.", flush=True)

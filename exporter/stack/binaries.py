@@ -1,0 +1,95 @@
+"""Prometheus and Alertmanager: found on PATH, or installed from the distribution where allowed."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from exporter.core.errors import UserError
+
+# Debian calls Alertmanager's binary prometheus-alertmanager; upstream and containers, alertmanager.
+BINARIES = {
+    "prometheus": ("prometheus",),
+    "promtool": ("promtool",),
+    "alertmanager": ("prometheus-alertmanager", "alertmanager"),
+    "amtool": ("amtool",),
+}
+# Debian's newest releases split promtool out of prometheus; apt ignores no name it lacks, so the
+# split package is asked for only after the others left promtool missing.
+PACKAGES = ("prometheus", "prometheus-alertmanager")
+TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
+
+
+def find(name: str) -> Path | None:
+    """The path of a binary by its upstream name, or None."""
+    search = os.pathsep.join(filter(None, [os.environ.get(TOOLS_VARIABLE), os.environ.get("PATH")]))
+    for candidate in BINARIES[name]:
+        found = shutil.which(candidate, path=search)
+        if found:
+            return Path(found)
+    return None
+
+
+def need(name: str) -> str:
+    """The path of a binary. Raises UserError that says what to install."""
+    found = find(name)
+    if found is None:
+        raise UserError(
+            f"{name} is not installed; on Debian or Ubuntu run: apt-get install "
+            f"{' '.join(PACKAGES)}; elsewhere put Prometheus and Alertmanager on PATH"
+        )
+    return str(found)
+
+
+def ensure() -> None:
+    """Install what is missing with apt-get when that is possible; raises UserError when not."""
+    if not _missing():
+        return
+    prefix = _apt_prefix()
+    if prefix is not None:
+        print(f"Installing {' and '.join(PACKAGES)} with apt-get …", flush=True)
+        _apt(prefix, "update")
+        _apt(prefix, "install", *PACKAGES)
+        if find("promtool") is None:
+            _apt(prefix, "install", "promtool")
+    for name in _missing():
+        need(name)
+
+
+def _missing() -> list[str]:
+    return [name for name in BINARIES if find(name) is None]
+
+
+def _apt_prefix() -> list[str] | None:
+    """How to run apt-get as root without asking: [], ["sudo", "-n"], or None when not allowed."""
+    if shutil.which("apt-get") is None:
+        return None
+    if os.geteuid() == 0:
+        return []
+    sudo = shutil.which("sudo")
+    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True).returncode == 0:
+        return [sudo, "-n"]
+    return None
+
+
+def _apt(prefix: list[str], *arguments: str) -> None:
+    """One quiet apt-get call; its output is shown only when it fails."""
+    options = ["-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+    # policy-rc.d would be the packages' way to stay stopped; RUNLEVEL=1 does the same for one call.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    argv = [*prefix, "apt-get", *options, *arguments]
+    done = subprocess.run(
+        argv, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if done.returncode != 0 and arguments[0] != "update":
+        print(done.stdout)
+        raise UserError(
+            f"apt-get could not install {', '.join(arguments[1:])}; see its words above"
+        )
+
+
+if __name__ == "__main__":
+    try:
+        ensure()
+    except UserError as error:
+        raise SystemExit(str(error)) from None
