@@ -18,7 +18,10 @@ install: $(VENV)/.runtime ## build .venv with the services and the llm-budget co
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "llm-budget needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ./.ci/apt-install python3-venv
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  as_root=; [ "$$(id -u)" = 0 ] || as_root='sudo -n'; \
+	  $$as_root apt-get update -q && $$as_root apt-get install -y -q python3-venv; } || \
+	  { echo "this Python has no venv; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 

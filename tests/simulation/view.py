@@ -1,0 +1,132 @@
+"""What the demo shows: a live picture on a terminal, plain lines elsewhere."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+BAR_WIDTH = 60
+LEVEL_COLOURS = {
+    "none": "green",
+    "conserve": "cyan",
+    "control": "yellow",
+    "emergency": "dark_orange",
+    "fallback": "red",
+}
+
+
+@dataclass
+class Picture:
+    """One moment of the loop."""
+
+    seconds: float
+    day: str
+    spend_usd: Decimal
+    limit_usd: Decimal
+    level: str
+    usd_per_second: float
+    by_roaster: dict[str, str]
+    alerts: list[str]
+    news: list[str] = field(default_factory=list)
+
+    @property
+    def utilization(self) -> float:
+        return float(self.spend_usd / self.limit_usd)
+
+
+class View:
+    """Shows pictures; `with View(...) as view: view.show(picture)`."""
+
+    def __init__(self, console: Console, thresholds: dict[str, Decimal]) -> None:
+        self.console = console
+        self.thresholds = thresholds
+        self.history: list[str] = []
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> "View":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.console.print(line, markup=False, highlight=False)
+
+    def show(self, picture: Picture) -> None:
+        """Redraw, or print what is new."""
+        self.history += picture.news
+        if self._live:
+            self._live.update(self._layout(picture))
+            return
+        for line in picture.news:
+            self.say(f"{self._prefix(picture)}  {line}")
+
+    def tick(self, picture: Picture) -> None:
+        """A plain progress line, where there is no live picture."""
+        if not self._live:
+            self.say(self._prefix(picture))
+
+    def _prefix(self, picture: Picture) -> str:
+        return (
+            f"{picture.seconds:5.1f} s  {picture.utilization:6.1%}  ${picture.spend_usd:.4f}  "
+            f"level {picture.level}"
+        )
+
+    def _layout(self, picture: Picture) -> Panel:
+        roasters = Table("roaster", "spend USD", box=None)
+        for name, amount in list(picture.by_roaster.items())[:6]:
+            roasters.add_row(name, f"{Decimal(amount):.4f}")
+        level = Text("level  ").append(
+            picture.level, style=f"bold {LEVEL_COLOURS.get(picture.level, 'white')}"
+        )
+        body = Group(
+            self._bar(picture),
+            self._marks(),
+            Text(
+                f"${picture.spend_usd:.4f} of ${picture.limit_usd:.2f}   "
+                f"${picture.usd_per_second * 60:.3f} a minute"
+            ),
+            level,
+            Text(f"alerts {', '.join(picture.alerts) or '-'}"),
+            Text(),
+            roasters,
+            Text(),
+            *(Text(line, overflow="ellipsis", no_wrap=True) for line in self.history[-14:]),
+        )
+        return Panel(body, title=f"llm-budget · day {picture.day} · {picture.seconds:.0f} s")
+
+    def _bar(self, picture: Picture) -> Text:
+        filled = min(BAR_WIDTH, round(picture.utilization * BAR_WIDTH))
+        colour = LEVEL_COLOURS.get(picture.level, "white")
+        bar = Text("█" * filled, style=colour).append("░" * (BAR_WIDTH - filled), style="dim")
+        return bar.append(f" {picture.utilization:.1%}")
+
+    def _marks(self) -> Text:
+        marks = [" "] * (BAR_WIDTH + 6)
+        for ratio in self.thresholds.values():
+            at = round(float(ratio) * BAR_WIDTH)
+            label = f"|{ratio:.0%}"
+            marks[at - 1 : at - 1 + len(label)] = label
+        return Text("".join(marks), style="dim")
+
+
+def changes(before: dict[str, Any], after: dict[str, Any], path: str = "") -> list[str]:
+    """What differs between two configs, as "key: old -> new" lines."""
+    lines = []
+    for key in list(before) + [key for key in after if key not in before]:
+        name = f"{path}{key}"
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += changes(old, new, f"{name}.")
+        elif old != new:
+            lines.append(f"{name}: {old} -> {new}")
+    return lines
