@@ -1,0 +1,131 @@
+"""budget.yml: its schema, defaults and checks. Money becomes pico-dollars here."""
+
+from datetime import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from exporter.core.day import BudgetCalendar
+from exporter.core.errors import UserError
+from exporter.core.money import picodollars
+from exporter.core.yamlfile import read_as
+
+# The runbook's prices (USD per 1,000 tokens) and DeepSeek's cached-input price of the same list.
+DEEPSEEK_CHAT = {"input": "0.00027", "cached": "0.00007", "output": "0.00110"}
+# Ten dollars per thousand tokens: far above any list, small enough that no sum overflows 64 bits.
+MAX_PICODOLLARS_PER_TOKEN = 10**10
+Count = Annotated[int, Meta(ge=1)]
+
+
+class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
+    """An unknown key is an error that names it."""
+
+
+class Budget(_Strict, frozen=True):
+    """How much a budget day may cost, and when it begins."""
+
+    daily_limit_usd: Decimal = Decimal(100)
+    reserve_usd: Decimal = Decimal(20)
+    timezone: str = "UTC"
+    day_starts_at: str = "00:00"
+    roasters: dict[str, Decimal] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if picodollars(self.daily_limit_usd) <= 0:
+            raise UserError("daily_limit_usd must be above 0")
+        for name, amount in (("reserve_usd", self.reserve_usd), *self.roasters.items()):
+            if picodollars(amount) < 0:
+                raise UserError(f"{name} must not be negative")
+
+    @property
+    def calendar(self) -> BudgetCalendar:
+        """The budget's calendar. Raises UserError on a wrong zone or time."""
+        try:
+            start = time.fromisoformat(self.day_starts_at)
+        except ValueError:
+            start = None
+        if start is None or start.tzinfo is not None or start.microsecond:
+            raise UserError(f'day_starts_at {self.day_starts_at!r} is not a time like "06:00"')
+        return BudgetCalendar(self.timezone, start)
+
+
+class RateLimits(_Strict, frozen=True):
+    """The provider's request limits over rolling windows."""
+
+    minute: Count = 60
+    hour: Count = 1000
+    day: Count = 10000
+    scope: Literal["all", "roaster"] = "all"
+
+
+class Price(_Strict, frozen=True):
+    """USD per 1,000 tokens; without a cached price, cached input costs as input."""
+
+    input_usd_per_1k: Decimal
+    output_usd_per_1k: Decimal
+    cached_input_usd_per_1k: Decimal | None = None
+
+
+class Limits(_Strict, frozen=True):
+    """Bounds on what a client can make the exporter hold."""
+
+    body_bytes: Count = 8 << 20
+    batch_events: Count = 10_000
+    roasters: Count = 1000
+    fields: Count = 100
+    models: Count = 100
+
+
+class Access(_Strict, frozen=True):
+    """Who may talk to the exporter; tokens come from these files or from the environment."""
+
+    ingest_token_file: str | None = None
+    admin_token_file: str | None = None
+    metrics_token_file: str | None = None
+    hosts: list[str] = field(default_factory=list)
+    allow_remote_without_token: bool = False
+
+
+class Config(_Strict, frozen=True):
+    """The whole of budget.yml."""
+
+    budget: Budget = field(default_factory=Budget)
+    rate_limits: RateLimits = field(default_factory=RateLimits)
+    prices: dict[str, Price] = field(
+        default_factory=lambda: {
+            "deepseek-chat": Price(
+                Decimal(DEEPSEEK_CHAT["input"]),
+                Decimal(DEEPSEEK_CHAT["output"]),
+                Decimal(DEEPSEEK_CHAT["cached"]),
+            )
+        }
+    )
+    limits: Limits = field(default_factory=Limits)
+    access: Access = field(default_factory=Access)
+
+
+def load_config(path: Path) -> Config:
+    """budget.yml, checked whole. Raises UserError naming the file and the key."""
+    config = read_as(path, Config)
+    try:
+        config.budget.calendar  # noqa: B018  a wrong zone or time fails here
+        for price in config.prices.values():
+            token_price(price.input_usd_per_1k)
+            token_price(price.output_usd_per_1k)
+            token_price(price.cached_input_usd_per_1k or Decimal(0))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return config
+
+
+def token_price(usd_per_1k: Decimal) -> int:
+    """Pico-dollars per token.
+
+    Raises UserError when negative, absurdly high, or finer than 1 pico-dollar.
+    """
+    price = picodollars(usd_per_1k.scaleb(-3))
+    if not 0 <= price <= MAX_PICODOLLARS_PER_TOKEN:
+        raise UserError(f"the price {usd_per_1k} USD per 1,000 tokens is not between 0 and 10")
+    return price

@@ -1,0 +1,1 @@
+"""Usage events on their way in: validated, bounded, told apart by reason."""

@@ -1,0 +1,167 @@
+"""One usage event: decoded, checked and normalised, or refused with a reason."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from exporter.core.names import UNKNOWN
+
+MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
+MAX_LABEL_LENGTH = 120
+MAX_ID_LENGTH = 512
+DEFAULT_PROVIDER = "deepseek"
+
+Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
+Reason = Literal["malformed", "schema", "time", "label", "usage", "too_old", "conflict"]
+
+
+class EventError(ValueError):
+    """An event is refused; reason is a label value, str() says which key and why."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+
+
+class _PromptDetails(Struct):
+    cached_tokens: Count | None = None
+
+
+class _Usage(Struct):
+    """The provider's usage object; keys beyond these are ignored."""
+
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    prompt_cache_hit_tokens: Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _RawEvent(Struct):
+    outcome: Outcome
+    id: str | None = None
+    time: str | None = None
+    roaster: str | None = None
+    field: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    usage: _Usage | None = None
+    estimated: bool = False
+    duration_seconds: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+    batch_items: Count = 0
+    batch_slots: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One call, ready to be booked. Tokens are disjoint: input excludes cached input."""
+
+    roaster: str
+    field: str
+    model: str
+    outcome: Outcome
+    time: float  # Unix seconds at which it is booked
+    time_adjusted: bool  # it claimed to be in the future
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    estimated: bool = False
+    provider: str = DEFAULT_PROVIDER
+    duration_seconds: float | None = None
+    batch_items: int = 0
+    batch_slots: int = 0
+    digest: bytes | None = None  # 16 bytes of (provider, id); None: not idempotent
+    content: bytes = b""  # 16 bytes of what was said, to tell a repeat from a conflict
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.cached_input_tokens + self.output_tokens
+
+
+def parse_event(raw: Any, received: float) -> UsageEvent:
+    """Check one decoded JSON value. received: Unix seconds. Raises EventError."""
+    try:
+        event = msgspec.convert(raw, _RawEvent)
+    except msgspec.ValidationError as error:
+        raise EventError("schema", str(error)) from error
+    if event.outcome == "success" and event.usage is None:
+        raise EventError("usage", "success without usage - at `$.usage`")
+    usage = event.usage or _Usage()
+    cached = _cached_tokens(usage)
+    provider = _label("provider", event.provider, DEFAULT_PROVIDER)
+    time, adjusted = _time(event.time, received)
+    return UsageEvent(
+        roaster=_label("roaster", event.roaster),
+        field=_label("field", event.field),
+        model=_label("model", event.model),
+        outcome=event.outcome,
+        time=time,
+        time_adjusted=adjusted,
+        input_tokens=usage.prompt_tokens - cached,
+        cached_input_tokens=cached,
+        output_tokens=usage.completion_tokens,
+        estimated=event.estimated,
+        provider=provider,
+        duration_seconds=event.duration_seconds,
+        batch_items=event.batch_items,
+        batch_slots=event.batch_slots,
+        digest=_id_digest(provider, event.id),
+        content=_content(event),
+    )
+
+
+def _cached_tokens(usage: _Usage) -> int:
+    """DeepSeek's key, else OpenAI's."""
+    cached, key = usage.prompt_cache_hit_tokens, "prompt_cache_hit_tokens"
+    if cached is None and usage.prompt_tokens_details is not None:
+        cached, key = (
+            usage.prompt_tokens_details.cached_tokens,
+            "prompt_tokens_details.cached_tokens",
+        )
+    if cached is not None and cached > usage.prompt_tokens:
+        raise EventError("usage", f"more cached than prompt tokens - at `$.usage.{key}`")
+    return cached or 0
+
+
+def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
+    """A label value: missing or empty becomes unknown; long or unprintable is refused."""
+    if not value:
+        return missing
+    if len(value) > MAX_LABEL_LENGTH or not value.isprintable():
+        raise EventError(
+            "label", f"must be printable and at most {MAX_LABEL_LENGTH} characters - at `$.{name}`"
+        )
+    return value
+
+
+def _time(text: str | None, received: float) -> tuple[float, bool]:
+    """When to book, and whether the event claimed to be in the future."""
+    if text is None:
+        return received, False
+    try:
+        moment = datetime.fromisoformat(text)
+        timestamp = moment.timestamp() if moment.tzinfo else None
+    except (ValueError, OverflowError) as error:
+        raise EventError("time", "not an ISO 8601 time - at `$.time`") from error
+    if timestamp is None:
+        raise EventError("time", "needs a zone, e.g. a trailing Z - at `$.time`")
+    return (received, True) if timestamp > received else (timestamp, False)
+
+
+def _id_digest(provider: str, identity: str | None) -> bytes | None:
+    if not identity:
+        return None
+    if len(identity) > MAX_ID_LENGTH:
+        raise EventError("schema", f"longer than {MAX_ID_LENGTH} characters - at `$.id`")
+    text = f"{provider}\0{identity}".encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=16).digest()
+
+
+def _content(event: _RawEvent) -> bytes:
+    """Everything the event said but its id, as it was said: order of keys does not matter."""
+    event.id = None
+    return blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()

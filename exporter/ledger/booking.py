@@ -1,0 +1,172 @@
+"""Booking a batch of events inside one transaction: ids, prices, label caps, accounts."""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+
+from exporter.config import Limits
+from exporter.core.names import FIELD, MODEL, OTHER, ROASTER
+from exporter.intake.event import EventError, UsageEvent
+from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Series
+from exporter.ledger.ids import KEEP_SECONDS, IdTables
+from exporter.ledger.pricing import PriceList, TokenPrice
+
+_ADD = ", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)
+_UPSERT = (
+    f"INSERT INTO accounts VALUES ({', '.join('?' * (5 + len(COLUMNS)))}) "  # noqa: S608  constants
+    f"ON CONFLICT (day, roaster, field, model, price_version) DO UPDATE SET {_ADD}"
+)
+
+
+@dataclass
+class Outcome:
+    """What became of one submission, by the index of its events."""
+
+    accepted: list[int] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, EventError]] = field(default_factory=list)
+
+
+@dataclass
+class Batch:
+    """What one transaction will have booked, once it is committed."""
+
+    accounts: dict[AccountKey, Amounts] = field(default_factory=dict)
+    overflowed: dict[str, int] = field(default_factory=dict)  # label -> events put under `other`
+    adjusted: int = 0
+    new_labels: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Labels:
+    """The distinct label values seen, capped; beyond the cap a value becomes `other`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._caps = {ROASTER: limits.roasters, FIELD: limits.fields, MODEL: limits.models}
+        self._known: dict[str, set[str]] = {name: set() for name in self._caps}
+
+    def learn(self, series: Series) -> None:
+        """What the ledger already holds stays, whatever the cap."""
+        for name, value in zip((ROASTER, FIELD, MODEL), series, strict=True):
+            self._known[name].add(value)
+
+    def forget(self, values: list[tuple[str, str]]) -> None:
+        """Undo what a rolled back batch learned."""
+        for name, value in values:
+            self._known[name].discard(value)
+
+    def admit(self, event: UsageEvent, batch: Batch) -> Series:
+        """The event's series, with `other` where a cap is reached."""
+        admitted = []
+        for name, value in ((ROASTER, event.roaster), (FIELD, event.field), (MODEL, event.model)):
+            known = self._known[name]
+            if value not in known and value != OTHER:
+                if len(known - {OTHER}) >= self._caps[name]:
+                    batch.overflowed[name] = batch.overflowed.get(name, 0) + 1
+                    value = OTHER
+                else:
+                    batch.new_labels.append((name, value))
+            known.add(value)
+            admitted.append(value)
+        return admitted[0], admitted[1], admitted[2]
+
+
+class Booking:
+    """Books submissions into a Batch; the caller opens and commits the transaction."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        prices: PriceList,
+        limits: Limits,
+        day_of: Callable[[float], date],
+    ) -> None:
+        self._db = db
+        self._day_of = day_of
+        self.prices = prices
+        self.ids = IdTables(db)
+        self.labels = Labels(limits)
+        self._versions: dict[TokenPrice, int] = {}
+
+    def book(self, events: list[UsageEvent], now: float, batch: Batch) -> Outcome:
+        """Book events; a refused one does not touch the others."""
+        outcome = Outcome()
+        today = self._day_of(now)
+        for index, event in enumerate(events):
+            try:
+                fresh = self._is_new(event, now)
+            except EventError as error:
+                outcome.rejected.append((index, error))
+                continue
+            if not fresh:
+                outcome.duplicates.append(index)
+                continue
+            self._account(event, today, batch)
+            outcome.accepted.append(index)
+        return outcome
+
+    def write(self, batch: Batch) -> None:
+        """Put the batch's sums into the accounts table."""
+        self._db.executemany(
+            _UPSERT,
+            [
+                (key.day.isoformat(), *key.series, key.price_version, *amounts.values())
+                for key, amounts in batch.accounts.items()
+            ],
+        )
+
+    def rolled_back(self, batch: Batch) -> None:
+        """Forget what a failed transaction seemed to have done."""
+        self.labels.forget(batch.new_labels)
+        self._versions.clear()
+        self.ids.reload()
+
+    def _is_new(self, event: UsageEvent, now: float) -> bool:
+        if event.time < now - KEEP_SECONDS:
+            raise EventError("too_old", "older than 35 days - at `$.time`")
+        if event.digest is None:
+            return True
+        booked = self.ids.find(event.digest)
+        if booked is None:
+            self.ids.add(event.digest, event.content, max(event.time, now))
+            return True
+        if booked != event.content:
+            raise EventError("conflict", "this id was booked with different content - at `$.id`")
+        return False
+
+    def _account(self, event: UsageEvent, today: date, batch: Batch) -> None:
+        price = self.prices.find(event.model)
+        cost = 0
+        if price is not None:
+            cost = price.cost(event.input_tokens, event.cached_input_tokens, event.output_tokens)
+        day = self._day_of(event.time)
+        key = AccountKey(day, self.labels.admit(event, batch), self._version(price))
+        amounts = batch.accounts.setdefault(key, Amounts())
+        setattr(amounts, event.outcome, getattr(amounts, event.outcome) + 1)
+        amounts.input_tokens += event.input_tokens
+        amounts.cached_input_tokens += event.cached_input_tokens
+        amounts.output_tokens += event.output_tokens
+        amounts.cost_picodollars += cost
+        amounts.estimated_cost_picodollars += cost if event.estimated else 0
+        amounts.late_cost_picodollars += cost if day < today else 0
+        amounts.batch_items += event.batch_items
+        amounts.batch_slots += event.batch_slots
+        batch.adjusted += event.time_adjusted
+
+    def _version(self, price: TokenPrice | None) -> int:
+        """The row of prices for a price; 0 when there is none."""
+        if price is None:
+            return 0
+        if price not in self._versions:
+            row = (price.model, price.source, price.input, price.cached_input, price.output)
+            self._db.execute(
+                "INSERT OR IGNORE INTO prices (model, source, input, cached_input, output) "
+                "VALUES (?, ?, ?, ?, ?)",
+                row,
+            )
+            (self._versions[price],) = self._db.execute(
+                "SELECT version FROM prices WHERE model = ? AND source = ? AND input = ? "
+                "AND cached_input = ? AND output = ?",
+                row,
+            ).fetchone()
+        return self._versions[price]

@@ -1,0 +1,70 @@
+"""Budget days through changes of zone or start: a change applies from the next start.
+
+The day that runs when the change is made ends at the first instant, not before its old end, at
+which the new calendar shows a later date; so no two days share a name and none is cut short.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+
+from exporter.core.day import BudgetCalendar
+
+
+@dataclass(frozen=True)
+class CalendarRow:
+    """A calendar in force from valid_from (Unix seconds); previous_day is the date ending there."""
+
+    valid_from: int
+    calendar: BudgetCalendar
+    previous_day: date
+
+    @classmethod
+    def parse(cls, valid_from: int, timezone: str, starts_at: str, previous: str) -> "CalendarRow":
+        calendar = BudgetCalendar(timezone, time.fromisoformat(starts_at))
+        return cls(valid_from, calendar, date.fromisoformat(previous))
+
+
+@dataclass(frozen=True)
+class Day:
+    """A budget day: its local date, and its bounds in Unix seconds."""
+
+    date: date
+    start: int
+    end: int
+
+
+class Calendars:
+    """Every calendar that was in force, oldest first; the first one reaches back for ever."""
+
+    def __init__(self, rows: list[CalendarRow]) -> None:
+        self.rows = rows
+
+    def at(self, timestamp: float) -> Day:
+        """The budget day of an instant."""
+        index = max(0, bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1)
+        row = self.rows[index]
+        following = self.rows[index + 1] if index + 1 < len(self.rows) else None
+        day = row.calendar.day_of(timestamp)
+        if following is not None and day >= following.previous_day:
+            day, end = following.previous_day, following.valid_from
+        else:
+            end = row.calendar.end(day)
+        start = row.calendar.start(day)
+        return Day(day, max(start, row.valid_from) if index else start, end)
+
+    def current(self, timestamp: float) -> BudgetCalendar:
+        """The calendar in force at an instant."""
+        index = bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1
+        return self.rows[max(0, index)].calendar
+
+    def change(self, calendar: BudgetCalendar, now: float) -> list[CalendarRow]:
+        """The rows after a new calendar was configured: pending changes give way to it."""
+        rows = [row for row in self.rows if row.valid_from <= now]
+        if not rows:
+            return [CalendarRow(0, calendar, date.min)]
+        if calendar == rows[-1].calendar:
+            return rows
+        running = Calendars(rows).at(now)
+        begins = max(running.end, calendar.start(running.date + timedelta(days=1)))
+        return [*rows, CalendarRow(begins, calendar, running.date)]

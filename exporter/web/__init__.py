@@ -1,0 +1,1 @@
+"""HTTP: routes, admin endpoints and the status page."""
