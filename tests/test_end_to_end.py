@@ -1,4 +1,4 @@
-"""The loop closes: real prometheus and alertmanager, calls of a real trace, exact config at each level.
+"""The loop closes: real prometheus and alertmanager, a real trace, the exact config at each level.
 
 The expected configs are worked out by hand from the runbook's steps, not computed with the ladder.
 """
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest

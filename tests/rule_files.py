@@ -1,0 +1,54 @@
+"""The shipped rule files and their promtool tests, as the suite-level tests see them."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+RULES = ROOT / "rules"
+TESTS = ROOT / "tests" / "rules"
+
+
+def rule_files() -> list[Path]:
+    """The files that rules/prometheus.yml loads."""
+    config = yaml.safe_load((RULES / "prometheus.yml").read_text())
+    return [RULES / name for name in config["rule_files"]]
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    """Every rule, with its file's name under "file"."""
+    for path in rule_files():
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in group["rules"]:
+                yield {**rule, "file": path.name}
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """Alerting rules by name."""
+    return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+def recorded() -> set[str]:
+    """Names of the recording rules."""
+    return {rule["record"] for rule in rules() if "record" in rule}
+
+
+def test_files() -> list[Path]:
+    """The promtool test files."""
+    return sorted(TESTS.glob("*.test.yml"))
+
+
+def test_cases() -> Iterator[dict[str, Any]]:
+    """Every promtool test."""
+    for path in test_files():
+        yield from yaml.safe_load(path.read_text())["tests"]
+
+
+def names_in(expression: str) -> set[str]:
+    """Metric and recording-rule names that a PromQL expression reads."""
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|#.*', " ", expression)
+    bare = re.sub(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
+    return set(re.findall(r"\b(?:llm_\w+|up|\w+:llm_\w+:\w+)\b(?!\s*\()", bare))
