@@ -76,7 +76,11 @@ class Loop:
 
     def __enter__(self) -> "Loop":
         self.bundle.start()
-        until(self._wanted_known, timeout=60, what="evidence in Prometheus")
+        try:
+            until(self._wanted_known, timeout=60, what="evidence in Prometheus")
+        except BaseException:
+            self.bundle.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

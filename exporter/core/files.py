@@ -49,7 +49,10 @@ class FileLock:
 
         holder: what a second one is told, e.g. "an exporter".
         """
-        self._file = open(path, "a+b")  # noqa: SIM115  lives as long as the lock
+        try:
+            self._file = open(path, "a+b")  # noqa: SIM115  lives as long as the lock
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

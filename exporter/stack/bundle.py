@@ -15,13 +15,14 @@ from exporter.core.files import replace_file
 from exporter.core.names import JOB_EXPORTER, JOB_RECEIVER
 from exporter.core.yamlfile import dump, read_document
 from exporter.stack.binaries import need
+from exporter.stack.contacts import load_contacts, template
 from exporter.stack.processes import Child, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RULES = REPOSITORY / "rules"
 ALERTMANAGER = REPOSITORY / "alertmanager"
 TOKENS = ("ingest", "admin", "webhook")
-DEGRADATION_RECEIVER = "degradation"  # its name in alertmanager.yml
+RECEIVER_AS_SHIPPED = "http://127.0.0.1:8001"  # in alertmanager.yml
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Settings:
     budget: Path = REPOSITORY / "budget.yml"
     baseline: Path = ALERTMANAGER / "llm_config.yml"
     ladder: Path = ALERTMANAGER / "degradation.yml"
+    contacts: Path = REPOSITORY / "contacts.yml"
     ports: Ports = field(default_factory=Ports)
     interval: str | None = None  # scrape and evaluation interval; None = as shipped
     receiver_flags: tuple[str, ...] = ()
@@ -135,9 +137,13 @@ class Bundle:
         """alertmanager.yml with this bundle's receiver; its relative files beside it."""
         config = read_document(ALERTMANAGER / "alertmanager.yml")
         for receiver in config["receivers"]:
-            if receiver["name"] == DEGRADATION_RECEIVER:
-                receiver["webhook_configs"][0]["url"] = f"{self.url('receiver')}/alerts"
-        shutil.copytree(ALERTMANAGER / "templates", self.folder / "templates", dirs_exist_ok=True)
+            for webhook in receiver.get("webhook_configs", []):
+                webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, self.url("receiver"))
+            make_files_absolute(receiver, self.folder)
+        templates = self.folder / "templates"
+        shutil.copytree(ALERTMANAGER / "templates", templates, dirs_exist_ok=True)
+        text = template(load_contacts(self.settings.contacts))
+        replace_file(templates / "contacts.tmpl", text.encode())
         write_yaml(self.folder / "alertmanager.yml", config)
 
     def _exporter(self) -> Child:
@@ -202,6 +208,19 @@ def ensure_token(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
         replace_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
+
+
+def make_files_absolute(node: object, folder: Path) -> None:
+    """In place: every "…_file" path of a config, relative to folder, made absolute."""
+    if isinstance(node, list):
+        for item in node:
+            make_files_absolute(item, folder)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if str(key).endswith("_file") and isinstance(value, str):
+                node[key] = str(folder / value)
+            else:
+                make_files_absolute(value, folder)
 
 
 def write_yaml(path: Path, document: dict[str, object]) -> None:

@@ -1,0 +1,141 @@
+"""The receiver's heart: webhooks raise at once, rounds of evidence raise and lower."""
+
+import logging
+import threading
+
+from alertmanager.receiver.decide import Hold, decide, in_force, raised
+from alertmanager.receiver.entries import asks, entry_of
+from alertmanager.receiver.metrics import Metrics
+from alertmanager.receiver.observations import Seen
+from alertmanager.receiver.sources import Sources
+from alertmanager.receiver.state import Claim, Override, State, copy_of
+from alertmanager.receiver.store import Store
+from alertmanager.receiver.webhook import Alert, Notification, identity, unix
+from exporter.core.clock import Clock
+from exporter.core.errors import UserError
+
+log = logging.getLogger("receiver")
+MAX_CLAIMS = 10_000
+RESOLVED_KEPT_SECONDS = 26 * 3600.0  # an alert's longest life: what the rules hold
+
+
+class ApplyError(Exception):
+    """The decision is not in place; Alertmanager must try again."""
+
+
+class Controller:
+    """Every change goes through here, one at a time."""
+
+    def __init__(
+        self, store: Store, sources: Sources, clock: Clock, metrics: Metrics, hold_seconds: float
+    ) -> None:
+        self.store = store
+        self.sources = sources
+        self.clock = clock
+        self.metrics = metrics
+        self.hold_seconds = hold_seconds
+        self.seen = Seen()
+        self.holds: list[Hold] = []
+        self.reconciled_at: float | None = None
+        self.lock = threading.Lock()
+        metrics.hold.set(hold_seconds)
+        metrics.shadow.set(int(store.shadow))
+        with self.lock:
+            store.commit(store.state, "start")
+
+    def notify(self, notification: Notification) -> None:
+        """Take a webhook in. Raises ApplyError unless all it asks for is durably in place."""
+        with self.lock:
+            state = copy_of(self.store.state)
+            for alert in notification.alerts:
+                self._note(state, alert)
+            day = self.seen.latest_day()
+            state = raised(state, self.store.configs.ladder, self.clock.now(), day)
+            self.store.commit(state, "alert")
+            if not self.store.ok:
+                raise ApplyError("; ".join(self.store.problems.values()))
+
+    def reconcile(self) -> None:
+        """One round: ask everyone, decide, put in place, heal."""
+        seen = self.sources.ask()
+        with self.lock:
+            refreshed = self.store.configs.refresh()
+            self.metrics.config_ok.set(int(self.store.configs.problem is None))
+            self.seen = seen
+            now = self.clock.now()
+            ladder = self.store.configs.ladder
+            decision = decide(self.store.state, seen, ladder, self.hold_seconds, now)
+            state = decision.state
+            _forget(state, now)
+            why = "evidence"
+            if state.override and not in_force(state.override, now):
+                state.override, why = None, "the override's time is over"
+            self._note_holds(decision.holds)
+            self.store.commit(state, "config edited" if refreshed else why)
+            self.reconciled_at = now
+
+    def override(self, override: Override | None, who: str, why: str) -> None:
+        """Set or end a person's word. Raises UserError, ApplyError."""
+        with self.lock:
+            state = copy_of(self.store.state)
+            if override is not None:
+                self.store.configs.ladder.rank(override.level)
+            state.override = override
+            self._commit_for_person(state, who, why)
+
+    def tune(self, entry: str, *, apply: bool, who: str, why: str) -> None:
+        """Apply or release a tuning for a person. Raises UserError, ApplyError."""
+        name, _, scope = entry.partition("/")
+        with self.lock:
+            tuning = self.store.configs.ladder.tuning(name)
+            if bool(scope) != (tuning.scope is not None):
+                wanted = f"{name}/{tuning.scope.upper()}" if tuning.scope else name
+                raise UserError(f"the tuning is written {wanted}, not {entry!r}")
+            state = copy_of(self.store.state)
+            tunings = set(state.applied_tunings) - {entry} | ({entry} if apply else set())
+            state.applied_tunings = sorted(tunings)
+            self._commit_for_person(state, who, why)
+
+    def _commit_for_person(self, state: State, who: str, why: str) -> None:
+        self.store.commit(state, why, who)
+        if not self.store.ok:
+            raise ApplyError("; ".join(self.store.problems.values()))
+
+    def _note(self, state: State, alert: Alert) -> None:
+        """Remember what one alert of a webhook says."""
+        entry = entry_of(alert.labels, self.store.configs.ladder)
+        if entry is None:
+            if asks(alert.labels):
+                log.warning("an alert asks for a level or tuning that the ladder does not have")
+            return
+        who, now = identity(alert), self.clock.now()
+        if alert.status == "resolved":
+            state.claims.pop(who, None)
+            ended = unix(alert.ends_at) or now
+            state.resolved[who] = max(ended, state.resolved.get(who, 0.0))
+            return
+        started = unix(alert.starts_at)
+        if started <= state.resolved.get(who, -1.0):
+            return  # a late repeat of what has ended; if it is not, the APIs say so
+        if who not in state.claims and len(state.claims) >= MAX_CLAIMS:
+            raise ApplyError(f"more than {MAX_CLAIMS} alerts ask for a degradation")
+        state.claims[who] = Claim(entry, started, now)
+
+    def _note_holds(self, holds: list[Hold]) -> None:
+        """Count every round; log only what is new."""
+        known = {(hold.entry, hold.reason) for hold in self.holds}
+        for hold in holds:
+            self.metrics.holds.labels(hold.reason).inc()
+            if (hold.entry, hold.reason) not in known:
+                log.info("%s is not lowered (%s): %s", hold.entry, hold.reason, hold.detail)
+        self.holds = holds
+
+
+def _forget(state: State, now: float) -> None:
+    """Drop resolves so old that no alert from before them can still be firing."""
+    for who, ended in list(state.resolved.items()):
+        if ended < now - RESOLVED_KEPT_SECONDS:
+            del state.resolved[who]
+    excess = len(state.resolved) - MAX_CLAIMS
+    for who in sorted(state.resolved, key=state.resolved.__getitem__)[: max(0, excess)]:
+        del state.resolved[who]

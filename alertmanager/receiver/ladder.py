@@ -1,0 +1,129 @@
+"""degradation.yml: its schema and what must hold between its parts."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from exporter.core.errors import UserError
+from exporter.core.yamlfile import decode, parse_document
+
+NONE = "none"  # the level below the first: the baseline as it is
+Seconds = Annotated[float, Meta(gt=0, le=600)]
+Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
+
+
+class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
+    """An unknown key is an error that names it."""
+
+
+class SetTo(_Strict, frozen=True):
+    """A constant that spares a value already on the safe side of it."""
+
+    to: Decimal
+    keep: Literal["lower", "higher"]
+
+
+class Multiply(_Strict, frozen=True):
+    """A factor; the product is rounded down, at least 1, and never beyond up_to."""
+
+    by: Decimal
+    up_to: Decimal | None = None
+
+
+class Raise(_Strict, frozen=True):
+    """A step up to a cap, for confidence thresholds (0 to 1)."""
+
+    by: Decimal
+    up_to: Decimal
+
+
+class Operations(_Strict, frozen=True, kw_only=True):
+    """What a level or a tuning does, by key path."""
+
+    set: dict[str, Any] = field(default_factory=dict)
+    multiply: dict[str, Decimal | Multiply] = field(default_factory=dict)
+    at_most: dict[str, Decimal] = field(default_factory=dict)
+    at_least: dict[str, Decimal] = field(default_factory=dict)
+    raise_: dict[str, Raise] = field(name="raise", default_factory=dict)
+    disable: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Level(Operations, frozen=True, kw_only=True):
+    """One rung; it includes those before it."""
+
+    level: Name
+
+
+class Tuning(Operations, frozen=True, kw_only=True):
+    """A change of its own. scope: what its instances are about; level: for scope roaster."""
+
+    tuning: Name
+    automatic: bool = False
+    scope: Literal["roaster", "field"] | None = None
+    level: str | None = None
+
+
+class Action(_Strict, frozen=True):
+    """A program (no shell) or an HTTP endpoint."""
+
+    argv: list[str] | None = None
+    url: str | None = None
+    timeout_seconds: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if bool(self.argv) == bool(self.url):
+            raise UserError("a hook needs exactly one of argv and url")
+
+
+class Ladder(_Strict, frozen=True, kw_only=True):
+    """The whole of degradation.yml."""
+
+    levels: list[Level]
+    tunings: list[Tuning] = field(default_factory=list)
+    confidence_threshold: Literal["accept_above", "ask_below"] = "accept_above"
+    extra_keys: Literal["allow", "drop"] = "allow"
+    hook: Action | None = None
+    verify: Action | None = None
+
+    def __post_init__(self) -> None:
+        names = [level.level for level in self.levels] + [t.tuning for t in self.tunings]
+        if len(names) != len(set(names)) or NONE in names:
+            raise UserError(f"levels and tunings need names of their own, none of them {NONE!r}")
+        if not self.levels:
+            raise UserError("levels must name at least one level")
+        for tuning in self.tunings:
+            if (tuning.scope == "roaster") != (tuning.level is not None):
+                raise UserError(f"tuning {tuning.tuning}: scope roaster and level go together")
+            if tuning.level is not None:
+                self.rank(tuning.level)
+
+    @property
+    def names(self) -> list[str]:
+        """none and the levels, the mildest first."""
+        return [NONE, *(level.level for level in self.levels)]
+
+    def rank(self, level: str) -> int:
+        """0 for none, 1 for the mildest level. Raises UserError for a level that does not exist."""
+        if level not in self.names:
+            raise UserError(f"there is no level {level!r}; the ladder has {', '.join(self.names)}")
+        return self.names.index(level)
+
+    def tuning(self, name: str) -> Tuning:
+        """A tuning by its name. Raises UserError for one that does not exist."""
+        for tuning in self.tunings:
+            if tuning.tuning == name:
+                return tuning
+        known = ", ".join(tuning.tuning for tuning in self.tunings)
+        raise UserError(f"there is no tuning {name!r}; the ladder has {known}")
+
+
+def parse_ladder(raw: bytes, path: Path) -> Ladder:
+    """degradation.yml from its bytes. Raises UserError naming the file and the key path."""
+    ladder = decode(parse_document(raw, path) or {}, Ladder, path)
+    for level in (*ladder.levels, *ladder.tunings):
+        for key, value in level.set.items():
+            if isinstance(value, dict):
+                decode(value, SetTo, path / f"set.{key}")
+    return ladder

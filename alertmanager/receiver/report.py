@@ -1,0 +1,57 @@
+"""/state: what is in force, why, and what is not known."""
+
+from typing import Any
+
+import msgspec
+
+from alertmanager.receiver.controller import Controller
+from alertmanager.receiver.decide import in_force
+from alertmanager.receiver.observations import ExporterSeen, PrometheusSeen, Unknown
+from exporter.core.clock import iso8601
+
+
+def report(controller: Controller) -> dict[str, Any]:
+    """A plain document; times are RFC 3339."""
+    with controller.lock:
+        store, seen, now = controller.store, controller.seen, controller.clock.now()
+        state = store.state
+        override = in_force(state.override, now)
+        sources = [*seen.alertmanagers, *seen.prometheuses, *seen.exporters]
+        return {
+            "level": store.shown.level,
+            "tunings": list(store.shown.tunings),
+            "alerts_ask_for": state.level,
+            "backstop": state.backstop is not None,
+            "override": msgspec.to_builtins(override),
+            "shadow": store.shadow,
+            "confirmed": bool(seen.prometheuses),  # without Prometheus a lift goes unconfirmed
+            "holds": [msgspec.to_builtins(hold) for hold in controller.holds],
+            "wanted": sorted(seen.wanted()),
+            "not_wanted": sorted(seen.zero()),
+            "claims": sorted({claim.entry for claim in state.claims.values()}),
+            "sources": {source.url: _word(source) for source in sources},
+            "dropped_keys": list(store.effective.dropped),
+            "no_op_keys": list(store.effective.no_ops),
+            "problems": {
+                **store.problems,
+                **({"config": store.configs.problem} if store.configs.problem else {}),
+            },
+            "hold_seconds": controller.hold_seconds,
+            "applied_at": _time(store.applied_at),
+            "reconciled_at": _time(controller.reconciled_at),
+            "now": iso8601(now),
+        }
+
+
+def _time(timestamp: float | None) -> str | None:
+    return None if timestamp is None else iso8601(timestamp)
+
+
+def _word(source: object) -> str:
+    if isinstance(source, Unknown):
+        return f"unknown: {source.reason}"
+    if isinstance(source, PrometheusSeen):
+        return f"ok, rules evaluated at {iso8601(source.evaluated_at)}"
+    if isinstance(source, ExporterSeen):
+        return f"ok, budget day since {iso8601(source.day_start)}"
+    return "ok"

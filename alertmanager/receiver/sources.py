@@ -1,0 +1,245 @@
+"""Asking Alertmanager, Prometheus and the exporters; an answer that cannot be used is Unknown."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import msgspec
+import requests
+from msgspec import Struct, field
+
+from alertmanager.receiver.entries import entry_of
+from alertmanager.receiver.ladder import Ladder
+from alertmanager.receiver.observations import (
+    AlertmanagerSeen,
+    ExporterSeen,
+    PrometheusSeen,
+    Seen,
+    Unknown,
+)
+from alertmanager.receiver.webhook import unix
+from exporter.core.clock import Clock
+from exporter.core.names import DEGRADATION_WANTED
+
+TIMEOUT_SECONDS = 2.0  # a peer that takes longer is as good as away
+ROUND_SECONDS = 3.0  # one that dribbles its answer keeps its thread, not the round
+MAX_ANSWER_BYTES = 32 << 20
+# Fresh means younger than three evaluations; the second is for the way and for rounding.
+FRESH_EVALUATIONS = 3
+SLACK_SECONDS = 1.0
+# One query for value and age: timestamp() of the plain selector is the sample's own time.
+WANTED_QUERY = " or ".join(
+    f"label_replace(timestamp({DEGRADATION_WANTED}) and {DEGRADATION_WANTED} == {value},"
+    f' "wanted", "{value}", "", "")'
+    for value in (0, 1)
+)
+T = TypeVar("T")
+
+
+class _AlertmanagerAlert(Struct):
+    labels: dict[str, str]
+
+
+class _PrometheusAlert(Struct):
+    labels: dict[str, str]
+    state: str
+
+
+class _Rule(Struct, rename="camel"):
+    name: str
+    health: str
+    last_evaluation: datetime
+    labels: dict[str, str] = field(default_factory=dict)
+    alerts: list[_PrometheusAlert] = field(default_factory=list)
+    last_error: str = ""
+
+
+class _Group(Struct):
+    interval: float
+    rules: list[_Rule]
+
+
+class _Groups(Struct):
+    groups: list[_Group]
+
+
+class _RulesAnswer(Struct):
+    data: _Groups
+
+
+class _Sample(Struct):
+    metric: dict[str, str]
+    value: tuple[float, str]
+
+
+class _Vector(Struct):
+    result: list[_Sample]
+
+
+class _QueryAnswer(Struct):
+    data: _Vector
+
+
+class _Day(Struct):
+    start: float
+
+
+class _StatusAnswer(Struct):
+    day: _Day
+    spend_usd: Decimal
+    written_off_usd: Decimal
+    granted_usd: Decimal
+    limit_usd: Decimal
+
+
+class Sources:
+    """Everyone to ask, asked at the same time; a peer that hangs is skipped until it answers."""
+
+    def __init__(
+        self,
+        ladder: Callable[[], Ladder],
+        clock: Clock,
+        alertmanagers: list[str],
+        prometheuses: list[str],
+        exporters: list[str],
+    ) -> None:
+        """ladder: gives the current one. The lists hold base URLs."""
+        self._ladder = ladder
+        self._clock = clock
+        self._kinds: list[tuple[Callable[[str], Any], list[str]]] = [
+            (self.alertmanager, alertmanagers),
+            (self.prometheus, prometheuses),
+            (self.exporter, exporters),
+        ]
+        count = sum(len(urls) for _, urls in self._kinds)
+        self._pool = ThreadPoolExecutor(max(1, count), thread_name_prefix="source")
+        self._asked: dict[str, Future[Any]] = {}
+
+    def ask(self) -> Seen:
+        """One round; takes at most ROUND_SECONDS."""
+        rounds = [[self._submit(ask, url) for url in urls] for ask, urls in self._kinds]
+        wait([future for pairs in rounds for _, future in pairs], ROUND_SECONDS)
+        return Seen(*(tuple(_answer(url, future) for url, future in pairs) for pairs in rounds))
+
+    def close(self) -> None:
+        """Do not wait for those that hang."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, ask: Callable[[str], Any], url: str) -> tuple[str, "Future[Any]"]:
+        running = self._asked.get(f"{ask.__name__} {url}")
+        if running is None or running.done():
+            running = self._pool.submit(ask, url)
+            self._asked[f"{ask.__name__} {url}"] = running
+        return url, running
+
+    def alertmanager(self, url: str) -> AlertmanagerSeen:
+        """Active and suppressed alerts."""
+        alerts = _get(f"{url}/api/v2/alerts", list[_AlertmanagerAlert])
+        entries = (entry_of(alert.labels, self._ladder()) for alert in alerts)
+        return AlertmanagerSeen(url, frozenset(entry for entry in entries if entry))
+
+    def prometheus(self, url: str) -> PrometheusSeen:
+        """The ladder's rules, then llm_degradation_wanted."""
+        groups = _get(f"{url}/api/v1/rules", _RulesAnswer, {"type": "alert"}).data.groups
+        vector = _get(f"{url}/api/v1/query", _QueryAnswer, {"query": WANTED_QUERY}).data.result
+        return prometheus_seen(url, groups, vector, self._ladder(), self._clock.now())
+
+    def exporter(self, url: str) -> ExporterSeen:
+        """Its own figures."""
+        status = _get(f"{url}/api/v1/status", _StatusAnswer)
+        return ExporterSeen(
+            url,
+            status.day.start,
+            status.spend_usd,
+            status.written_off_usd,
+            status.granted_usd,
+            status.limit_usd,
+        )
+
+
+def prometheus_seen(
+    url: str, groups: list[_Group], vector: list[_Sample], ladder: Ladder, now: float
+) -> PrometheusSeen:
+    """What the two answers mean at a moment. Raises ValueError when no rule is the ladder's."""
+    ladder_rules = [
+        (rule, _kind(rule.labels), group.interval)
+        for group in groups
+        for rule in group.rules
+        if _kind(rule.labels)
+    ]
+    if not ladder_rules:
+        raise ValueError("it has no alert rule with a degradation label")
+    firing = {
+        entry_of({**rule.labels, **alert.labels}, ladder)
+        for rule, _, _ in ladder_rules
+        for alert in rule.alerts
+        if alert.state == "firing"
+    }
+    unhealthy = {}
+    for rule, kind, interval in ladder_rules:
+        problem = _problem(rule, now - _freshness(interval))
+        if problem:
+            unhealthy[kind] = problem
+    fresh_after = now - _freshness(max(interval for _, _, interval in ladder_rules))
+    wanted: dict[str, set[str]] = {"0": set(), "1": set()}
+    for sample in vector:
+        entry = entry_of(sample.metric, ladder)
+        if entry and float(sample.value[1]) > fresh_after:
+            wanted[sample.metric.get("wanted", "1")].add(entry)
+    return PrometheusSeen(
+        url,
+        frozenset(entry for entry in firing if entry),
+        min(unix(rule.last_evaluation) for rule, _, _ in ladder_rules),
+        unhealthy,
+        frozenset(wanted["0"] - wanted["1"]),
+        frozenset(wanted["1"]),
+    )
+
+
+def _freshness(interval: float) -> float:
+    return FRESH_EVALUATIONS * interval + SLACK_SECONDS
+
+
+def _kind(labels: Mapping[str, str]) -> str:
+    return labels.get("degradation") or labels.get("tuning") or ""
+
+
+def _problem(rule: _Rule, fresh_after: float) -> str | None:
+    if rule.health != "ok":
+        return f"rule {rule.name} has health {rule.health}"
+    if unix(rule.last_evaluation) <= fresh_after:
+        return f"rule {rule.name} was last evaluated too long ago"
+    return None
+
+
+def _answer(url: str, future: "Future[Any]") -> Any:
+    """The source's answer, or Unknown with a reason that carries nothing it sent."""
+    if not future.done():
+        return Unknown(url, "no answer in time")
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, requests.Timeout):
+        return Unknown(url, "no answer in time")
+    if isinstance(error, requests.RequestException):
+        return Unknown(url, f"cannot be reached ({type(error).__name__})")
+    return Unknown(url, f"gives a wrong answer: {error}"[:300])
+
+
+def _get(url: str, kind: type[T], params: dict[str, str] | None = None) -> T:
+    """A JSON answer of bounded size. Raises requests.RequestException or ValueError."""
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy of the environment is for other traffic
+        answer = session.get(
+            url, params=params, timeout=TIMEOUT_SECONDS, stream=True, allow_redirects=False
+        )
+        if answer.status_code != 200:
+            raise ValueError(f"status {answer.status_code}")
+        body = bytearray()
+        for chunk in answer.iter_content(1 << 16):
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise ValueError("an answer of more than 32 MiB")
+    return msgspec.json.decode(bytes(body), type=kind)
