@@ -202,8 +202,9 @@ class _Evidence:
         if not self.seen.prometheuses:
             return found
         for prometheus in self.seen.answered_prometheuses():
-            for name in sorted({kind(entry) for entry in needed} & set(prometheus.unhealthy)):
-                found.append(("rule_unknown", f"{prometheus.url}: {prometheus.unhealthy[name]}"))
+            kinds = sorted({kind(entry) for entry in needed} & set(prometheus.unhealthy))
+            problems = (f"{prometheus.url}: {prometheus.unhealthy[name]}" for name in kinds)
+            found += [("rule_unknown", problem) for problem in problems]
         wanted = self.seen.wanted()
         found += [("wanted", f"the rules want {entry}") for entry in sorted(needed & wanted)]
         for entry in sorted(needed - self.seen.zero() - wanted):

@@ -28,8 +28,8 @@ from exporter.stack.bundle import REPOSITORY, Bundle, Ports, Settings
 from exporter.stack.processes import Child, free_port
 from tests.simulation.view import Picture, View, changes
 
-LIMIT_USD = Decimal("0.60")
-SPEED = 60  # one real second is one minute of the trace, so per-minute limits are visible
+LIMIT_USD = Decimal("0.40")
+SPEED = 20  # trace seconds a real second: a per-minute limit is visible in three
 SECONDS_BEFORE_NEW_DAY = 75  # at least; the budget day can start on whole minutes only
 SECONDS_OF_NEW_DAY = 10
 POLL_SECONDS = 0.5

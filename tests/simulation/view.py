@@ -59,7 +59,7 @@ class View:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        self.console.print(line, markup=False, highlight=False)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, picture: Picture) -> None:
         """Redraw, or print what is new."""
@@ -67,8 +67,10 @@ class View:
         if self._live:
             self._live.update(self._layout(picture))
             return
+        prefix = self._prefix(picture)
         for line in picture.news:
-            self.say(f"{self._prefix(picture)}  {line}")
+            detail = line.startswith(" ")
+            self.say(f"{'' if detail else prefix}  {line}")
 
     def tick(self, picture: Picture) -> None:
         """A plain progress line, where there is no live picture."""
