@@ -27,6 +27,13 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--ledger", type=Path, default=Path("data/ledger/ledger.sqlite"), metavar="FILE"
     )
+    flags.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a Host name to answer to, besides localhost, IP addresses and `access.hosts`",
+    )
     return flags
 
 
@@ -34,23 +41,23 @@ def main(argv: list[str] | None = None) -> int:
     """Run until SIGTERM. 0 after a clean end, 2 when something keeps it from starting."""
     arguments = parser().parse_args(argv)
     try:
-        return asyncio.run(run(arguments.config, arguments.listen, arguments.ledger))
+        return asyncio.run(run(arguments))
     except UserError as error:
         print(f"exporter: {error}", file=sys.stderr)  # noqa: T201
         return 2
 
 
-async def run(config_path: Path, listen: str, ledger_path: Path) -> int:
+async def run(arguments: argparse.Namespace) -> int:
     """Open everything, serve, close everything. Raises UserError."""
-    config = load_config(config_path)
-    host, port = parse_listen(listen)
+    config = load_config(arguments.config)
+    host, port = parse_listen(arguments.listen)
     tokens = load_tokens(config.access)
     check_exposure(host, tokens, config)
     clock = SystemClock()
-    ledger = Ledger(ledger_path, config, clock)
+    ledger = Ledger(arguments.ledger, config, clock)
     try:
         listener = bind(host, port)
-        web = Web(config, ledger, clock, tokens)
+        web = Web(config, ledger, clock, tokens, arguments.allow_host)
         print(f"exporter: listening on http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
         await serve(web.app(), listener)
     finally:

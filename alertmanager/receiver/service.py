@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alertmanager.receiver.app import Tokens, Web
 from alertmanager.receiver.audit import Audit
+from alertmanager.receiver.check import check
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.controller import Controller
 from alertmanager.receiver.hooks import Hooks
@@ -57,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
         "--shadow", action="store_true", help="decide, log and export; change nothing"
     )
     flags.add_argument(
+        "--check", action="store_true", help="only check that the ladder fits the baseline"
+    )
+    flags.add_argument(
         "--allow-host",
         action="append",
         default=[],
@@ -73,10 +77,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser().parse_args(argv)
     try:
+        if arguments.check:
+            return _check(arguments.config, arguments.baseline)
         return asyncio.run(run(arguments))
     except UserError as error:
         print(f"receiver: {error}", file=sys.stderr)  # noqa: T201
         return 2
+
+
+def _check(ladder: Path, baseline: Path) -> int:
+    problems = check(ladder, baseline)
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201
+    return 1 if problems else 0
 
 
 async def run(arguments: argparse.Namespace) -> int:

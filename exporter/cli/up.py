@@ -8,6 +8,7 @@ from typing import Any
 
 from exporter.stack.binaries import ensure
 from exporter.stack.bundle import REPOSITORY, Bundle, Settings
+from exporter.stack.compose import prepare
 from exporter.stack.processes import Child
 
 CHECK_EVERY_SECONDS = 1.0
@@ -32,11 +33,22 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         metavar="FILE",
         help="the scraper's normal LLM config",
     )
+    command.add_argument(
+        "--contacts", type=Path, default=REPOSITORY / "contacts.yml", metavar="FILE"
+    )
+    command.add_argument(
+        "--prepare-only",
+        action="store_true",
+        help="only write what docker-compose.yml mounts, under data/compose",
+    )
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Start everything, restart what dies, stop all on SIGINT or SIGTERM."""
+    if arguments.prepare_only:
+        prepare(arguments.data.resolve() / "compose", arguments.contacts)
+        return 0
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -45,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder=arguments.data.resolve(),
         budget=arguments.config.resolve(),
         baseline=arguments.baseline.resolve(),
+        contacts=arguments.contacts.resolve(),
     )
     bundle = Bundle(settings)
     bundle.start()

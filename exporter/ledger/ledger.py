@@ -246,9 +246,3 @@ class Ledger:
 
     def _size(self) -> int:
         return self.path.stat().st_size
-
-
-def written_off_and_granted(books: Books, today: Day) -> tuple[int, int]:
-    """Today's write-offs and grants in pico-dollars."""
-    entry = books.adjustments.get(today.date)
-    return (entry.written_off, entry.granted) if entry else (0, 0)

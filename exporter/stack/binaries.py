@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from exporter.core.errors import UserError
@@ -17,13 +18,14 @@ BINARIES = {
 # Debian's newest releases split promtool out of prometheus; apt ignores no name it lacks, so the
 # split package is asked for only after the others left promtool missing.
 PACKAGES = ("prometheus", "prometheus-alertmanager")
+TEST_TOOLS = ("docker-compose",)  # binaries that only the tests need, each a package of its name
 TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
 
 
 def find(name: str) -> Path | None:
     """The path of a binary by its upstream name, or None."""
     search = os.pathsep.join(filter(None, [os.environ.get(TOOLS_VARIABLE), os.environ.get("PATH")]))
-    for candidate in BINARIES[name]:
+    for candidate in BINARIES.get(name, (name,)):
         found = shutil.which(candidate, path=search)
         if found:
             return Path(found)
@@ -34,30 +36,33 @@ def need(name: str) -> str:
     """The path of a binary. Raises UserError that says what to install."""
     found = find(name)
     if found is None:
+        packages = " ".join(PACKAGES if name in BINARIES else (name,))
         raise UserError(
-            f"{name} is not installed; on Debian or Ubuntu run: apt-get install "
-            f"{' '.join(PACKAGES)}; elsewhere put Prometheus and Alertmanager on PATH"
+            f"{name} is not installed; on Debian or Ubuntu run: apt-get install {packages}; "
+            "elsewhere put it on PATH"
         )
     return str(found)
 
 
-def ensure() -> None:
-    """Install what is missing with apt-get when that is possible; raises UserError when not."""
-    if not _missing():
-        return
+def ensure(*tools: str) -> None:
+    """Install what is missing with apt-get when that is possible; raises UserError when not.
+
+    tools: binaries wanted besides Prometheus' and Alertmanager's.
+    """
+    packages = [*(PACKAGES if _missing(BINARIES) else ()), *_missing(tools)]
     prefix = _apt_prefix()
-    if prefix is not None:
-        print(f"Installing {' and '.join(PACKAGES)} with apt-get …", flush=True)
+    if packages and prefix is not None:
+        print(f"Installing {', '.join(packages)} with apt-get …", flush=True)
         _apt(prefix, "update")
-        _apt(prefix, "install", *PACKAGES)
+        _apt(prefix, "install", *packages)
         if find("promtool") is None:
             _apt(prefix, "install", "promtool")
-    for name in _missing():
+    for name in (*BINARIES, *tools):
         need(name)
 
 
-def _missing() -> list[str]:
-    return [name for name in BINARIES if find(name) is None]
+def _missing(names: Iterable[str]) -> list[str]:
+    return [name for name in names if find(name) is None]
 
 
 def _apt_prefix() -> list[str] | None:
@@ -90,6 +95,6 @@ def _apt(prefix: list[str], *arguments: str) -> None:
 
 if __name__ == "__main__":
     try:
-        ensure()
+        ensure(*TEST_TOOLS)
     except UserError as error:
         raise SystemExit(str(error)) from None

@@ -1,7 +1,7 @@
 """The exporter's routes."""
 
 import gzip
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,17 @@ class Tokens:
 class Web:
     """Everything the exporter answers."""
 
-    def __init__(self, config: Config, ledger: Ledger, clock: Clock, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        clock: Clock,
+        tokens: Tokens,
+        hosts: Sequence[str] = (),
+    ) -> None:
+        """hosts: Host names to answer to, besides those of the config."""
         self.config = config
+        self.hosts = [*config.access.hosts, *hosts]
         self.ledger = ledger
         self.clock = clock
         self.tokens = tokens
@@ -67,7 +76,7 @@ class Web:
                 Route("/api/v1/status", self.status),
                 Route("/v1/usage", self._guarded("ingest", self.usage.post), methods=["POST"]),
             ],
-            middleware=[Middleware(HostCheck, allowed=self.config.access.hosts)],
+            middleware=[Middleware(HostCheck, allowed=self.hosts)],
             exception_handlers={HttpError: http_error},
         )
 

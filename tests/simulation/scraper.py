@@ -57,7 +57,7 @@ class Scraper:
     def _left(self, started: float, cycle: int) -> float:
         """Seconds until a cycle is due; a late one starts at once."""
         due = started + cycle * CYCLE_SECONDS / self.arguments.speed
-        return max(0.0, due - time.monotonic())
+        return float(max(0.0, due - time.monotonic()))
 
     def _cycle(self, now: float, pool: ThreadPoolExecutor) -> None:
         self._read_config()
