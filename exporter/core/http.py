@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
 from collections.abc import Iterable
@@ -154,14 +155,22 @@ def port_holder(port: int) -> str | None:
             continue
         columns = (line.split() for line in lines)
         inodes |= {c[9] for c in columns if c[3] == "0A" and c[1].endswith(f":{port:04X}")}
+    sockets = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            links = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
-            if links & {f"socket:[{inode}]" for inode in inodes}:
+            if any(_link(fd) in sockets for fd in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
         except OSError:
             continue
     return None
+
+
+def _link(path: Path) -> str:
+    """What a link of /proc leads to; "" when it was closed meanwhile."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 async def serve(app: ASGIApp, listener: socket.socket, grace_seconds: int = 5) -> None:
