@@ -14,6 +14,7 @@ from exporter.core.clock import iso8601
 from exporter.core.money import PICODOLLARS_PER_USD
 from exporter.core.yamlfile import dump, read_document
 from exporter.stack.bundle import REPOSITORY, Bundle, Ports, Settings
+from exporter.stack.processes import Child
 
 INTERVAL_SECONDS = 1
 LIMIT_USD = Decimal(1)
@@ -71,6 +72,7 @@ class Loop:
             receiver_flags=("--hold", hold),
         )
         self.bundle = Bundle(settings)
+        self.children: list[Child] = []  # started beside the bundle, ended with it
         self.sent = 0  # pico-dollars acknowledged
         self.calls = 0
 
@@ -84,6 +86,8 @@ class Loop:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for child in reversed(self.children):
+            child.stop()
         self.bundle.stop()
 
     def send(self, calls: list[Call], roaster: str = "blue-tokai", field: str = "notes") -> float:

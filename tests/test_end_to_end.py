@@ -6,17 +6,21 @@ The expected configs are worked out by hand from the runbook's steps, not comput
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+import requests
 from loop import INTERVAL_SECONDS, LIMIT, Call, Loop, batches
 from waiting import until
 
 from exporter.core.yamlfile import read_document
 from exporter.stack.bundle import ALERTMANAGER
+from exporter.stack.processes import Child, free_port
+from tests.simulation.demo import child
 
 pytestmark = pytest.mark.slow
 
@@ -139,16 +143,66 @@ def test_the_whole_loop_on_a_real_trace(
     assert_books_are_exact(loop)
     assert loop.query("budget:llm_spend_usd:today")[0]["value"][1] == "1"
 
-    until(lambda: time.time() >= turn.timestamp(), timeout=130, what="the new day", every=0.2)
-    restored = loop.wait_level("none")
-    assert loop.effective() == expected("none")
-    assert loop.status()["spend_usd"] == "0"
+    with scraping(loop) as provider:
+        settled = loop.status()["requests"]
+        until(lambda: loop.status()["requests"] > settled + 100, what="products parsed without LLM")
+        assert served(provider)["requests"] == 0, "the scraper spends after exhaustion"
+        assert_books_are_exact(loop)
+
+        until(lambda: time.time() >= turn.timestamp(), timeout=130, what="the new day", every=0.2)
+        restored = loop.wait_level("none")
+        assert loop.effective() == expected("none")
+        until(lambda: served(provider)["requests"] > 50, what="calls on the new day")
+    until(
+        lambda: Decimal(loop.status()["spend_usd"]).scaleb(12) == cost(served(provider)),
+        what="the new day's spend equal to what the provider served",
+    )
+    provider.stop()
     with capsys.disabled():
         print("\ncrossing call acknowledged -> effective config applied")
         for percent, level, seconds in latencies:
             print(f"  {percent:3d} %  {level:10s} {seconds:6.3f} s")
         late = restored - (time.monotonic() - time.time() + turn.timestamp())
         print(f"  new day -> restored    {late:6.3f} s  (floor: {2 * INTERVAL_SECONDS} s)")
+
+
+@contextmanager
+def scraping(loop: Loop) -> Iterator[Child]:
+    """The simulated scraper at work against the provider, which stays for questions afterwards."""
+    provider = child(loop.bundle, "provider", free_port(), [])
+    provider.start()
+    loop.children.append(provider)
+    provider.wait_ready()
+    scraper = child(
+        loop.bundle,
+        "scraper",
+        None,
+        [
+            "--provider", provider.ready_url.removesuffix("/health"),
+            "--exporter", loop.bundle.url("exporter"),
+            "--config-url", f"{loop.bundle.url('receiver')}/config",
+            "--token-file", str(loop.bundle.token_file("ingest")),
+            "--speed", "60",
+            "--repeat",
+        ],
+    )  # fmt: skip
+    scraper.start()
+    loop.children.append(scraper)
+    yield provider
+    assert scraper.stop() == 0, "it reports what it called before it ends"
+
+
+def served(provider: Child) -> dict[str, int]:
+    """What the provider really served, by its own count."""
+    url = provider.ready_url.removesuffix("/health") + "/sim/usage"
+    return dict(requests.get(url, timeout=10).json())
+
+
+def cost(usage: dict[str, int]) -> int:
+    """Pico-dollars of the provider's own totals."""
+    return Call(
+        usage["prompt_tokens"], usage["cached_tokens"], usage["completion_tokens"]
+    ).picodollars
 
 
 def assert_books_are_exact(loop: Loop) -> None:
