@@ -3,11 +3,12 @@
 import argparse
 import signal
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from exporter.stack.binaries import ensure
-from exporter.stack.bundle import REPOSITORY, Bundle, Settings
+from exporter.stack.bundle import REPOSITORY, Bundle, Ports, Settings
 from exporter.stack.compose import prepare
 from exporter.stack.processes import Child
 
@@ -36,6 +37,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     command.add_argument(
         "--contacts", type=Path, default=REPOSITORY / "contacts.yml", metavar="FILE"
     )
+    for service, port in asdict(Ports()).items():
+        command.add_argument(f"--{service}-port", type=int, default=port, metavar="PORT")
     command.add_argument(
         "--prepare-only",
         action="store_true",
@@ -58,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         budget=arguments.config.resolve(),
         baseline=arguments.baseline.resolve(),
         contacts=arguments.contacts.resolve(),
+        ports=Ports(**{name: getattr(arguments, f"{name}_port") for name in asdict(Ports())}),
     )
     bundle = Bundle(settings)
     bundle.start()

@@ -8,10 +8,11 @@ import secrets
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from exporter.core.files import replace_file
+from exporter.core.http import bind
 from exporter.core.names import JOB_EXPORTER, JOB_RECEIVER
 from exporter.core.yamlfile import dump, read_document
 from exporter.stack.binaries import need
@@ -81,6 +82,8 @@ class Bundle:
 
     def start(self) -> None:
         """Write the configs, start all four and wait until each is ready. Raises UserError."""
+        for port in asdict(self.ports).values():  # a child of another bundle would look ready
+            bind("127.0.0.1", port).close()
         self.prepare()
         try:
             for child in self.children:
