@@ -18,12 +18,24 @@ def rule_files() -> list[Path]:
     return [RULES / name for name in config["rule_files"]]
 
 
-def rules() -> Iterator[dict[str, Any]]:
-    """Every rule, with its file's name under "file"."""
+def groups() -> Iterator[dict[str, Any]]:
+    """Every rule group, with its file's name under "file"."""
     for path in rule_files():
         for group in yaml.safe_load(path.read_text())["groups"]:
-            for rule in group["rules"]:
-                yield {**rule, "file": path.name}
+            yield {**group, "file": path.name}
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    """Every rule, with its file's name under "file"."""
+    for group in groups():
+        for rule in group["rules"]:
+            yield {**rule, "file": group["file"]}
+
+
+def asked_for(rule: dict[str, Any]) -> dict[str, str]:
+    """The degradation or tuning that a rule's labels ask for."""
+    labels = rule.get("labels", {})
+    return {key: labels[key] for key in ("degradation", "tuning") if key in labels}
 
 
 def alerts() -> dict[str, dict[str, Any]]:

@@ -5,11 +5,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from rule_files import (
     ROOT,
     RULES,
     TESTS,
     alerts,
+    asked_for,
+    groups,
     names_in,
     recorded,
     rules,
@@ -57,6 +60,38 @@ def test_every_tested_alert_and_recorded_name_exists() -> None:
             assert check["alertname"] in alerts(), case["name"]
         for check in case.get("promql_expr_test", []):
             assert {n for n in names_in(check["expr"]) if ":" in n} <= recorded(), case["name"]
+
+
+@pytest.mark.parametrize("path", promtool_files(), ids=lambda path: path.name)
+def test_the_order_of_groups_is_said_where_one_reads_another(path: Path) -> None:
+    """Unsaid, it is a map's in promtool 2.42: the file would pass and fail by chance."""
+    document = yaml.safe_load(path.read_text())
+    groups = [
+        group["name"]
+        for file in document["rule_files"]
+        for group in yaml.safe_load((path.parent / file).read_text())["groups"]
+    ]
+    assert sorted(document.get("group_eval_order", groups[:1])) == sorted(groups)
+
+
+@pytest.mark.parametrize("name", [name for name, rule in alerts().items() if asked_for(rule)])
+def test_an_alert_that_asks_shares_its_condition_with_wanted(name: str) -> None:
+    """llm_degradation_wanted cannot say 0 while the condition holds: both read one record."""
+    group = next(group for group in groups() if name in {r.get("alert") for r in group["rules"]})
+    rules_of_group = group["rules"]
+    asked, alert = (
+        next(i for i, rule in enumerate(rules_of_group) if matches(rule))
+        for matches in (
+            lambda rule: rule.get("labels", {}).get("alert") == name,
+            lambda rule: rule.get("alert") == name,
+        )
+    )
+    record = rules_of_group[asked]
+    assert record["record"] == "budget:llm_degradation:asked"
+    assert asked < alert
+    assert asked_for(record) == asked_for(rules_of_group[alert])
+    assert f'budget:llm_degradation:asked{{alert="{name}"}} == 1' in rules_of_group[alert]["expr"]
+    assert "interval" not in group, "wanted takes an older condition for unknown"
 
 
 def test_every_recording_rule_is_tested() -> None:
