@@ -6,12 +6,13 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvicorn
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -66,6 +67,18 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
+def require_content(request: Request, *types: str) -> None:
+    """Raises HttpError 415 unless the body is plainly one of the media types, uncompressed.
+
+    A web page cannot send these types to another origin without asking first.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in types:
+        raise HttpError(415, f"Content-Type must be {' or '.join(types)}")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HttpError(415, "a compressed body is not accepted")
+
+
 def require_token(request: Request, token: str | None) -> None:
     """Raises HttpError 401 unless token is None or the request carries it."""
     if token is not None and not bearer_matches(request.headers.get("authorization"), token):
@@ -73,29 +86,43 @@ def require_token(request: Request, token: str | None) -> None:
 
 
 class HostCheck:
-    """ASGI middleware: answers 403 to a Host that is not this service's (DNS rebinding)."""
+    """ASGI middleware: answers 403 to a foreign Host (DNS rebinding) and to other sites' pages."""
 
-    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
         """allowed: host names without port; loopback names and any IP literal are always allowed.
 
-        An IP literal cannot be rebound, so it is no risk; a foreign *name* is.
+        An IP literal cannot be rebound, so it is no risk; a foreign *name* is. The collection is
+        asked at each request, so that its owner may change it.
         """
         self.app = app
-        self.allowed = {name.lower() for name in allowed} | {"localhost"}
+        self.allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._known(scope):
-            response = json_response({"error": "this Host is not served here"}, 403)
+        if scope["type"] == "http" and (refusal := self._refusal(scope)):
+            response = json_response({"error": refusal}, 403)
             await response(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
-    def _known(self, scope: Scope) -> bool:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1:
-            return False
-        host = host_name(hosts[0].decode("latin-1"))
-        return host in self.allowed or is_ip(host)
+    def _refusal(self, scope: Scope) -> str | None:
+        headers = Headers(scope=scope)
+        if len(headers.getlist("host")) != 1 or not self._known(host_name(headers["host"])):
+            return "this Host is not served here"
+        if scope["method"] not in ("GET", "HEAD") and not _same_site(headers):
+            return "a page of another site may not write here"
+        return None
+
+    def _known(self, host: str) -> bool:
+        names = {"localhost", *(name.lower() for name in self.allowed)}
+        return host in names or is_ip(host)
+
+
+def _same_site(headers: Headers) -> bool:
+    """Whether no browser says that another site's page asks; programs send neither header."""
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2].lower() != headers["host"].lower():
+        return False
+    return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
 
 
 def host_name(netloc: str) -> str:

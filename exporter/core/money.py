@@ -5,12 +5,14 @@ from decimal import Decimal, InvalidOperation
 from exporter.core.errors import UserError
 
 PICODOLLARS_PER_USD = 10**12
+MAX_USD = 10**12  # beyond it an amount is a mistake, and 1e999999 is an attack
 
 
 def picodollars(usd: Decimal | int | str) -> int:
     """USD as integer pico-dollars.
 
-    Raises UserError when the amount is not a finite number or is finer than 1 pico-dollar.
+    Raises UserError when the amount is not a finite number, is finer than 1 pico-dollar or beyond
+    a trillion USD.
     """
     try:
         amount = Decimal(usd)
@@ -18,6 +20,8 @@ def picodollars(usd: Decimal | int | str) -> int:
         raise UserError(f"{usd!r} is not an amount in USD") from error
     if not amount.is_finite():
         raise UserError(f"{usd!r} is not an amount in USD")
+    if abs(amount) > MAX_USD:
+        raise UserError(f"{usd} USD is more than anybody has")
     scaled = amount.scaleb(12)
     if scaled != scaled.to_integral_value():
         raise UserError(f"{usd} USD is finer than 1 pico-dollar (1e-12 USD), the books' unit")

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from exporter.config import Limits
 from exporter.core.clock import Clock
-from exporter.core.http import HttpError, json_response, read_body
+from exporter.core.http import HttpError, json_response, read_body, require_content
 from exporter.intake.event import EventError, UsageEvent, parse_event
 from exporter.ledger.ledger import Ledger, LedgerUnavailableError
 from exporter.metrics.intake import IntakeMetrics
@@ -34,11 +34,9 @@ class UsageEndpoint:
 
     async def post(self, request: Request) -> Response:
         """Raises HttpError 400, 413, 415 (nothing booked) or 503 (nothing booked, try again)."""
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type not in CONTENT_TYPES:
-            raise HttpError(415, f"Content-Type must be {' or '.join(CONTENT_TYPES)}")
+        require_content(request, *CONTENT_TYPES)
         body = await read_body(request, self._limits.body_bytes)
-        values = list(_lines(body)) if content_type == NDJSON else _json(body)
+        values = list(_lines(body)) if NDJSON in request.headers["content-type"] else _json(body)
         if len(values) > self._limits.batch_events:
             raise HttpError(413, f"more than {self._limits.batch_events} events in one request")
         return json_response(await self._book(values))

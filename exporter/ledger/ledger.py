@@ -3,16 +3,21 @@
 import queue
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import groupby
 from pathlib import Path
+from typing import Any, TypeVar
 
 from exporter.config import Config
 from exporter.core.clock import Clock
 from exporter.core.errors import UserError
 from exporter.core.files import FileLock
 from exporter.intake.event import UsageEvent
+from exporter.ledger import adjustments
+from exporter.ledger.adjustments import Adjustment, Booked
 from exporter.ledger.booking import Batch, Booking, Outcome
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Books
 from exporter.ledger.calendars import CalendarRow, Calendars, Day
@@ -24,18 +29,34 @@ MAX_WAITING_EVENTS = 200_000
 PROBE_SECONDS = 2.0  # how often an unwritable ledger is tried again
 
 
+T = TypeVar("T")
+
+
 class LedgerUnavailableError(Exception):
     """Nothing was booked; try again. str() says why."""
 
 
+def unavailable(error: Exception) -> LedgerUnavailableError:
+    """The sentence for whoever waits."""
+    return LedgerUnavailableError(f"the ledger cannot be written: {error}")
+
+
 @dataclass
 class Submission:
-    """Events to book together, an adjustment, or a probe; resolved when it is on disk."""
+    """Events to book together, or a probe; resolved when it is on disk."""
 
     events: list[UsageEvent] = field(default_factory=list)
-    adjustment: tuple[str, int, str, str] | None = None  # kind, pico-dollars, reason, author
     probe: bool = False
     future: "Future[Outcome]" = field(default_factory=Future)
+
+
+@dataclass
+class Task:
+    """Work in a transaction of its own, in its turn between the submissions."""
+
+    work: Callable[[sqlite3.Connection, float], Any]  # database, Unix seconds
+    applied: Callable[[Any], None]  # after the commit, with work's result: the picture in memory
+    future: "Future[Any]" = field(default_factory=Future)
 
 
 @dataclass
@@ -63,7 +84,7 @@ class Ledger:
         self.calendars = self._set_calendar(config)
         self._booking = Booking(self._db, PriceList(config.prices), config.limits, self.day_of)
         self.books = self._load()
-        self._queue: queue.Queue[Submission | None] = queue.Queue()
+        self._queue: queue.Queue[Submission | Task | None] = queue.Queue()
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger-writer")
@@ -84,9 +105,34 @@ class Ledger:
         """
         return self._enqueue(Submission(events))
 
-    def adjust(self, kind: str, picodollars: int, reason: str, author: str) -> "Future[Outcome]":
-        """Grant money for today (kind "grant"), or write off ("reset")."""
-        return self._enqueue(Submission(adjustment=(kind, picodollars, reason, author)))
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection, float], T],
+        applied: Callable[[T], None] = lambda _: None,
+    ) -> "Future[T]":
+        """Run work(database, now) in a transaction of its own, on the writer thread.
+
+        applied(its result) then brings the picture in memory up to date. The future raises the
+        UserError of work, or LedgerUnavailableError; then nothing was written.
+        """
+        task = Task(work, applied)
+        self._queue.put(task)
+        return task.future
+
+    def adjust(self, asked: Adjustment) -> "Future[Booked]":
+        """Grant money for today, or write off what today has cost so far."""
+
+        def work(db: sqlite3.Connection, now: float) -> Booked:
+            return adjustments.book(db, self._booking.ids, asked, self.day_of(now), now)
+
+        def applied(booked: Booked) -> None:
+            self.books.adjust(booked.day, booked.kind, booked.picodollars)
+
+        return self.write(work, applied)
+
+    def adjusted_today(self) -> "Future[list[dict[str, Any]]]":
+        """Today's grants and resets with reason, author and time."""
+        return self.write(lambda db, now: adjustments.of_day(db, self.day_of(now)))
 
     def close(self) -> None:
         """Book what was submitted, then close."""
@@ -111,19 +157,27 @@ class Ledger:
                 self._probe()
                 continue
             group, ended = self._group(first)
-            if group:
-                self._commit(group)
+            self._process(group)
             if ended:
                 return
 
-    def _group(self, first: Submission | None) -> tuple[list[Submission], bool]:
+    def _process(self, group: list[Submission | Task]) -> None:
+        """In order: neighbouring submissions in one transaction, each task in its own."""
+        for _, neighbours in groupby(group, type):
+            items = list(neighbours)
+            if submissions := [item for item in items if isinstance(item, Submission)]:
+                self._commit(submissions)
+            for task in (item for item in items if isinstance(item, Task)):
+                self._execute(task)
+
+    def _group(self, first: Submission | Task | None) -> tuple[list[Submission | Task], bool]:
         """Everything that waits, up to a commit's size; and whether the end was reached."""
-        group: list[Submission] = []
+        group: list[Submission | Task] = []
         events = 0
         item = first
         while item is not None:
             group.append(item)
-            events += len(item.events)
+            events += len(item.events) if isinstance(item, Submission) else 0
             if events >= MAX_EVENTS_PER_COMMIT:
                 return group, False
             try:
@@ -136,13 +190,10 @@ class Ledger:
         now = self.clock.now()
         batch = Batch()
         outcomes: list[Outcome] = []
-        adjustments: list[tuple[str, int]] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for submission in group:
                 outcomes.append(self._booking.book(submission.events, now, batch))
-                if submission.adjustment:
-                    adjustments.append(self._adjust(*submission.adjustment, now))
                 if submission.probe:
                     self._db.execute("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", (str(now),))
             self._booking.write(batch)
@@ -151,27 +202,31 @@ class Ledger:
         except Exception as error:  # whatever it was, nobody may wait for ever
             self._fail(group, batch, error)
             return
-        self._applied(batch, adjustments, now)
+        self._applied(batch, now)
         for submission, outcome in zip(group, outcomes, strict=True):
             self._done(submission)
             submission.future.set_result(outcome)
 
-    def _adjust(
-        self, kind: str, picodollars: int, reason: str, author: str, now: float
-    ) -> tuple[str, int]:
-        day = self.day_of(now).isoformat()
-        self._db.execute(
-            "INSERT INTO adjustments (day, kind, picodollars, reason, author, time) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (day, kind, picodollars, reason, author, now),
-        )
-        return kind, picodollars
+    def _execute(self, task: Task) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            result = task.work(self._db, self.clock.now())
+            self._db.execute("COMMIT")
+        except Exception as error:  # whatever it was, nobody may wait for ever
+            self._roll_back(Batch())
+            if isinstance(error, UserError):
+                task.future.set_exception(error)
+                return
+            self.books.writable = False
+            task.future.set_exception(unavailable(error))
+            return
+        with self.books.lock:
+            task.applied(result)
+        task.future.set_result(result)
 
-    def _applied(self, batch: Batch, adjustments: list[tuple[str, int]], now: float) -> None:
+    def _applied(self, batch: Batch, now: float) -> None:
         with self.books.lock:
             self.books.book(batch.accounts.items())
-            for kind, picodollars in adjustments:
-                self.books.adjust(self.day_of(now), kind, picodollars)
             self.books.last_commit = now
             self.books.writable = True
             self.books.size_bytes = self._size()
@@ -182,17 +237,18 @@ class Ledger:
     def _fail(self, group: list[Submission], batch: Batch, error: Exception) -> None:
         """Nothing was booked: say so to everyone who waits, and try again later."""
         self.books.writable = False
+        self._roll_back(batch)
+        for submission in group:
+            self._done(submission)
+            submission.future.set_exception(unavailable(error))
+
+    def _roll_back(self, batch: Batch) -> None:
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self._booking.rolled_back(batch)
         except sqlite3.Error:
             pass  # the disk is worse than thought; the probe finds out when it is back
-        for submission in group:
-            self._done(submission)
-            submission.future.set_exception(
-                LedgerUnavailableError(f"the ledger cannot be written: {error}")
-            )
 
     def _done(self, submission: Submission) -> None:
         with self._waiting_lock:

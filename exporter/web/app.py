@@ -23,6 +23,7 @@ from exporter.metrics.collectors import BudgetCollector, LedgerCollector, Limits
 from exporter.metrics.intake import IntakeMetrics
 from exporter.metrics.ledger_text import LedgerText
 from exporter.metrics.page import CONTENT_TYPE, Page
+from exporter.web.admin import Admin
 from exporter.web.status import status
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -64,6 +65,7 @@ class Web:
         ):
             registry.register(collector)
         self.page = Page(LedgerText(ledger.books), registry)
+        self.admin = Admin(ledger, lambda: self.tokens.admin)
         self.usage = UsageEndpoint(ledger, self.intake, config.limits, clock)
 
     def app(self) -> Starlette:
@@ -75,6 +77,7 @@ class Web:
                 Route("/health", self.health),
                 Route("/api/v1/status", self.status),
                 Route("/v1/usage", self._guarded("ingest", self.usage.post), methods=["POST"]),
+                *self.admin.routes(),
             ],
             middleware=[Middleware(HostCheck, allowed=self.hosts)],
             exception_handlers={HttpError: http_error},

@@ -1,0 +1,99 @@
+"""Grants and resets: today's money beside the spend, audited, each counted once."""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import date
+from hashlib import blake2b
+from itertools import chain
+from typing import Any, Literal
+
+from exporter.core.clock import iso8601
+from exporter.core.errors import UserError
+from exporter.core.money import PICODOLLARS_PER_USD, usd
+from exporter.ledger.ids import IdTables
+
+Kind = Literal["grant", "reset"]
+MAX_GRANT = 1_000_000 * PICODOLLARS_PER_USD  # a slip of the keyboard, not a day's budget
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What a person asks for. A reset's amount is worked out when it is booked."""
+
+    kind: Kind
+    reason: str
+    author: str
+    picodollars: int = 0  # a grant's
+    id: str = ""  # makes a retry harmless; empty: each request counts
+
+    def __post_init__(self) -> None:
+        if self.kind == "grant" and not 0 < self.picodollars <= MAX_GRANT:
+            raise UserError("a grant must be above 0 and at most 1,000,000 USD")
+        if not self.reason.strip() or not self.author.strip():
+            raise UserError("a grant or reset needs a reason and an author")
+
+
+@dataclass(frozen=True)
+class Booked:
+    """What became of an Adjustment; duplicate: its id was booked before, nothing changed."""
+
+    day: date
+    kind: Kind
+    picodollars: int
+    duplicate: bool = False
+
+
+def book(db: sqlite3.Connection, ids: IdTables, asked: Adjustment, day: date, now: float) -> Booked:
+    """Write a grant or reset into the ledger, inside the caller's transaction.
+
+    A reset writes off what the day has cost so far, less what was written off before. Raises
+    UserError when the id was used for something else.
+    """
+    if asked.id and _seen(ids, asked, now):
+        return Booked(day, asked.kind, 0, duplicate=True)
+    amount = asked.picodollars if asked.kind == "grant" else _unwritten(db, day)
+    if amount:
+        db.execute(
+            "INSERT INTO adjustments (day, kind, picodollars, reason, author, time) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (day.isoformat(), asked.kind, amount, asked.reason, asked.author, now),
+        )
+    return Booked(day, asked.kind, amount)
+
+
+def of_day(db: sqlite3.Connection, day: date) -> list[dict[str, Any]]:
+    """A day's grants and resets, oldest first: the audit trail."""
+    rows = db.execute(
+        "SELECT kind, picodollars, reason, author, time FROM adjustments WHERE day = ? ORDER BY id",
+        (day.isoformat(),),
+    )
+    return [
+        {"kind": kind, "usd": usd(amount), "reason": reason, "author": author, "time": iso8601(at)}
+        for kind, amount, reason, author, at in rows
+    ]
+
+
+def _seen(ids: IdTables, asked: Adjustment, now: float) -> bool:
+    """Whether the id was booked; it is remembered as an event's is (no provider is empty)."""
+    digest = _digest("", asked.kind, asked.id)
+    content = _digest(str(asked.picodollars), asked.reason, asked.author)
+    known = ids.find(digest)
+    if known is None:
+        ids.add(digest, content, now)
+        return False
+    if known != content:
+        raise UserError(f"the id {asked.id!r} was used for a different {asked.kind}")
+    return True
+
+
+def _digest(*parts: str) -> bytes:
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _unwritten(db: sqlite3.Connection, day: date) -> int:
+    """Pico-dollars of the day (and after it, if the clock went back) that still stand."""
+    # Summed here: SQLite's sum() fails beyond 64 bits.
+    spend = "SELECT cost_picodollars FROM accounts WHERE day >= ?"
+    resets = "SELECT -picodollars FROM adjustments WHERE day = ? AND kind = 'reset'"
+    rows = chain.from_iterable(db.execute(query, (day.isoformat(),)) for query in (spend, resets))
+    return max(0, sum(int(amount) for (amount,) in rows))
