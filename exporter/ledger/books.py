@@ -4,10 +4,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from datetime import date, timedelta
+from datetime import date
 
 Series = tuple[str, str, str]  # roaster, field, model
-# Late events reach back 35 days at most; older days never change but by repricing.
+# How many days' costs are held: more than the 35 that a late event reaches back.
 RECENT_DAYS = 40
 
 
@@ -95,7 +95,7 @@ class Books:
     def spend_of(self, today: date) -> dict[Series, int]:
         """Pico-dollars per series on a day and after it (after: only if the clock went back)."""
         with self.lock:
-            self._forget(today)
+            self._forget()
             spend: dict[Series, int] = {}
             for day, costs in self._day_cost.items():
                 if day >= today:
@@ -103,9 +103,9 @@ class Books:
                         spend[series] = spend.get(series, 0) + cost
             return spend
 
-    def _forget(self, today: date) -> None:
-        oldest = today - timedelta(days=RECENT_DAYS)
-        for day in [day for day in self._day_cost if day < oldest]:
+    def _forget(self) -> None:
+        """By number, not by age: a clock that jumps ahead and back must not lose today."""
+        for day in sorted(self._day_cost)[:-RECENT_DAYS]:
             del self._day_cost[day]
 
     def adjust(self, day: date, kind: str, picodollars: int) -> None:

@@ -59,12 +59,18 @@ class Calendars:
         return self.rows[max(0, index)].calendar
 
     def change(self, calendar: BudgetCalendar, now: float) -> list[CalendarRow]:
-        """The rows after a new calendar was configured: pending changes give way to it."""
-        rows = [row for row in self.rows if row.valid_from <= now]
-        if not rows:
+        """The rows after a calendar was configured; a change that is still to come gives way."""
+        if not self.rows:
             return [CalendarRow(0, calendar, date.min)]
-        if calendar == rows[-1].calendar:
+        if calendar == self.rows[-1].calendar:
+            return self.rows
+        running = self.at(now)
+        rows = [row for row in self.rows if row.valid_from <= now]
+        undone = Calendars(rows).at(now)  # the running day, if the change to come is taken back
+        if undone.date == running.date and calendar == rows[-1].calendar:
             return rows
-        running = Calendars(rows).at(now)
-        begins = max(running.end, calendar.start(running.date + timedelta(days=1)))
-        return [*rows, CalendarRow(begins, calendar, running.date)]
+        begins = calendar.start(running.date + timedelta(days=1))
+        # A day that a change to come already carries beyond its own end turns at the next start.
+        stretched = undone.date != running.date
+        next_start = calendar.end(calendar.day_of(now)) if stretched else undone.end
+        return [*rows, CalendarRow(max(begins, next_start), calendar, running.date)]
