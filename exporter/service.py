@@ -2,16 +2,17 @@
 
 import argparse
 import asyncio
+import logging
 import sys
+from functools import partial
 from pathlib import Path
 
-from exporter.config import Access, Config, load_config
-from exporter.core.auth import read_token
+from exporter.access import load_settings
 from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
-from exporter.core.http import bind, is_loopback, parse_listen, serve
+from exporter.core.http import bind, ignore_hangup, parse_listen, serve
 from exporter.ledger.ledger import Ledger
-from exporter.web.app import Tokens, Web
+from exporter.web.app import Web
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run until SIGTERM. 0 after a clean end, 2 when something keeps it from starting."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
     arguments = parser().parse_args(argv)
+    ignore_hangup()  # until it means: reload
     try:
         return asyncio.run(run(arguments))
     except UserError as error:
@@ -49,40 +54,16 @@ def main(argv: list[str] | None = None) -> int:
 
 async def run(arguments: argparse.Namespace) -> int:
     """Open everything, serve, close everything. Raises UserError."""
-    config = load_config(arguments.config)
     host, port = parse_listen(arguments.listen)
-    tokens = load_tokens(config.access)
-    check_exposure(host, tokens, config)
+    load = partial(load_settings, arguments.config, host)
+    settings = load()
     clock = SystemClock()
-    ledger = Ledger(arguments.ledger, config, clock)
+    ledger = Ledger(arguments.ledger, settings.config, clock)
     try:
         listener = bind(host, port)
-        web = Web(config, ledger, clock, tokens, arguments.allow_host)
+        web = Web(settings.config, ledger, clock, settings.tokens, arguments.allow_host, load)
         print(f"exporter: listening on http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
-        await serve(web.app(), listener)
+        await serve(web.app(), listener, on_hangup=web.reloader.hang_up)
     finally:
         ledger.close()
     return 0
-
-
-def load_tokens(access: Access) -> Tokens:
-    """The three tokens. Raises UserError on an unreadable or weak one."""
-
-    def token(name: str, file: str | None) -> str | None:
-        return read_token(name, Path(file) if file else None)
-
-    return Tokens(
-        ingest=token("ingest", access.ingest_token_file),
-        admin=token("admin", access.admin_token_file),
-        metrics=token("metrics", access.metrics_token_file),
-    )
-
-
-def check_exposure(host: str, tokens: Tokens, config: Config) -> None:
-    """Raises UserError when others could write to the books without a token."""
-    if is_loopback(host) or tokens.ingest or config.access.allow_remote_without_token:
-        return
-    raise UserError(
-        f"listening on {host} needs an ingest token (LLM_BUDGET_INGEST_TOKEN_FILE); "
-        "or say access: {allow_remote_without_token: true} in the config"
-    )

@@ -1,16 +1,21 @@
 """An exporter in a test: in process on a manual clock, or as a real process."""
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
 
+from exporter.access import Settings, Tokens
 from exporter.config import Config, load_config
 from exporter.core.clock import ManualClock, iso8601
 from exporter.ledger.ledger import Ledger
-from exporter.web.app import Tokens, Web
+from exporter.stack.processes import Child, free_port
+from exporter.web.app import Web
 
 NOON = 1_800_014_400.0  # 2027-01-15T12:00:00Z
 INGEST, ADMIN = "ingest-token-0123456789", "admin-token-0123456789"
@@ -34,8 +39,12 @@ class Exporter:
         self.clock = ManualClock(now)
         self.ledger = Ledger(folder / "ledger.sqlite", self.config, self.clock)
         asked = Tokens(INGEST, ADMIN, None) if tokens else Tokens(None, None, None)
-        self.web = Web(self.config, self.ledger, self.clock, asked)
+        self.web = Web(self.config, self.ledger, self.clock, asked, load=lambda: self.load(asked))
         self.http = TestClient(self.web.app(), base_url="http://127.0.0.1")
+
+    def load(self, tokens: Tokens) -> Settings:
+        """What a reload reads: the folder's budget.yml again, and the same tokens."""
+        return Settings(load_config(self.folder / "budget.yml"), tokens)
 
     def __enter__(self) -> "Exporter":
         return self
@@ -75,6 +84,26 @@ class Exporter:
 
     def value(self, metric: str, **labels: str) -> float | None:
         return self.page().get((metric, frozenset(labels.items())))
+
+
+@contextmanager
+def exporter_process(folder: Path, config: str = "", *flags: str) -> Iterator[Child]:
+    """A ready exporter as a process on a free port, its ledger in the folder; ended at the end."""
+    port = free_port()
+    argv = [sys.executable, "-m", "exporter", "--config", str(write_config(folder, config))]
+    argv += ["--listen", f"127.0.0.1:{port}", "--ledger", str(folder / "ledger.sqlite"), *flags]
+    child = Child("exporter", argv, folder / "log", f"http://127.0.0.1:{port}/health")
+    child.start()
+    try:
+        child.wait_ready()
+        yield child
+    finally:
+        child.stop()
+
+
+def url(child: Child, path: str) -> str:
+    """Where a child answers a path."""
+    return child.ready_url.removesuffix("/health") + path
 
 
 def event(

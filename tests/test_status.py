@@ -29,6 +29,7 @@ def report(spend: str, limit: str = "100", **more: Any) -> dict[str, Any]:
         "by_roaster": {"blue-tokai": spend},
         "by_field": {"notes": spend},
         "unpriced_tokens": 0,
+        "config": {"loaded": "2026-11-23T00:00:00.000Z", "problem": None},
         **more,
     }
 
@@ -125,6 +126,15 @@ def test_json_is_for_programs(serve: Any, capsys: pytest.CaptureFixture[str]) ->
     url = serve({"/api/v1/status": report("80"), "/state": {"level": "none"}})
     assert main(["status", "--json", "--exporter", url, "--receiver", url]) == 1
     assert json.loads(capsys.readouterr().out)["status"] == "WARNING"
+
+
+def test_a_config_that_was_not_reloaded_is_said(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = {"loaded": "2026-11-23T00:00:00.000Z", "problem": "budget.yml: no such zone"}
+    url = serve({"/api/v1/status": report("1", config=problem), "/state": {"level": "none"}})
+    assert main(["status", "--exporter", url, "--receiver", url]) == 0
+    assert "The config was not reloaded: budget.yml: no such zone" in capsys.readouterr().out
 
 
 def test_a_rules_folder_without_thresholds_is_said(tmp_path: Path) -> None:

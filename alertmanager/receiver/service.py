@@ -21,7 +21,7 @@ from exporter.core.auth import read_token
 from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
 from exporter.core.files import FileLock
-from exporter.core.http import bind, is_loopback, parse_listen, serve
+from exporter.core.http import bind, ignore_hangup, is_loopback, parse_listen, serve
 
 log = logging.getLogger("receiver")
 RECONCILE_SECONDS = 2.0
@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     arguments = parser().parse_args(argv)
+    ignore_hangup()  # baseline and ladder are read again on change
     try:
         if arguments.check:
             return _check(arguments.config, arguments.baseline)

@@ -20,6 +20,7 @@ from alertmanager.receiver.observations import (
     Unknown,
 )
 from alertmanager.receiver.webhook import unix
+from exporter.core.auth import read_token
 from exporter.core.clock import Clock
 from exporter.core.names import DEGRADATION_WANTED
 
@@ -148,7 +149,7 @@ class Sources:
 
     def exporter(self, url: str) -> ExporterSeen:
         """Its own figures."""
-        status = _get(f"{url}/api/v1/status", _StatusAnswer)
+        status = _get(f"{url}/api/v1/status", _StatusAnswer, token=read_token("metrics"))
         return ExporterSeen(
             url,
             status.day.start,
@@ -228,10 +229,14 @@ def _answer(url: str, future: "Future[Any]") -> Any:
     return Unknown(url, f"gives a wrong answer: {error}"[:300])
 
 
-def _get(url: str, kind: type[T], params: dict[str, str] | None = None) -> T:
+def _get(
+    url: str, kind: type[T], params: dict[str, str] | None = None, token: str | None = None
+) -> T:
     """A JSON answer of bounded size. Raises requests.RequestException or ValueError."""
     with requests.Session() as session:
         session.trust_env = False  # a proxy of the environment is for other traffic
+        if token:
+            session.headers["Authorization"] = f"Bearer {token}"
         answer = session.get(
             url, params=params, timeout=TIMEOUT_SECONDS, stream=True, allow_redirects=False
         )

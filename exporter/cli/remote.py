@@ -4,6 +4,7 @@ from typing import Any
 
 import requests
 
+from exporter.core.auth import read_token
 from exporter.core.errors import UserError
 
 TIMEOUT_SECONDS = 10.0
@@ -50,6 +51,11 @@ def call(
         reason = content.get("error", content) if isinstance(content, dict) else content
         raise UserError(f"{what} refused with {answer.status_code}: {reason}")
     return content
+
+
+def exporter_status(url: str) -> Any:
+    """An exporter's /api/v1/status, with the metrics token of the environment. Raises UserError."""
+    return call("the exporter", f"{url}/api/v1/status", token=read_token("metrics"))
 
 
 def _cause(error: requests.RequestException) -> str:

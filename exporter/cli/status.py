@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from exporter.cli.remote import EXPORTER_URL, RECEIVER_URL, call
+from exporter.cli.remote import EXPORTER_URL, RECEIVER_URL, call, exporter_status
 from exporter.cli.thresholds import thresholds
 from exporter.core.errors import UserError
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the budget's state; the exit status says it too."""
     urls = arguments.exporter or [EXPORTER_URL]
     try:
-        reports = [call("the exporter", f"{url}/api/v1/status") for url in urls]
+        reports = [exporter_status(url) for url in urls]
         summary = summarize(reports, thresholds())
     except UserError as error:
         print(f"llm-budget status: {error}", file=sys.stderr)
@@ -71,6 +71,9 @@ def summarize(reports: list[dict[str, Any]], limits: dict[str, Decimal]) -> dict
         "by_roaster": _merge(reports, "by_roaster"),
         "by_field": _merge(reports, "by_field"),
         "unpriced_tokens": sum(report["unpriced_tokens"] for report in reports),
+        "config_problems": [
+            report["config"]["problem"] for report in reports if report["config"]["problem"]
+        ],
     }
 
 
@@ -121,6 +124,8 @@ def _print(summary: dict[str, Any], as_json: bool) -> None:
     print(f"Degradation: {summary['degradation'] or 'unknown (no receiver)'}")
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
+    for problem in summary["config_problems"]:
+        print(f"The config was not reloaded: {problem}")
     for key in ("by_roaster", "by_field"):
         _table(key.removeprefix("by_"), summary[key])
 

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -200,8 +200,22 @@ def _link(path: Path) -> str:
         return ""
 
 
-async def serve(app: ASGIApp, listener: socket.socket, grace_seconds: int = 5) -> None:
-    """Serve app on listener until SIGTERM or SIGINT, finishing the requests under way."""
+def ignore_hangup() -> None:
+    """SIGHUP, which by default ends a process, does nothing from here on."""
+    with contextlib.suppress(ValueError):  # only the main thread has signals
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+async def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    grace_seconds: int = 5,
+    on_hangup: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve app on listener until SIGTERM or SIGINT, finishing the requests under way.
+
+    on_hangup: called in the event loop at each SIGHUP.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -216,6 +230,7 @@ async def serve(app: ASGIApp, listener: socket.socket, grace_seconds: int = 5) -
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     await server.serve([listener])
 
 

@@ -50,6 +50,7 @@ LATE_COST = "llm_late_cost_usd_total"
 TIME_ADJUSTED = "llm_time_adjusted_total"
 LABEL_OVERFLOW = "llm_label_overflow_total"
 CONFIG_RELOAD_OK = "llm_config_last_reload_successful"
+CONFIG_RELOAD_TIME = "llm_config_last_reload_success_timestamp_seconds"
 
 # Rules
 UTILIZATION = "budget:llm_utilization:ratio"

@@ -1,7 +1,7 @@
 """POST /v1/usage: an object, an array or NDJSON; answered when what it accepts is on disk."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -25,8 +25,9 @@ class UsageEndpoint:
     """The endpoint; authorization is the caller's."""
 
     def __init__(
-        self, ledger: Ledger, metrics: IntakeMetrics, limits: Limits, clock: Clock
+        self, ledger: Ledger, metrics: IntakeMetrics, limits: Callable[[], Limits], clock: Clock
     ) -> None:
+        """limits: those in force; asked once a request."""
         self._ledger = ledger
         self._metrics = metrics
         self._limits = limits
@@ -35,10 +36,11 @@ class UsageEndpoint:
     async def post(self, request: Request) -> Response:
         """Raises HttpError 400, 413, 415 (nothing booked) or 503 (nothing booked, try again)."""
         require_content(request, *CONTENT_TYPES)
-        body = await read_body(request, self._limits.body_bytes)
+        limits = self._limits()
+        body = await read_body(request, limits.body_bytes)
         values = list(_lines(body)) if NDJSON in request.headers["content-type"] else _json(body)
-        if len(values) > self._limits.batch_events:
-            raise HttpError(413, f"more than {self._limits.batch_events} events in one request")
+        if len(values) > limits.batch_events:
+            raise HttpError(413, f"more than {limits.batch_events} events in one request")
         return json_response(await self._book(values))
 
     async def _book(self, values: list[Any]) -> dict[str, Any]:

@@ -42,8 +42,12 @@ class Labels:
     """The distinct label values seen, capped; beyond the cap a value becomes `other`."""
 
     def __init__(self, limits: Limits) -> None:
-        self._caps = {ROASTER: limits.roasters, FIELD: limits.fields, MODEL: limits.models}
+        self.cap(limits)
         self._known: dict[str, set[str]] = {name: set() for name in self._caps}
+
+    def cap(self, limits: Limits) -> None:
+        """New caps; what is known stays, also beyond them."""
+        self._caps = {ROASTER: limits.roasters, FIELD: limits.fields, MODEL: limits.models}
 
     def learn(self, series: Series) -> None:
         """What the ledger already holds stays, whatever the cap."""

@@ -134,6 +134,23 @@ class Ledger:
         """Today's grants and resets with reason, author and time."""
         return self.write(lambda db, now: adjustments.of_day(db, self.day_of(now)))
 
+    def reconfigure(self, config: Config) -> "Future[Calendars]":
+        """Take prices, label caps and calendar of another config, between two transactions."""
+        prices = PriceList(config.prices)
+
+        def work(db: sqlite3.Connection, now: float) -> Calendars:
+            rows = self.calendars.change(config.budget.calendar, now)
+            if rows != self.calendars.rows:
+                _store_calendars(db, rows)
+            return Calendars(rows)
+
+        def applied(calendars: Calendars) -> None:
+            self.calendars = calendars
+            self._booking.prices = prices
+            self._booking.labels.cap(config.limits)
+
+        return self.write(work, applied)
+
     def close(self) -> None:
         """Book what was submitted, then close."""
         self._queue.put(None)
@@ -265,25 +282,10 @@ class Ledger:
         ]
         wanted = Calendars(rows).change(config.budget.calendar, self.clock.now())
         if wanted != rows:
-            self._store_calendars(wanted)
+            self._db.execute("BEGIN IMMEDIATE")
+            _store_calendars(self._db, wanted)
+            self._db.execute("COMMIT")
         return Calendars(wanted)
-
-    def _store_calendars(self, rows: list[CalendarRow]) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("DELETE FROM calendars")
-        self._db.executemany(
-            "INSERT INTO calendars VALUES (?, ?, ?, ?)",
-            [
-                (
-                    row.valid_from,
-                    row.calendar.timezone,
-                    row.calendar.day_starts_at.isoformat(),
-                    row.previous_day.isoformat(),
-                )
-                for row in rows
-            ],
-        )
-        self._db.execute("COMMIT")
 
     def _load(self) -> Books:
         """Read the whole ledger's sums."""
@@ -302,3 +304,19 @@ class Ledger:
 
     def _size(self) -> int:
         return self.path.stat().st_size
+
+
+def _store_calendars(db: sqlite3.Connection, rows: list[CalendarRow]) -> None:
+    db.execute("DELETE FROM calendars")
+    db.executemany(
+        "INSERT INTO calendars VALUES (?, ?, ?, ?)",
+        [
+            (
+                row.valid_from,
+                row.calendar.timezone,
+                row.calendar.day_starts_at.isoformat(),
+                row.previous_day.isoformat(),
+            )
+            for row in rows
+        ],
+    )

@@ -10,6 +10,7 @@ from exporter.config import Config
 from exporter.core import names
 from exporter.core.money import PICODOLLARS_PER_USD
 from exporter.ledger.books import Adjustments
+from exporter.ledger.calendars import Day
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.pricing import configured_price
 
@@ -27,16 +28,20 @@ def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 class BudgetCollector(Collector):
     """budget.yml's figures, today's adjustments and the day's bounds."""
 
-    def __init__(self, config: Callable[[], Config], ledger: Ledger) -> None:
+    def __init__(
+        self, config: Callable[[], Config], ledger: Ledger, today: Callable[[], Day]
+    ) -> None:
+        """today: the page's day, so that limit and spend are of the same one."""
         self._config = config
         self._ledger = ledger
+        self._today = today
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
         budget = self._config().budget
-        today = self._ledger.today()
+        today = self._today()
         adjusted = self._ledger.books.adjustments.get(today.date, Adjustments())
         yield gauge(names.DAILY_LIMIT, "The day's budget in USD.", float(budget.daily_limit_usd))
         yield gauge(names.RESERVE, "Kept out of allocations, in USD.", float(budget.reserve_usd))
@@ -64,7 +69,8 @@ class LimitsCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        limits = self._config().rate_limits
+        config = self._config()
+        limits = config.rate_limits
         family = GaugeMetricFamily(
             names.RATE_LIMIT, "Requests allowed in a rolling window.", labels=["window", "scope"]
         )
@@ -74,7 +80,7 @@ class LimitsCollector(Collector):
         prices = GaugeMetricFamily(
             names.PRICE, "Price in force, USD per million tokens.", labels=[names.MODEL, "type"]
         )
-        for model, price in self._config().prices.items():
+        for model, price in config.prices.items():
             token = configured_price(model, price)
             for kind in names.TOKEN_TYPES:
                 prices.add_metric([model, kind], dollars(getattr(token, kind) * 1_000_000))

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from exporter.core import names
 from exporter.intake.event import Reason, UsageEvent
@@ -18,7 +18,7 @@ class IntakeMetrics:
     def __init__(self, registry: CollectorRegistry, max_models: int) -> None:
         """max_models: distinct values of the model label, beyond which durations are `other`."""
         self._models: set[str] = set()
-        self._max_models = max_models
+        self.max_models = max_models
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, ["source", *labels], registry=registry)
@@ -34,10 +34,6 @@ class IntakeMetrics:
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
-        self.reload_ok = Gauge(
-            names.CONFIG_RELOAD_OK, "Whether the last load of budget.yml worked.", registry=registry
-        )
-        self.reload_ok.set(1)
         for source in SOURCES:
             for family in (self.accepted, self.duplicates, self.conflicts):
                 family.labels(source)
@@ -62,6 +58,6 @@ class IntakeMetrics:
                 self.duration.labels(self._model(event.model)).observe(event.duration_seconds)
 
     def _model(self, model: str) -> str:
-        if len(self._models) < self._max_models:
+        if len(self._models) < self.max_models:
             self._models.add(model)
         return model if model in self._models else names.OTHER

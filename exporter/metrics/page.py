@@ -1,9 +1,10 @@
 """The whole /metrics page."""
 
-from datetime import date
+import threading
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 
+from exporter.ledger.calendars import Day
 from exporter.metrics.ledger_text import LedgerText
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -18,7 +19,11 @@ class Page:
     def __init__(self, ledger_text: LedgerText, registry: CollectorRegistry) -> None:
         self._ledger_text = ledger_text
         self._registry = registry
+        self._lock = threading.Lock()
+        self.day: Day | None = None  # of the page under way
 
-    def render(self, today: date) -> bytes:
-        """The page as of today's budget day."""
-        return self._ledger_text.render(today).encode() + generate_latest(self._registry)
+    def render(self, today: Day) -> bytes:
+        """The page as of one budget day, also when it turns meanwhile."""
+        with self._lock:
+            self.day = today
+            return self._ledger_text.render(today.date).encode() + generate_latest(self._registry)

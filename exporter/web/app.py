@@ -1,9 +1,10 @@
 """The exporter's routes."""
 
+import asyncio
 import gzip
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from prometheus_client import CollectorRegistry
@@ -14,29 +15,23 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from exporter.access import Settings, Tokens
 from exporter.config import Config
 from exporter.core.clock import Clock
+from exporter.core.errors import UserError
 from exporter.core.http import HostCheck, HttpError, http_error, json_response, require_token
 from exporter.intake.http import UsageEndpoint
-from exporter.ledger.ledger import Ledger
+from exporter.ledger.ledger import Ledger, LedgerUnavailableError
 from exporter.metrics.collectors import BudgetCollector, LedgerCollector, LimitsCollector
 from exporter.metrics.intake import IntakeMetrics
 from exporter.metrics.ledger_text import LedgerText
 from exporter.metrics.page import CONTENT_TYPE, Page
 from exporter.web.admin import Admin
+from exporter.web.reload import Reloader
 from exporter.web.status import status
 
 Handler = Callable[[Request], Awaitable[Response]]
 _PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
-
-
-@dataclass
-class Tokens:
-    """Bearer tokens; None: not asked for."""
-
-    ingest: str | None
-    admin: str | None
-    metrics: str | None
 
 
 class Web:
@@ -49,33 +44,38 @@ class Web:
         clock: Clock,
         tokens: Tokens,
         hosts: Sequence[str] = (),
+        load: Callable[[], Settings] | None = None,
     ) -> None:
-        """hosts: Host names to answer to, besides those of the config."""
+        """hosts: Host names to answer to, besides the config's. load: reads config and tokens."""
         self.config = config
-        self.hosts = [*config.access.hosts, *hosts]
+        self._extra_hosts = hosts
+        self.hosts = {*config.access.hosts, *hosts}
         self.ledger = ledger
         self.clock = clock
         self.tokens = tokens
         registry = CollectorRegistry()
         self.intake = IntakeMetrics(registry, config.limits.models)
         for collector in (
-            BudgetCollector(lambda: self.config, ledger),
+            BudgetCollector(lambda: self.config, ledger, lambda: self.page.day or ledger.today()),
             LimitsCollector(lambda: self.config),
             LedgerCollector(ledger),
         ):
             registry.register(collector)
         self.page = Page(LedgerText(ledger.books), registry)
         self.admin = Admin(ledger, lambda: self.tokens.admin)
-        self.usage = UsageEndpoint(ledger, self.intake, config.limits, clock)
+        self.usage = UsageEndpoint(ledger, self.intake, lambda: self.config.limits, clock)
+        same = Settings(config, tokens)
+        self.reloader = Reloader(load or (lambda: same), self.use, registry, clock)
 
     def app(self) -> Starlette:
         """The ASGI application."""
         return Starlette(
             routes=[
-                Route("/", self.index),
-                Route("/metrics", self.metrics),
+                Route("/", self._guarded("metrics", self.index)),
+                Route("/metrics", self._guarded("metrics", self.metrics)),
                 Route("/health", self.health),
-                Route("/api/v1/status", self.status),
+                Route("/api/v1/status", self._guarded("metrics", self.status)),
+                Route("/-/reload", self.reload, methods=["POST"]),
                 Route("/v1/usage", self._guarded("ingest", self.usage.post), methods=["POST"]),
                 *self.admin.routes(),
             ],
@@ -94,8 +94,7 @@ class Web:
 
     async def metrics(self, request: Request) -> Response:
         """The Prometheus page, compressed when the client can."""
-        require_token(request, self.tokens.metrics)
-        body = await run_in_threadpool(self.page.render, self.ledger.today().date)
+        body = await run_in_threadpool(self.page.render, self.ledger.today())
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("accept-encoding", ""):
             body = await run_in_threadpool(gzip.compress, body, 1)
@@ -110,9 +109,34 @@ class Web:
 
     async def status(self, _: Request) -> Response:
         """Today's budget for programs."""
-        return json_response(status(self.config, self.ledger, self.clock))
+        return json_response(self._report())
 
     async def index(self, _: Request) -> Response:
         """Today's budget for people."""
+        return HTMLResponse(_PAGES.get_template("status.html").render(self._report()))
+
+    async def reload(self, request: Request) -> Response:
+        """Read budget.yml and the token files again; 400 with the reason keeps the old ones."""
+        self.admin.require(request)
+        try:
+            await self.reloader.reload()
+        except UserError as error:
+            raise HttpError(400, str(error)) from error
+        except LedgerUnavailableError as error:
+            raise HttpError(503, str(error)) from error
+        return json_response(self.reloader.report())
+
+    async def use(self, settings: Settings) -> None:
+        """Put settings in force: the ledger's part first, which alone can fail; then all at once.
+
+        Raises LedgerUnavailableError.
+        """
+        await asyncio.wrap_future(self.ledger.reconfigure(settings.config))
+        self.config, self.tokens = settings.config, settings.tokens
+        self.hosts.clear()
+        self.hosts.update(settings.config.access.hosts, self._extra_hosts)
+        self.intake.max_models = settings.config.limits.models
+
+    def _report(self) -> dict[str, Any]:
         report = status(self.config, self.ledger, self.clock)
-        return HTMLResponse(_PAGES.get_template("status.html").render(report))
+        return {**report, "config": self.reloader.report()}

@@ -1,0 +1,60 @@
+"""Who may talk to the exporter: its tokens, and what listening on a network asks for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.config import Access, Config, load_config
+from exporter.core.auth import read_token
+from exporter.core.errors import UserError
+from exporter.core.http import is_loopback
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Bearer tokens. None: not asked for (ingest, metrics), nobody may (admin)."""
+
+    ingest: str | None
+    admin: str | None
+    metrics: str | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one request sees: a config, and the tokens read with it."""
+
+    config: Config
+    tokens: Tokens
+
+
+def load_settings(path: Path, host: str) -> Settings:
+    """Read and check budget.yml and the token files for an exporter that listens on host.
+
+    Raises UserError; nothing is half read.
+    """
+    config = load_config(path)
+    tokens = load_tokens(config.access)
+    check_exposure(host, tokens, config)
+    return Settings(config, tokens)
+
+
+def load_tokens(access: Access) -> Tokens:
+    """The three tokens. Raises UserError on an unreadable or weak one."""
+
+    def token(name: str, file: str | None) -> str | None:
+        return read_token(name, Path(file) if file else None)
+
+    return Tokens(
+        ingest=token("ingest", access.ingest_token_file),
+        admin=token("admin", access.admin_token_file),
+        metrics=token("metrics", access.metrics_token_file),
+    )
+
+
+def check_exposure(host: str, tokens: Tokens, config: Config) -> None:
+    """Raises UserError when others could write to the books without a token."""
+    if is_loopback(host) or tokens.ingest or config.access.allow_remote_without_token:
+        return
+    raise UserError(
+        f"listening on {host} needs an ingest token (LLM_BUDGET_INGEST_TOKEN_FILE); "
+        "or say access: {allow_remote_without_token: true} in the config"
+    )
