@@ -9,90 +9,13 @@ from typing import Any
 import pytest
 import yaml
 from ladders import BASELINE_FILE, LADDER_FILE
-from starlette.testclient import TestClient
+from receivers import ADMIN, NOW, WEBHOOK, Receiver, alert
 
-from alertmanager.receiver.app import Tokens, Web
-from alertmanager.receiver.audit import Audit
 from alertmanager.receiver.configs import Configs
-from alertmanager.receiver.controller import Controller
-from alertmanager.receiver.hooks import Hooks
-from alertmanager.receiver.metrics import Metrics
 from alertmanager.receiver.observations import Seen
 from alertmanager.receiver.service import main
-from alertmanager.receiver.sources import Sources
-from alertmanager.receiver.store import Store
-from exporter.core.clock import ManualClock, iso8601
+from exporter.core.clock import iso8601
 from exporter.core.errors import UserError
-
-WEBHOOK, ADMIN = "webhook-token-0123456789", "admin-token-0123456789"
-NOW = 1_800_000_000.0
-
-
-class Receiver:
-    """A receiver without peers, on a manual clock."""
-
-    def __init__(
-        self, folder: Path, baseline: Path = BASELINE_FILE, *, shadow: bool = False
-    ) -> None:
-        self.folder = folder
-        self.clock = ManualClock(NOW)
-        self.metrics = Metrics()
-        self.failures: list[tuple[str, str]] = []
-        self.configs = Configs(LADDER_FILE, baseline, folder / "effective.yml")
-        self.hooks = Hooks(lambda *what: self.failures.append(what), lambda _: None)
-        audit = Audit(folder / "audit.jsonl")
-        state = folder / "state.json"
-        self.store = Store(
-            self.configs, state, audit, self.hooks, self.metrics, self.clock, shadow=shadow
-        )
-        sources = Sources(lambda: self.configs.ladder, self.clock, [], [], [])
-        self.controller = Controller(self.store, sources, self.clock, self.metrics, 600)
-        app = Web(self.controller, Tokens(WEBHOOK, ADMIN), []).app()
-        self.http = TestClient(app, base_url="http://127.0.0.1")
-
-    def webhook(self, *alerts: dict[str, Any], **changes: Any) -> int:
-        body = {
-            "version": "4",
-            "groupKey": "{}",
-            "status": "firing",
-            "receiver": "degradation",
-            "groupLabels": {},
-            "commonLabels": {},
-            "commonAnnotations": {},
-            "externalURL": "http://am",
-            "truncatedAlerts": 0,
-            "alerts": list(alerts),
-        } | changes
-        return self.post("/alerts", body).status_code
-
-    def post(self, path: str, body: Any, token: str = WEBHOOK) -> Any:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.http.post(path, content=content, headers={"Authorization": f"Bearer {token}"})
-
-    def effective(self) -> Any:
-        return yaml.safe_load((self.folder / "effective.yml").read_text())
-
-    def level(self) -> str:
-        return str(self.http.get("/state").json()["level"])
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
-
-
-def alert(
-    level: str = "control", status: str = "firing", start: float = NOW, end: float | None = None,
-    fingerprint: str = "", **labels: str,
-) -> dict[str, Any]:  # fmt: skip
-    asked = labels or {"degradation": level}
-    return {
-        "status": status,
-        "labels": {"alertname": "X", **asked},
-        "annotations": {},
-        "startsAt": iso8601(start),
-        "endsAt": iso8601(end) if end else "0001-01-01T00:00:00Z",
-        "generatorURL": "",
-        "fingerprint": fingerprint or "-".join(asked.values()),
-    }
 
 
 @pytest.fixture
@@ -315,7 +238,8 @@ def test_people_degrade_pin_and_release_and_the_audit_tells(receiver: Receiver) 
     assert say(mode="tune", tuning="batch_up").json()["tunings"] == ["batch_up"]
     assert say(mode="untune", tuning="batch_up").json()["tunings"] == []
     lines = [json.loads(line) for line in (receiver.folder / "audit.jsonl").open()]
-    assert [(line["from"], line["level"], line["who"]) for line in lines[:3]] == [
+    assert [(line["from"], line["level"], line["who"]) for line in lines[:4]] == [
+        ("none", "none", "receiver"),  # the first start
         ("none", "emergency", "ann"),
         ("emergency", "none", "ann"),
         ("none", "control", "receiver"),

@@ -32,6 +32,7 @@ from exporter.core.http import (
 from exporter.core.yamlfile import dump
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
+MAX_HISTORY = 1000  # changes an answer
 MAX_BODY_BYTES = 4 << 20  # a notification of 10,000 alerts is smaller
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Sentence = Annotated[str, Meta(min_length=1, max_length=500)]
@@ -74,6 +75,7 @@ class Web:
                 Route("/state", self.state),
                 Route("/metrics", self.metrics),
                 Route("/health", self.health),
+                Route("/api/v1/history", self.history),
                 Route("/api/v1/override", self.override, methods=["POST"]),
             ],
             middleware=[Middleware(HostCheck, allowed=self.hosts)],
@@ -125,10 +127,18 @@ class Web:
         return Response(body, headers={"Content-Type": CONTENT_TYPE})
 
     async def health(self, _: Request) -> Response:
-        """200 only when state and config are on disk as decided."""
-        store = self.controller.store
-        content = {"status": "ok"} if store.ok else {"status": "failed", "problems": store.problems}
-        return json_response(content, 200 if store.ok else 503)
+        """200 only when state and config are on disk as decided, and rounds come."""
+        problems = self.controller.problems()
+        content = {"status": "failed", "problems": problems} if problems else {"status": "ok"}
+        return json_response(content, 503 if problems else 200)
+
+    async def history(self, request: Request) -> Response:
+        """The newest changes of the audit trail, oldest first."""
+        asked = request.query_params.get("limit", "50")
+        if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:9]) <= MAX_HISTORY):
+            raise HttpError(400, f"limit must be a number from 1 to {MAX_HISTORY}")
+        changes = await run_in_threadpool(self.controller.store.audit.last, int(asked[:9]))
+        return json_response({"changes": changes})
 
     async def override(self, request: Request) -> Response:
         """A person's word: degrade, pin, release, tune, untune."""

@@ -1,12 +1,29 @@
 """The audit trail: one JSON line a change; when, from, to, why, who, which alerts."""
 
+import contextlib
+import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
+log = logging.getLogger("receiver")
 MAX_BYTES = 16 << 20  # then the file becomes .1, and that one is forgotten
+TAIL_BYTES = 1 << 20  # as much of it as is ever read back
+
+
+class Change(Struct, frozen=True):
+    """What was put in place. time: RFC 3339; alerts: the entries that alerts asked for."""
+
+    time: str
+    previous: str = field(name="from")
+    level: str
+    tunings: list[str]
+    why: str
+    who: str
+    alerts: list[str]
+    shadow: bool
 
 
 class Audit:
@@ -14,17 +31,50 @@ class Audit:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.failures = 0
 
-    def record(self, **entry: Any) -> None:
+    def record(self, change: Change) -> None:
         """One line, flushed to disk."""
-        line = msgspec.json.encode(entry) + b"\n"
+        line = msgspec.json.encode(change) + b"\n"
         try:
             if self.path.exists() and self.path.stat().st_size + len(line) > MAX_BYTES:
-                os.replace(self.path, self.path.with_name(self.path.name + ".1"))
+                os.replace(self.path, self._older)
             with open(self.path, "ab") as file:
-                file.write(line)
+                file.write(line if _ends_whole(self.path) else b"\n" + line)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError:
-            self.failures += 1
+        except OSError as error:
+            log.error("cannot write the audit trail %s: %s", self.path, error.strerror)
+
+    def last(self, count: int) -> list[Change]:
+        """The newest changes, oldest first; a torn line is left out. Reads a bounded tail."""
+        changes = _changes(self.path)
+        if len(changes) < count:
+            changes = [*_changes(self._older), *changes]
+        return changes[-count:]
+
+    @property
+    def _older(self) -> Path:
+        return self.path.with_name(self.path.name + ".1")
+
+
+def _changes(path: Path) -> list[Change]:
+    """Those in the last TAIL_BYTES of a file, none when it cannot be read."""
+    found = []
+    for line in _tail(path, TAIL_BYTES).split(b"\n"):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            found.append(msgspec.json.decode(line, type=Change))
+    return found
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether the last line is complete: a kill may have torn it."""
+    return _tail(path, 1) in (b"", b"\n")
+
+
+def _tail(path: Path, size: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read(size)
+    except OSError:
+        return b""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def parse_baseline(raw: bytes, path: Path) -> Document:
     document = parse_document(raw, path)
     if not isinstance(document, dict) or not document:
         raise UserError(f"{path} is not a config: a mapping of keys to values is needed")
+    for where in inexact_in(document):
+        raise UserError(f"{path}: {where} is no finite number; give it a value")
     for where in secrets_in(document):
         raise UserError(
             f"{path}: {where} holds a secret; leave it empty, because this config is served and "
@@ -44,6 +47,18 @@ def secrets_in(value: Any, path: str = "") -> Iterator[str]:
             yield from secrets_in(item, f"{path}[{index}]")
     elif isinstance(value, str) and _URL_WITH_USER.search(value):
         yield path
+
+
+def inexact_in(value: Any, path: str = "") -> Iterator[str]:
+    """Key paths of numbers that nothing can be computed with: infinite, or none at all."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from inexact_in(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from inexact_in(item, f"{path}[{index}]")
+    elif isinstance(value, float) or (isinstance(value, Decimal) and not value.is_finite()):
+        yield path  # a float is JSON's NaN or Infinity: real numbers are read as decimals
 
 
 def _is_secret_key(key: str) -> bool:

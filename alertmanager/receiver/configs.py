@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from yaml import YAMLError
+
 from alertmanager.receiver.baseline import parse_baseline
-from alertmanager.receiver.effective import Effective, effective
+from alertmanager.receiver.effective import ROASTERS, Effective, effective
 from alertmanager.receiver.ladder import Ladder, parse_ladder
 from alertmanager.receiver.operations import Document
 from exporter.core.errors import UserError
 from exporter.core.files import replace_file
-from exporter.core.yamlfile import dump
+from exporter.core.yamlfile import MAX_DOCUMENT_BYTES, dump, parse_document
 
 _HEADER = "# The effective LLM config, written by llm-budget: {what}. Edit {baseline} instead.\n"
 
@@ -19,12 +21,12 @@ class Configs:
     def __init__(self, ladder: Path, baseline: Path, effective_file: Path) -> None:
         """Read both. Raises UserError when one is missing or wrong."""
         self.paths = {"ladder": ladder, "baseline": baseline}
-        self.effective_path = effective_file
+        self.effective_path = effective_file.resolve()  # a link is followed, never replaced
+        self.version = 0  # rises with each edit that is in force
         if effective_file.resolve() == baseline.resolve():
             raise UserError(f"--baseline and --effective are both {baseline}; they must differ")
         self._raw = {name: _read(path) for name, path in self.paths.items()}
-        self.ladder: Ladder = parse_ladder(self._raw["ladder"], ladder)
-        self.baseline: Document = parse_baseline(self._raw["baseline"], baseline)
+        self.ladder, self.baseline = self._parsed(self._raw)
         self.problem: str | None = None
 
     def refresh(self) -> bool:
@@ -34,8 +36,7 @@ class Configs:
             if raw == self._raw:
                 self.problem = None
                 return False
-            ladder = parse_ladder(raw["ladder"], self.paths["ladder"])
-            baseline = parse_baseline(raw["baseline"], self.paths["baseline"])
+            ladder, baseline = self._parsed(raw)
             if ladder.names != self.ladder.names:
                 raise UserError(
                     f"{self.paths['ladder']}: restart the receiver to change the levels"
@@ -44,7 +45,22 @@ class Configs:
             self.problem = str(error)
             return False
         self._raw, self.ladder, self.baseline, self.problem = raw, ladder, baseline, None
+        self.version += 1
         return True
+
+    def _parsed(self, raw: dict[str, bytes]) -> tuple[Ladder, Document]:
+        """Both files, proven to work together. Raises UserError."""
+        ladder = parse_ladder(raw["ladder"], self.paths["ladder"])
+        baseline = parse_baseline(raw["baseline"], self.paths["baseline"])
+        try:
+            for level in ladder.names:
+                dump(effective(ladder, baseline, level).document, self.effective_path)
+        except (ArithmeticError, TypeError, ValueError, YAMLError) as error:
+            raise UserError(
+                f"{self.paths['baseline']} cannot be degraded ({type(error).__name__}); "
+                "it holds a number that is out of range, or a value that is no plain data"
+            ) from error
+        return ladder, baseline
 
     def effective(self, level: str, tunings: list[str]) -> Effective:
         """The config at a level with tunings."""
@@ -69,17 +85,36 @@ class Configs:
         """Durably replace the effective file. Raises OSError."""
         replace_file(self.effective_path, content)
 
-    def level_on_disk(self) -> str | None:
-        """The level that the effective file shows without tunings; None when it shows none."""
-        found = self.on_disk()
-        for level in reversed(self.ladder.names):
-            if found == self.render(self.effective(level, []).document, level, []):
+    def level_on_disk(self, tunings: list[str]) -> str | None:
+        """The level that the effective file shows, with these tunings or without; None: none.
+
+        What it says for single roasters does not matter.
+        """
+        found = self._shared(self.on_disk() or b"")
+        candidates = ((lvl, some) for lvl in reversed(self.ladder.names) for some in (tunings, []))
+        for level, some in candidates:
+            expected = dump(self.effective(level, some).document, self.effective_path)
+            if found and found == self._shared(expected):
                 return level
         return None
+
+    def _shared(self, raw: bytes) -> Document | None:
+        """What a config file says for all roasters; None for what is no config."""
+        try:
+            document = parse_document(raw, self.effective_path)
+        except UserError:
+            return None
+        if not isinstance(document, dict):
+            return None
+        return {key: value for key, value in document.items() if key != ROASTERS}
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            raw = file.read(MAX_DOCUMENT_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise UserError(f"{path} is larger than 1 MiB, which no config is")
+    return raw

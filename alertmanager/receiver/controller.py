@@ -4,18 +4,20 @@ import logging
 import threading
 
 from alertmanager.receiver.decide import Hold, decide, in_force, raised
-from alertmanager.receiver.entries import asks, entry_of
+from alertmanager.receiver.entries import MAX_SCOPE_LENGTH, asks, entry_of, kind
+from alertmanager.receiver.ladder import NONE
 from alertmanager.receiver.metrics import Metrics
 from alertmanager.receiver.observations import Seen
 from alertmanager.receiver.sources import Sources
 from alertmanager.receiver.state import Claim, Override, State, copy_of
 from alertmanager.receiver.store import Store
 from alertmanager.receiver.webhook import Alert, Notification, identity, unix
-from exporter.core.clock import Clock
+from exporter.core.clock import Clock, iso8601
 from exporter.core.errors import UserError
 
 log = logging.getLogger("receiver")
 MAX_CLAIMS = 10_000
+STALE_ROUND_SECONDS = 30.0  # rounds come every two seconds; without them nothing converges
 RESOLVED_KEPT_SECONDS = 26 * 3600.0  # an alert's longest life: what the rules hold
 
 
@@ -49,6 +51,8 @@ class Controller:
             state = copy_of(self.store.state)
             for alert in notification.alerts:
                 self._note(state, alert)
+            if notification.truncated_alerts:
+                log.warning("Alertmanager cut off %d alerts", notification.truncated_alerts)
             day = self.seen.latest_day()
             state = raised(state, self.store.configs.ladder, self.clock.now(), day)
             self.store.commit(state, "alert")
@@ -73,6 +77,15 @@ class Controller:
             self._note_holds(decision.holds)
             self.store.commit(state, "config edited" if refreshed else why)
             self.reconciled_at = now
+            self.metrics.last_round.set(now)
+
+    def problems(self) -> dict[str, str]:
+        """What is not as it should be: writing failed, or no round has ended for a while."""
+        found = dict(self.store.problems)
+        last = self.reconciled_at
+        if last is not None and abs(self.clock.now() - last) > STALE_ROUND_SECONDS:
+            found["rounds"] = f"no round of reconciling has ended since {iso8601(last)}"
+        return found
 
     def override(self, override: Override | None, who: str, why: str) -> None:
         """Set or end a person's word. Raises UserError, ApplyError."""
@@ -88,13 +101,20 @@ class Controller:
         name, _, scope = entry.partition("/")
         with self.lock:
             tuning = self.store.configs.ladder.tuning(name)
-            if bool(scope) != (tuning.scope is not None):
+            if bool(scope) != (tuning.scope is not None) or len(scope) > MAX_SCOPE_LENGTH:
                 wanted = f"{name}/{tuning.scope.upper()}" if tuning.scope else name
-                raise UserError(f"the tuning is written {wanted}, not {entry!r}")
+                raise UserError(f"the tuning is written {wanted}, not {entry[:300]!r}")
+            if apply:
+                self._need_an_effect(entry)
             state = copy_of(self.store.state)
             tunings = set(state.applied_tunings) - {entry} | ({entry} if apply else set())
             state.applied_tunings = sorted(tunings)
             self._commit_for_person(state, who, why)
+
+    def _need_an_effect(self, entry: str) -> None:
+        config = self.store.configs.effective(NONE, [entry])
+        if config.no_ops and config.document == self.store.configs.baseline:
+            raise UserError(f"the baseline has nothing for {entry}: no {', '.join(config.no_ops)}")
 
     def _commit_for_person(self, state: State, who: str, why: str) -> None:
         self.store.commit(state, why, who)
@@ -118,7 +138,7 @@ class Controller:
         if started <= state.resolved.get(who, -1.0):
             return  # a late repeat of what has ended; if it is not, the APIs say so
         if who not in state.claims and len(state.claims) >= MAX_CLAIMS:
-            raise ApplyError(f"more than {MAX_CLAIMS} alerts ask for a degradation")
+            who = f"one of more than {MAX_CLAIMS} that ask for {kind(entry)}"
         state.claims[who] = Claim(entry, started, now)
 
     def _note_holds(self, holds: list[Hold]) -> None:

@@ -16,6 +16,8 @@ from alertmanager.receiver.state import Active, Override, State, copy_of
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came
 EVIDENCE_GAP_SECONDS = 15.0  # evidence that was missing for longer starts the hold anew
+MAX_TUNINGS = 2_000  # twice the roasters that an exporter tells apart
+NEW_DAY_SECONDS = 60.0  # what the rules want after so long is the new day's, not yesterday's
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ def decide(state: State, seen: Seen, ladder: Ladder, hold_seconds: float, now: f
     """The next state after one round of asking everyone."""
     decision = Decision(copy_of(state))
     evidence = _Evidence(decision, seen, ladder, hold_seconds, now)
+    _forget_the_future(decision.state, now)
     evidence.void_contradicted_claims()
     evidence.decide_level()
     evidence.decide_tunings()
@@ -77,8 +80,21 @@ def _raise(state: State, claimed: set[str], ladder: Ladder, fresh: Active) -> No
     top = _top(claimed, ladder)
     if ladder.rank(top) > ladder.rank(state.level):
         state.level, state.active = top, replace(fresh)
+    elif top != NONE and top == state.level:
+        state.active.clear_since = state.active.clear_seen = None
     for entry in sorted(claimed - set(ladder.names)):
-        state.tunings.setdefault(entry, replace(fresh))
+        if entry in state.tunings or len(state.tunings) < MAX_TUNINGS:
+            state.tunings.setdefault(entry, replace(fresh))
+
+
+def _forget_the_future(state: State, now: float) -> None:
+    """After the clock was set back, what it once said must not keep a hold for ever."""
+    for active in (state.active, *state.tunings.values(), *filter(None, [state.backstop])):
+        active.changed_at = min(active.changed_at, now)
+        active.clear_since = min(active.clear_since, now) if active.clear_since else None
+        active.clear_seen = min(active.clear_seen, now) if active.clear_seen else None
+    for claim in state.claims.values():
+        claim.received_at = min(claim.received_at, now)
 
 
 def _top(entries: set[str], ladder: Ladder) -> str:
@@ -107,7 +123,8 @@ class _Evidence:
         if self.seen.unknown() or not self.seen.prometheuses:
             return
         evaluated_at = min(seen.evaluated_at for seen in self.seen.answered_prometheuses())
-        over = self.seen.zero() - self.seen.claimed()
+        entries = {claim.entry for claim in self.state.claims.values()} - self.seen.claimed()
+        over = {entry for entry in entries if not self._blockers({entry})}
         for fingerprint, claim in list(self.state.claims.items()):
             if claim.entry in over and evaluated_at > claim.received_at:
                 del self.state.claims[fingerprint]
@@ -122,9 +139,9 @@ class _Evidence:
         _raise(state, claimed, ladder, fresh)
         if state.level == NONE:
             return
-        self._learn_day(state.active)
         rank = ladder.rank(state.level)
         needed = set(ladder.names[rank:])
+        self._learn_day(needed, state.active)
         if not self._may_lower(state.level, needed, claimed, state.active):
             return
         if self._day_advanced(state.active):
@@ -150,7 +167,7 @@ class _Evidence:
     def decide_tunings(self) -> None:
         claimed = self.claimed()
         for entry, active in list(self.state.tunings.items()):
-            self._learn_day(active)
+            self._learn_day({entry}, active)
             if self._may_lower(entry, {entry}, claimed, active) and (
                 self._day_advanced(active) or self._held_long_enough(entry, active)
             ):
@@ -227,10 +244,16 @@ class _Evidence:
     def _hold(self, entry: str, reason: str, detail: str) -> None:
         self.decision.holds.append(Hold(entry, reason, detail))
 
-    def _learn_day(self, active: Active) -> None:
-        """The day it rose on, as soon as an exporter says; late is safe, it only waits longer."""
+    def _learn_day(self, needed: set[str], active: Active) -> None:
+        """The day it rose on, as soon as an exporter says; late is safe, it only waits longer.
+
+        What a new day's own figures want rose on that day: its end is no longer a new day's.
+        """
+        day = self.seen.earliest_day()
         if active.risen_day is None:
             active.risen_day = self.seen.latest_day()
+        elif day is not None and self.now >= day + NEW_DAY_SECONDS and needed & self.seen.wanted():
+            active.risen_day = max(day, active.risen_day)
 
     def _day_advanced(self, active: Active) -> bool:
         day = self.seen.earliest_day()

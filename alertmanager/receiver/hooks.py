@@ -1,11 +1,12 @@
 """After a change: a program without a shell, or an HTTP call; never in the next one's way."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import requests
@@ -14,6 +15,11 @@ from alertmanager.receiver.ladder import Action
 
 HTTP_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
+KEPT_OUTPUT_BYTES = 300  # the last words of a program; the rest of what it prints is dropped
+CLOSE_SECONDS = 5.0
+POLL_SECONDS = 0.02
+READS_A_POLL = 16
+Actions = dict[str, tuple[Action, dict[str, Any]]]
 
 
 class Hooks:
@@ -25,72 +31,152 @@ class Hooks:
         """failed(name, sentence) and succeeded(name) are called from the thread."""
         self._failed = failed
         self._succeeded = succeeded
-        self._queue: SimpleQueue[dict[str, tuple[Action, dict[str, Any]]] | None] = SimpleQueue()
+        self._waiting: Actions = {}
+        self._news = threading.Condition()
+        self._closed = threading.Event()
+        self._calls: dict[str, threading.Thread] = {}
         self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
         self._thread.start()
 
-    def submit(self, actions: dict[str, tuple[Action, dict[str, Any]]]) -> None:
+    def submit(self, actions: Actions) -> None:
         """Run each named action with what it is told about the change."""
-        if actions:
-            self._queue.put(actions)
+        with self._news:
+            self._waiting |= actions
+            self._news.notify()
 
     def close(self) -> None:
-        """Finish what runs, at most its timeout."""
-        self._queue.put(None)
-        self._thread.join(timeout=15)
+        """Run what waits, then end; what takes too long is killed."""
+        with self._news:
+            self._waiting[""] = self._waiting.get("", (Action(url="-"), {}))
+            self._news.notify()
+        self._thread.join(timeout=CLOSE_SECONDS)
+        self._closed.set()
+        self._thread.join(timeout=CLOSE_SECONDS)
 
     def _run(self) -> None:
-        while (actions := self._queue.get()) is not None:
-            while True:  # a flapping level must not pile up hooks
-                try:
-                    newer = self._queue.get_nowait()
-                except Empty:
-                    break
-                if newer is None:
-                    self._queue.put(None)
-                    break
-                actions |= newer
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._waiting)
+                actions, self._waiting = self._waiting, {}
+            last = actions.pop("", None)
             for name, (action, change) in actions.items():
-                problem = run_action(action, change, post=name == "hook")
+                problem = self._run_action(name, action, change)
                 if problem:
                     self._failed(name, problem)
                 else:
                     self._succeeded(name)
+            if last:
+                return
 
+    def _run_action(self, name: str, action: Action, change: dict[str, Any]) -> str | None:
+        """None when it worked, else one sentence."""
+        try:
+            if action.argv:
+                return run_program(action.argv, action.timeout_seconds, change, self._closed)
+            return self._call(name, action, change)
+        except Exception as error:  # whatever it is, the next change's hook must still run
+            return f"the {name} cannot be run: {error}"
 
-def run_action(action: Action, change: dict[str, Any], *, post: bool) -> str | None:
-    """None when it worked, else one sentence. A program learns the change from LLM_BUDGET_LEVEL."""
-    if action.argv:
-        return _run_program(action.argv, action.timeout_seconds, change)
-    return _call(str(action.url), action.timeout_seconds, change if post else None)
-
-
-def _run_program(argv: list[str], timeout: float, change: dict[str, Any]) -> str | None:
-    environment = {**os.environ, "LLM_BUDGET_LEVEL": str(change.get("level", ""))}
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, env=environment
+    def _call(self, name: str, action: Action, change: dict[str, Any]) -> str | None:
+        """The HTTP call in a thread of its own: a peer that dribbles must not hold up the next."""
+        hanging = self._calls.get(name)
+        if hanging and hanging.is_alive():
+            return f"{action.url} still hangs from last time"
+        found: list[str | None] = []
+        body = change if name == "hook" else None
+        job = threading.Thread(
+            target=lambda: found.append(call(str(action.url), action.timeout_seconds, body)),
+            name=f"call of {name}",
+            daemon=True,
         )
-    except subprocess.TimeoutExpired:
-        return f"{argv[0]} did not end within {timeout:g} s"
+        self._calls[name] = job
+        job.start()
+        job.join(HTTP_ATTEMPTS * (action.timeout_seconds + RETRY_SECONDS))
+        return found[0] if found else f"{action.url} did not answer in time"
+
+
+def run_program(
+    argv: list[str], timeout: float, change: dict[str, Any], stop: threading.Event
+) -> str | None:
+    """None when it ended with 0, else one sentence. It learns the level from LLM_BUDGET_LEVEL.
+
+    At the timeout, or on stop, it is killed with everything that it started (its process group).
+    """
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(change),
+            start_new_session=True,
+        )
     except OSError as error:
         return f"{argv[0]} cannot be run: {error.strerror}"
-    return f"{argv[0]} ended with status {done.returncode}" if done.returncode else None
+    with process:
+        words = _follow(process, timeout, stop)
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"{argv[0]} did not end within {timeout:g} s"
+    if process.returncode == 0:
+        return None
+    said = f": {words}" if words else ""
+    return f"{argv[0]} ended with status {process.returncode}{said}"
 
 
-def _call(url: str, timeout: float, body: dict[str, Any] | None) -> str | None:
+def _follow(process: "subprocess.Popen[bytes]", timeout: float, stop: threading.Event) -> str:
+    """Wait until it ends or its time is over; its last words.
+
+    The end is the process', not the pipe's: something that it left running may hold the pipe.
+    """
+    assert process.stdout
+    pipe, deadline, tail = process.stdout.fileno(), time.monotonic() + timeout, b""
+    os.set_blocking(pipe, False)
+    while process.poll() is None and time.monotonic() < deadline and not stop.wait(POLL_SECONDS):
+        tail = _drained(pipe, tail)
+    return " ".join(_drained(pipe, tail).decode(errors="replace").split())
+
+
+def _drained(pipe: int, tail: bytes) -> bytes:
+    """The tail after reading what the pipe holds, so that a talkative program never blocks."""
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(READS_A_POLL):
+            tail = (tail + os.read(pipe, 1 << 16))[-KEPT_OUTPUT_BYTES:]
+    return tail
+
+
+def _environment(change: dict[str, Any]) -> dict[str, str]:
+    """The receiver's own without its tokens, and the level."""
+    own = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
+    return {**own, "LLM_BUDGET_LEVEL": str(change.get("level", ""))}
+
+
+def call(url: str, timeout: float, body: dict[str, Any] | None) -> str | None:
+    """POST body as JSON, or GET without one, with retries. None when it worked, else a sentence."""
     problem = None
     for attempt in range(HTTP_ATTEMPTS):
         if attempt:
             time.sleep(RETRY_SECONDS)
         try:
-            method = "POST" if body is not None else "GET"
-            answer = requests.request(method, url, json=body, timeout=timeout, stream=True)
-            answer.close()
-        except requests.RequestException as error:
+            problem = _call_once(url, timeout, body)
+        except (requests.RequestException, OSError, ValueError) as error:
             problem = f"{url} cannot be reached ({type(error).__name__})"
-            continue
-        if answer.status_code < 400:
+        if problem is None:
             return None
-        problem = f"{url} answered {answer.status_code}"
     return problem
+
+
+def _call_once(url: str, timeout: float, body: dict[str, Any] | None) -> str | None:
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy of the environment is for other traffic
+        answer = session.request(
+            "GET" if body is None else "POST",
+            url,
+            json=body,
+            timeout=timeout,
+            stream=True,
+            allow_redirects=False,
+        )
+        return None if answer.status_code < 300 else f"{url} answered {answer.status_code}"

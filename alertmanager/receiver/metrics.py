@@ -51,6 +51,11 @@ class Metrics:
         self.last_apply = Gauge(
             names.DEGRADATION_LAST_APPLY, "When the config changed last.", registry=registry
         )
+        self.last_round = Gauge(
+            names.DEGRADATION_LAST_ROUND,
+            "When everyone was asked and the config compared last.",
+            registry=registry,
+        )
         self.hold = Gauge(
             names.DEGRADATION_HOLD,
             "How long evidence must be clear before a level falls.",

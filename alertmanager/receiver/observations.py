@@ -25,7 +25,7 @@ class AlertmanagerSeen:
 class PrometheusSeen:
     """The ladder's alert rules and llm_degradation_wanted.
 
-    evaluated_at: Unix time of the oldest evaluation among those rules.
+    evaluated_at: Unix time of the oldest evaluation among those rules and fresh samples.
     unhealthy: kinds (level or tuning names) whose rule is not evaluated well, and why.
     zero, wanted: entries whose fresh llm_degradation_wanted is 0, is 1.
     """
@@ -40,7 +40,10 @@ class PrometheusSeen:
 
 @dataclass(frozen=True)
 class ExporterSeen:
-    """An exporter's own figures of today, in exact USD; day_start in Unix seconds."""
+    """An exporter's own figures of today, in exact USD; day_start in Unix seconds.
+
+    writable: whether it can book; if it cannot, its figures are only a lower bound.
+    """
 
     url: str
     day_start: float
@@ -48,6 +51,7 @@ class ExporterSeen:
     written_off: Decimal
     granted: Decimal
     limit: Decimal
+    writable: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,9 @@ class Seen:
         return [seen for seen in self.exporters if isinstance(seen, ExporterSeen)]
 
     def all_exporters_answered(self) -> bool:
-        return bool(self.exporters) and len(self.answered_exporters()) == len(self.exporters)
+        """Whether every exporter answered and can book what it is told."""
+        able = [seen for seen in self.answered_exporters() if seen.writable]
+        return bool(self.exporters) and len(able) == len(self.exporters)
 
     def earliest_day(self) -> float | None:
         """The start of the budget day that every exporter has reached; None unless all say."""

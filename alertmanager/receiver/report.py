@@ -6,6 +6,7 @@ import msgspec
 
 from alertmanager.receiver.controller import Controller
 from alertmanager.receiver.decide import in_force
+from alertmanager.receiver.ladder import Tuning
 from alertmanager.receiver.observations import ExporterSeen, PrometheusSeen, Unknown
 from exporter.core.clock import iso8601
 
@@ -32,8 +33,10 @@ def report(controller: Controller) -> dict[str, Any]:
             "sources": {source.url: _word(source) for source in sources},
             "dropped_keys": list(store.effective.dropped),
             "no_op_keys": list(store.effective.no_ops),
+            "levels": store.configs.ladder.names,
+            "known_tunings": [_written(tuning) for tuning in store.configs.ladder.tunings],
             "problems": {
-                **store.problems,
+                **controller.problems(),
                 **({"config": store.configs.problem} if store.configs.problem else {}),
             },
             "hold_seconds": controller.hold_seconds,
@@ -41,6 +44,12 @@ def report(controller: Controller) -> dict[str, Any]:
             "reconciled_at": _time(controller.reconciled_at),
             "now": iso8601(now),
         }
+
+
+def _written(tuning: Tuning) -> dict[str, Any]:
+    """How people write a tuning, and whether it follows an alert."""
+    scope = f"/{tuning.scope.upper()}" if tuning.scope else ""
+    return {"tuning": tuning.tuning + scope, "automatic": tuning.automatic}
 
 
 def _time(timestamp: float | None) -> str | None:

@@ -1,13 +1,16 @@
 """Asking Alertmanager, Prometheus and the exporters; an answer that cannot be used is Unknown."""
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import urllib3
 from msgspec import Struct, field
 
 from alertmanager.receiver.entries import entry_of
@@ -93,6 +96,7 @@ class _StatusAnswer(Struct):
     written_off_usd: Decimal
     granted_usd: Decimal
     limit_usd: Decimal
+    writable: bool = True
 
 
 class Sources:
@@ -139,24 +143,25 @@ class Sources:
         """Active and suppressed alerts."""
         alerts = _get(f"{url}/api/v2/alerts", list[_AlertmanagerAlert])
         entries = (entry_of(alert.labels, self._ladder()) for alert in alerts)
-        return AlertmanagerSeen(url, frozenset(entry for entry in entries if entry))
+        return AlertmanagerSeen(shown(url), frozenset(entry for entry in entries if entry))
 
     def prometheus(self, url: str) -> PrometheusSeen:
         """The ladder's rules, then llm_degradation_wanted."""
         groups = _get(f"{url}/api/v1/rules", _RulesAnswer, {"type": "alert"}).data.groups
         vector = _get(f"{url}/api/v1/query", _QueryAnswer, {"query": WANTED_QUERY}).data.result
-        return prometheus_seen(url, groups, vector, self._ladder(), self._clock.now())
+        return prometheus_seen(shown(url), groups, vector, self._ladder(), self._clock.now())
 
     def exporter(self, url: str) -> ExporterSeen:
         """Its own figures."""
         status = _get(f"{url}/api/v1/status", _StatusAnswer, token=read_token("metrics"))
         return ExporterSeen(
-            url,
+            shown(url),
             status.day.start,
             status.spend_usd,
             status.written_off_usd,
             status.granted_usd,
             status.limit_usd,
+            status.writable,
         )
 
 
@@ -180,19 +185,21 @@ def prometheus_seen(
     }
     unhealthy = {}
     for rule, kind, interval in ladder_rules:
-        problem = _problem(rule, now - _freshness(interval))
+        problem = _problem(rule, now - _freshness(interval), now + SLACK_SECONDS)
         if problem:
             unhealthy[kind] = problem
     fresh_after = now - _freshness(max(interval for _, _, interval in ladder_rules))
     wanted: dict[str, set[str]] = {"0": set(), "1": set()}
+    evaluated = [unix(rule.last_evaluation) for rule, _, _ in ladder_rules]
     for sample in vector:
-        entry = entry_of(sample.metric, ladder)
-        if entry and float(sample.value[1]) > fresh_after:
+        entry, taken_at = entry_of(sample.metric, ladder), float(sample.value[1])
+        if entry and fresh_after < taken_at <= now + SLACK_SECONDS:
             wanted[sample.metric.get("wanted", "1")].add(entry)
+            evaluated.append(taken_at)
     return PrometheusSeen(
         url,
         frozenset(entry for entry in firing if entry),
-        min(unix(rule.last_evaluation) for rule, _, _ in ladder_rules),
+        min(evaluated),
         unhealthy,
         frozenset(wanted["0"] - wanted["1"]),
         frozenset(wanted["1"]),
@@ -207,26 +214,35 @@ def _kind(labels: Mapping[str, str]) -> str:
     return labels.get("degradation") or labels.get("tuning") or ""
 
 
-def _problem(rule: _Rule, fresh_after: float) -> str | None:
+def _problem(rule: _Rule, fresh_after: float, until: float) -> str | None:
     if rule.health != "ok":
         return f"rule {rule.name} has health {rule.health}"
     if unix(rule.last_evaluation) <= fresh_after:
         return f"rule {rule.name} was last evaluated too long ago"
+    if unix(rule.last_evaluation) > until:
+        return f"rule {rule.name} was evaluated in the future; the machines' clocks differ"
     return None
 
 
 def _answer(url: str, future: "Future[Any]") -> Any:
-    """The source's answer, or Unknown with a reason that carries nothing it sent."""
+    """The source's answer, or Unknown with a reason and without the URL's password."""
+    url = shown(url)
     if not future.done():
         return Unknown(url, "no answer in time")
     error = future.exception()
     if error is None:
         return future.result()
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, requests.Timeout | TimeoutError | urllib3.exceptions.TimeoutError):
         return Unknown(url, "no answer in time")
-    if isinstance(error, requests.RequestException):
+    if isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError | OSError):
         return Unknown(url, f"cannot be reached ({type(error).__name__})")
     return Unknown(url, f"gives a wrong answer: {error}"[:300])
+
+
+def shown(url: str) -> str:
+    """A URL as people may see it: without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _get(
@@ -242,9 +258,12 @@ def _get(
         )
         if answer.status_code != 200:
             raise ValueError(f"status {answer.status_code}")
+        deadline = time.monotonic() + ROUND_SECONDS
         body = bytearray()
-        for chunk in answer.iter_content(1 << 16):
+        while chunk := answer.raw.read1(1 << 16, decode_content=True):
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
                 raise ValueError("an answer of more than 32 MiB")
+            if time.monotonic() > deadline:
+                raise TimeoutError
     return msgspec.json.decode(bytes(body), type=kind)

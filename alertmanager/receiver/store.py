@@ -2,22 +2,33 @@
 repeats the last decision and never forgets it."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from alertmanager.receiver.audit import Audit
+import msgspec
+
+from alertmanager.receiver.audit import Audit, Change
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.decide import in_force, level_in_force
+from alertmanager.receiver.effective import Effective
 from alertmanager.receiver.entries import kind
-from alertmanager.receiver.hooks import Hooks
-from alertmanager.receiver.ladder import NONE, Action
+from alertmanager.receiver.hooks import Actions, Hooks
+from alertmanager.receiver.ladder import NONE
 from alertmanager.receiver.metrics import Metrics
 from alertmanager.receiver.operations import Document
-from alertmanager.receiver.state import CorruptStateError, State, copy_of, load_state, save_state
+from alertmanager.receiver.state import (
+    Active,
+    CorruptStateError,
+    State,
+    copy_of,
+    load_state,
+    save_state,
+)
 from exporter.core.clock import Clock, iso8601
 
 log = logging.getLogger("receiver")
+DRIFT = "was changed by someone else"
 
 
 @dataclass(frozen=True)
@@ -53,9 +64,12 @@ class Store:
         self.applied_at: float | None = None
         self._written: bytes | None = None
         self._saved: State | None = None
+        self._cause: tuple[str, str] | None = None  # why and who of a change not yet in place
+        self._computed: tuple[InForce, int, Effective, bytes] | None = None
+        self._entries: set[str] = set()  # those that have a metric
         self.state = self._remembered()
-        self.shown = self.in_force(self.state)
-        self.effective = configs.effective(self.shown.level, list(self.shown.tunings))
+        self.shown = self._told = self.in_force(self.state)
+        self.effective, _ = self._compute(self.shown)
 
     @property
     def document(self) -> Document:
@@ -64,29 +78,23 @@ class Store:
 
     def in_force(self, state: State) -> InForce:
         """Level and tunings that a state puts in force, but for tunings that the ladder lost."""
-        ladder = self.configs.ladder
-        known = {tuning.tuning for tuning in ladder.tunings}
-        tunings = {*state.tunings, *state.applied_tunings}
-        return InForce(
-            level_in_force(state, ladder, self.clock.now()),
-            tuple(sorted(entry for entry in tunings if kind(entry) in known)),
-        )
+        level = level_in_force(state, self.configs.ladder, self.clock.now())
+        return InForce(level, tuple(self._known([*state.tunings, *state.applied_tunings])))
 
     def commit(self, state: State, why: str, who: str = "receiver") -> None:
         """Make a decision durable and put it in place. What failed is in problems; see ok."""
         new = self.in_force(state)
         if not self._save(state) and self._lowers(new):
             return  # it could not be remembered, so it is not done; a raise is done all the same
-        self.state = state
-        self.effective = self.configs.effective(new.level, list(new.tunings))
-        content = self.configs.render(self.effective.document, new.level, list(new.tunings))
-        changed = new != self.shown
-        old, self.shown = self.shown, new
+        self.state, self.shown = state, new
+        self.effective, content = self._compute(new)
         self._publish()
-        if not self._write(content):
-            return
-        if changed:
-            self._tell(old, new, why, who)
+        if new != self._told and self._cause is None:
+            self._cause = (why, who)
+        outcome = "as decided" if self.shadow else self._write(content)
+        if outcome == "written" or (outcome == "as decided" and new != self._told):
+            self._tell(self._told, new, *(self._cause or (why, who)))
+            self._told, self._cause = new, None
 
     @property
     def ok(self) -> bool:
@@ -96,20 +104,55 @@ class Store:
     def _remembered(self) -> State:
         """The state file's, else what the effective file shows: protecting goes on."""
         names = self.configs.ladder.names
+        problem = f"there is no state file {self.state_path}"
         try:
             state = load_state(self.state_path)
-            if state is not None and state.level not in names:
-                raise CorruptStateError(f"{self.state_path} names a level that the ladder lacks")
+            if state is not None:
+                levels = {state.level, state.override.level if state.override else NONE}
+                if levels <= set(names):
+                    return state
+                problem = f"{self.state_path} names a level that the ladder lacks"
         except CorruptStateError as error:
-            level = self.configs.level_on_disk() or names[-1]
-            log.warning("%s; going on with level %s until evidence clears it", error, level)
-            return State(level=level)
-        if state is not None:
-            return state
-        level = self.configs.level_on_disk() or NONE
-        if level != NONE:
-            log.warning("no state file; the effective config shows level %s, going on there", level)
-        return State(level=level)
+            state, problem = State(), str(error)
+        found = self._recovered(first=state is None)
+        if found != State():
+            log.warning("%s; going on with level %s until evidence clears it", problem, found.level)
+        return found
+
+    def _recovered(self, *, first: bool) -> State:
+        """Without a state: what the audit trail and the effective file show, the higher of both.
+
+        first: it may be the first start. A file that shows no level of ours means the highest.
+        """
+        ladder = self.configs.ladder
+        told = next(iter(self.audit.last(1)), None)
+        tunings = self._known(told.tunings) if told else []
+        shown = self.configs.level_on_disk(tunings)
+        if shown is None:
+            foreign = self.configs.effective_path.exists() and not self.shadow
+            shown = ladder.names[-1] if foreign or not (first or told) else NONE
+        levels = {shown, told.level if told else NONE} & set(ladder.names)
+        automatic = {tuning.tuning for tuning in ladder.tunings if tuning.automatic}
+        return State(
+            level=max(levels, key=ladder.rank),
+            tunings={entry: Active() for entry in tunings if kind(entry) in automatic},
+            applied_tunings=[entry for entry in tunings if kind(entry) not in automatic],
+        )
+
+    def _known(self, entries: Iterable[str]) -> list[str]:
+        """Those tunings that the ladder has, in order."""
+        names = {tuning.tuning for tuning in self.configs.ladder.tunings}
+        return sorted({entry for entry in entries if kind(entry) in names})
+
+    def _compute(self, new: InForce) -> tuple[Effective, bytes]:
+        """The config and the file's bytes; computed anew only when something changed."""
+        known = self._computed
+        if known is None or known[:2] != (new, self.configs.version):
+            tunings = list(new.tunings)
+            config = self.configs.effective(new.level, tunings)
+            content = self.configs.render(config.document, new.level, tunings)
+            self._computed = known = (new, self.configs.version, config, content)
+        return known[2], known[3]
 
     def _lowers(self, new: InForce) -> bool:
         rank = self.configs.ladder.rank
@@ -118,7 +161,8 @@ class Store:
         )
 
     def _save(self, state: State) -> bool:
-        if self._saved is not None and _memorable(state) == _memorable(self._saved):
+        same = self._saved is not None and _memorable(state) == _memorable(self._saved)
+        if same and self.state_path.exists():
             return "state" not in self.problems
         try:
             save_state(self.state_path, state)
@@ -130,56 +174,52 @@ class Store:
         self.problems.pop("state", None)
         return True
 
-    def _write(self, content: bytes) -> bool:
-        """The effective file, healed when someone else changed it; whether it is in place."""
+    def _write(self, content: bytes) -> str:
+        """The effective file, healed when someone else changed it: as decided, written, failed."""
         on_disk = self.configs.on_disk()
-        if self.shadow:
-            return True
         if on_disk == content:
             self.problems.pop("effective", None)
             self._written = content
             self._publish_failures()
-            return True
+            return "as decided"
         if self._written is not None and on_disk != self._written:
             self.metrics.drift.inc()
-            log.warning(
-                "%s was changed by someone else; putting it back", self.configs.effective_path
-            )
+            self._cause = self._cause or (DRIFT, "receiver")
+            log.warning("%s %s; putting it back", self.configs.effective_path, DRIFT)
         try:
             self.configs.write(content)
         except OSError as error:
             path = self.configs.effective_path
             self._failed("effective", f"cannot write {path}: {error.strerror}")
-            return False
+            return "failed"
         self._written = content
         self.applied_at = self.clock.now()
         self.problems.pop("effective", None)
         self.metrics.applies.inc()
         self.metrics.last_apply.set(self.applied_at)
         self._publish_failures()
-        return True
+        return "written"
 
     def _tell(self, old: InForce, new: InForce, why: str, who: str) -> None:
-        now = self.clock.now()
-        change: dict[str, Any] = {
-            "time": iso8601(now),
-            "from": old.level,
-            "level": new.level,
-            "tunings": list(new.tunings),
-            "why": why,
-            "who": who,
-            "alerts": sorted({claim.entry for claim in self.state.claims.values()}),
-            "shadow": self.shadow,
-        }
+        change = Change(
+            time=iso8601(self.clock.now()),
+            previous=old.level,
+            level=new.level,
+            tunings=list(new.tunings),
+            why=why,
+            who=who,
+            alerts=sorted({claim.entry for claim in self.state.claims.values()}),
+            shadow=self.shadow,
+        )
         log.info("level %s -> %s, tunings %s: %s (%s)", old.level, new.level, new.tunings, why, who)
-        self.audit.record(**change)
+        self.audit.record(change)
         if self.shadow:
             return
-        ladder, actions = self.configs.ladder, dict[str, tuple[Action, dict[str, Any]]]()
+        ladder, actions, facts = self.configs.ladder, Actions(), msgspec.to_builtins(change)
         if ladder.hook:
-            actions["hook"] = (ladder.hook, change)
+            actions["hook"] = (ladder.hook, facts)
         if ladder.verify and new.level == ladder.names[-1] != old.level:
-            actions["verify"] = (ladder.verify, change)
+            actions["verify"] = (ladder.verify, facts)
         self.hooks.submit(actions)
 
     def _failed(self, step: str, sentence: str) -> None:
@@ -197,11 +237,13 @@ class Store:
         ladder, metrics = self.configs.ladder, self.metrics
         rank = ladder.rank(self.shown.level)
         metrics.level.set(rank)
-        metrics.active.clear()
         for level in ladder.names[1:]:
             metrics.active.labels(level).set(int(ladder.rank(level) <= rank))
+        for entry in self._entries - set(self.shown.tunings):
+            metrics.active.remove(entry)
         for entry in self.shown.tunings:
             metrics.active.labels(entry).set(1)
+        self._entries = set(self.shown.tunings)
         override = in_force(self.state.override, self.clock.now())
         for mode in ("degrade", "pin"):
             metrics.override.labels(mode).set(int(override is not None and override.mode == mode))

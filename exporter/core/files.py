@@ -1,5 +1,6 @@
 """Durable files: replaced whole or not at all; locks that die with their process."""
 
+import contextlib
 import fcntl
 import os
 import tempfile
@@ -14,15 +15,19 @@ def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
     """Durably replace path with content: temp file, fsync, rename, fsync of the folder.
 
     A reader sees the old bytes or the new ones. mode: permission bits; by default those of the
-    file replaced, else 0644. Raises OSError; then the old file is untouched and no temp file stays.
+    file replaced, else 0644. Its owner is kept where the process may. Raises OSError; then the old
+    file is untouched and no temp file stays.
     """
+    replaced = path.stat() if path.exists() else None
     if mode is None:
-        mode = path.stat().st_mode & 0o7777 if path.exists() else 0o644
+        mode = replaced.st_mode & 0o7777 if replaced else 0o644
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             os.fchmod(file.fileno(), mode)
+            if replaced:
+                _keep_owner(file.fileno(), replaced)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -30,6 +35,13 @@ def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _keep_owner(handle: int, replaced: os.stat_result) -> None:
+    own = os.fstat(handle)
+    if (own.st_uid, own.st_gid) != (replaced.st_uid, replaced.st_gid):
+        with contextlib.suppress(PermissionError):  # only root may give a file away
+            os.fchown(handle, replaced.st_uid, replaced.st_gid)
 
 
 def sync_folder(folder: Path) -> None:
