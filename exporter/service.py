@@ -10,7 +10,8 @@ from pathlib import Path
 from exporter.access import load_settings
 from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
-from exporter.core.http import bind, ignore_hangup, parse_listen, serve
+from exporter.core.http import bind, parse_listen
+from exporter.core.server import ignore_hangup, serve
 from exporter.ledger.ledger import Ledger
 from exporter.web.app import Web
 

@@ -21,7 +21,8 @@ from exporter.core.auth import read_token
 from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
 from exporter.core.files import FileLock
-from exporter.core.http import bind, ignore_hangup, is_loopback, parse_listen, serve
+from exporter.core.http import bind, is_loopback, parse_listen
+from exporter.core.server import ignore_hangup, serve
 
 log = logging.getLogger("receiver")
 RECONCILE_SECONDS = 2.0

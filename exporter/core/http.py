@@ -1,17 +1,14 @@
-"""HTTP shared by both services: bounded bodies, Host check, bearer guard, one server loop."""
+"""HTTP shared by both services: bounded bodies, Host check, bearer guard, who holds a port."""
 
 import asyncio
-import contextlib
 import ipaddress
 import os
-import signal
 import socket
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,7 +18,6 @@ from exporter.core.auth import bearer_matches
 from exporter.core.errors import UserError
 
 BODY_TIMEOUT_SECONDS = 10.0  # a client that dribbles its body must not hold a slot
-MAX_CONNECTIONS = 512
 
 
 class HttpError(Exception):
@@ -44,12 +40,17 @@ def json_response(
 async def http_error(_: Request, error: Exception) -> Response:
     """Starlette exception handler for HttpError."""
     assert isinstance(error, HttpError)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}.get(error.status)
     return json_response({"error": error.reason}, error.status, headers)
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The request's body. Raises HttpError 413 beyond max_bytes, 408 when it comes too slowly."""
+async def read_body(
+    request: Request, max_bytes: int, hold: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """The request's body. Raises HttpError 413 beyond max_bytes, 408 when it comes too slowly.
+
+    hold: told of each piece's size before the piece is kept; what it raises ends the reading.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise HttpError(413, f"the body is larger than {max_bytes} bytes")
@@ -57,9 +58,10 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
+                if len(body) + len(chunk) > max_bytes:
                     raise HttpError(413, f"the body is larger than {max_bytes} bytes")
+                hold(len(chunk))
+                body += chunk
     except TimeoutError as error:
         raise HttpError(408, "the body did not arrive in time") from error
     except ClientDisconnect as error:
@@ -198,47 +200,3 @@ def _link(path: Path) -> str:
         return os.readlink(path)
     except OSError:
         return ""
-
-
-def ignore_hangup() -> None:
-    """SIGHUP, which by default ends a process, does nothing from here on."""
-    with contextlib.suppress(ValueError):  # only the main thread has signals
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-async def serve(
-    app: ASGIApp,
-    listener: socket.socket,
-    grace_seconds: int = 5,
-    on_hangup: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve app on listener until SIGTERM or SIGINT, finishing the requests under way.
-
-    on_hangup: called in the event loop at each SIGHUP.
-    """
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=15,
-        timeout_graceful_shutdown=grace_seconds,
-    )
-    server = _Server(config)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
-    await server.serve([listener])
-
-
-class _Server(uvicorn.Server):
-    """uvicorn with our signals: its own re-raise them after shutdown, and so exit non-zero."""
-
-    def stop(self) -> None:
-        self.should_exit = True
-
-    def capture_signals(self) -> Any:
-        return contextlib.nullcontext()

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from exporter.config import Limits
 from exporter.core.clock import Clock
-from exporter.core.http import HttpError, json_response, read_body, require_content
+from exporter.core.http import HttpError, json_response, require_content
+from exporter.core.room import Room
+from exporter.core.server import MAX_CONNECTIONS
 from exporter.intake.event import EventError, UsageEvent, parse_event
 from exporter.ledger.ledger import Ledger, LedgerUnavailableError
 from exporter.metrics.intake import IntakeMetrics
@@ -19,6 +23,13 @@ NDJSON = "application/x-ndjson"
 CONTENT_TYPES = ("application/json", NDJSON)
 SOURCE = "http"
 _BAD_LINE = object()
+# Bodies beyond this are read beside the event loop, one at a time: scrapes must not wait for them.
+INLINE_BYTES = 64 << 10
+# Fewer than the server's connections, so that ingest alone cannot take them all.
+MAX_REQUESTS = MAX_CONNECTIONS * 3 // 4
+MAX_BYTES = 64 << 20  # of all bodies together
+# The good events, their indexes in the request, and the refused ones.
+Parsed = tuple[list[UsageEvent], list[int], list[tuple[int, EventError]]]
 
 
 class UsageEndpoint:
@@ -32,19 +43,34 @@ class UsageEndpoint:
         self._metrics = metrics
         self._limits = limits
         self._clock = clock
+        self._room = Room(MAX_REQUESTS, MAX_BYTES)
+        self._one_at_a_time = asyncio.Lock()
 
     async def post(self, request: Request) -> Response:
-        """Raises HttpError 400, 413, 415 (nothing booked) or 503 (nothing booked, try again)."""
+        """Raises HttpError 400, 408, 413, 415 or (try again) 503; then nothing was booked."""
         require_content(request, *CONTENT_TYPES)
         limits = self._limits()
-        body = await read_body(request, limits.body_bytes)
-        values = list(_lines(body)) if NDJSON in request.headers["content-type"] else _json(body)
-        if len(values) > limits.batch_events:
-            raise HttpError(413, f"more than {limits.batch_events} events in one request")
-        return json_response(await self._book(values))
+        ndjson = NDJSON in request.headers["content-type"].lower()
+        async with self._room.body(request, limits.body_bytes) as body:
+            read = partial(self._read, body, ndjson, limits.batch_events)
+            if len(body) <= INLINE_BYTES:
+                return json_response(await self._book(*read()))
+            async with self._one_at_a_time:
+                parsed = await run_in_threadpool(read)
+            return json_response(await self._book(*parsed))
 
-    async def _book(self, values: list[Any]) -> dict[str, Any]:
-        events, indexes, rejected = self._parse(values)
+    def _read(self, body: bytes, ndjson: bool, max_events: int) -> Parsed:
+        values = list(_lines(body)) if ndjson else _json(body)
+        if len(values) > max_events:
+            raise HttpError(413, f"more than {max_events} events in one request")
+        return self._parse(values)
+
+    async def _book(
+        self,
+        events: list[UsageEvent],
+        indexes: list[int],
+        rejected: list[tuple[int, EventError]],
+    ) -> dict[str, Any]:
         try:
             outcome = await asyncio.wrap_future(self._ledger.submit(events))
         except LedgerUnavailableError as error:
@@ -62,9 +88,7 @@ class UsageEndpoint:
             ],
         }
 
-    def _parse(
-        self, values: list[Any]
-    ) -> tuple[list[UsageEvent], list[int], list[tuple[int, EventError]]]:
+    def _parse(self, values: list[Any]) -> Parsed:
         """The good events, their indexes in the request, and the refused ones."""
         received = self._clock.now()
         events, indexes, rejected = [], [], []

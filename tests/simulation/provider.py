@@ -20,7 +20,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from exporter.core.errors import UserError
-from exporter.core.http import bind, parse_listen, serve
+from exporter.core.http import bind, parse_listen
+from exporter.core.server import serve
 
 CACHE_UNIT = 64  # context caching works on prefixes in units of 64 tokens
 MAX_PREFIXES = 100_000

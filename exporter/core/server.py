@@ -1,0 +1,148 @@
+"""The server loop of both services: waits for no client for ever, and always lets the next one in.
+
+uvicorn alone waits without end for headers and for slow readers, bounds no header's size, and
+answers 503 to everyone, scrapes included, once enough clients hang.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_CONNECTIONS = 512
+MAX_OVERHEAD_BYTES = 64 << 10  # of headers, or between two pieces of a body
+HEADER_TIMEOUT_SECONDS = 10.0
+KEEP_ALIVE_SECONDS = 15
+STALL_SECONDS = 30.0  # a reader that takes nothing for so long is gone
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection of uvicorn's, with the bounds that uvicorn leaves out."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._overhead = 0
+        self._dropped = False
+        self._since = self.loop.time()
+        self._await("headers", HEADER_TIMEOUT_SECONDS)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for awaited in list(self._timers):
+            self._came(awaited)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._overhead += len(data)
+        super().data_received(data)
+        if self._overhead > MAX_OVERHEAD_BYTES:
+            self._drop()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._since = self.loop.time()
+        self._await("headers", HEADER_TIMEOUT_SECONDS)
+
+    def on_headers_complete(self) -> None:
+        self._came("headers")
+        self._overhead = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._overhead = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await("reader", STALL_SECONDS)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._came("reader")
+
+    def _waits(self) -> bool:
+        """Whether the next move is the client's."""
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or cycle.more_body or self.flow.write_paused
+
+    def _make_room(self) -> None:
+        """Drop whoever has kept us waiting longest; the newcomer itself only if all are at work."""
+        ours = (one for one in self.connections if isinstance(one, GuardedProtocol))
+        waiting = [one for one in ours if one._waits() and not one._dropped]
+        min(waiting, key=lambda one: one._since)._drop()
+
+    def _drop(self) -> None:
+        self._dropped = True
+        self.transport.abort()
+
+    def _await(self, what: str, seconds: float) -> None:
+        """Drop the connection unless what came in time."""
+        self._came(what)
+        self._timers[what] = self.loop.call_later(seconds, self._drop)
+
+    def _came(self, what: str) -> None:
+        if timer := self._timers.pop(what, None):
+            timer.cancel()
+
+
+def ignore_hangup() -> None:
+    """SIGHUP, which by default ends a process, does nothing from here on."""
+    with contextlib.suppress(ValueError):  # only the main thread has signals
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+async def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    grace_seconds: int = 5,
+    on_hangup: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve app on listener until SIGTERM or SIGINT, finishing the requests under way.
+
+    on_hangup: called in the event loop at each SIGHUP.
+    """
+    config = uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        proxy_headers=False,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        backlog=256,  # how many are accepted at one go, on top of MAX_CONNECTIONS
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=grace_seconds,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    await server.serve([listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with our signals: its own re-raise them after shutdown, and so exit non-zero."""
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    def capture_signals(self) -> Any:
+        return contextlib.nullcontext()
