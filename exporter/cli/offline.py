@@ -16,6 +16,7 @@ from exporter.ledger.ledger import Ledger, LedgerUnavailableError
 from exporter.stack.bundle import REPOSITORY
 
 DATA = REPOSITORY / "data"
+LEDGER = DATA / "ledger" / "ledger.sqlite"
 T = TypeVar("T")
 
 
@@ -26,7 +27,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--ledger",
         type=Path,
-        default=DATA / "ledger" / "ledger.sqlite",
+        default=LEDGER,
         metavar="FILE",
         help="used when the exporter is down",
     )

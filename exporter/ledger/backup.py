@@ -1,0 +1,139 @@
+"""Backup of a ledger in use, and putting a backup in its place."""
+
+import contextlib
+import itertools
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from exporter.core.errors import UserError
+from exporter.core.files import FileLock, sync_folder
+from exporter.ledger.schema import MIGRATIONS
+
+PAGES_PER_STEP = 256  # 1 MiB between two reports of progress
+Progress = Callable[[int, int, int], object]  # sqlite3's: status, pages left, pages in all
+
+
+def backup(ledger: Path, target: Path, *, force: bool, progress: Progress | None = None) -> None:
+    """Copy a ledger as of one moment, while an exporter writes, into one durable file.
+
+    Raises UserError when the ledger cannot be read, target exists (without force) or cannot be
+    written; then what was at target is untouched.
+    """
+    if target.exists() and not force:
+        raise UserError(f"{target} exists; name another file, or overwrite it with --force")
+    if target.exists() and ledger.exists() and target.samefile(ledger):
+        raise UserError(f"{target} is the ledger itself")
+    _copy(ledger, target, progress)
+
+
+def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
+    """Put a backup where the exporter looks; it must be down. Returns where the old ledger went.
+
+    Raises UserError when the backup is no ledger or damaged, an exporter runs, or a ledger is
+    there (without force); then nothing has changed.
+    """
+    with contextlib.closing(_read_only(copy)) as db:
+        _check(db, copy)
+        if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise UserError(f"the backup {copy} is damaged; use another one")
+    if not ledger.parent.is_dir():
+        raise UserError(f"there is no folder {ledger.parent} to restore into")
+    aside = _free_name(ledger) if ledger.exists() else None
+    if aside and not force:
+        raise UserError(f"there is a ledger at {ledger}; to put it aside, add --force")
+    lock = ledger.with_name(f"{ledger.name}.lock")
+    with FileLock(lock, "an exporter"):
+        _copy(copy, ledger, before=lambda: _put_aside(ledger, aside))
+        for path in (ledger, lock):
+            _give_to_owner_of(ledger.parent, path)
+    return aside
+
+
+def _copy(
+    ledger: Path,
+    target: Path,
+    progress: Progress | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Copy a ledger, whole and durable or not at all. before: runs just before it takes its place.
+
+    Raises UserError.
+    """
+    with _new_file(target, before) as copy, contextlib.closing(_read_only(ledger)) as source:
+        # Within a read transaction the copy is of one moment: otherwise each of the exporter's
+        # commits would make SQLite begin again, for ever on a busy ledger.
+        source.execute("BEGIN")
+        _check(source, ledger)
+        with contextlib.closing(sqlite3.connect(copy)) as db:
+            source.backup(db, pages=PAGES_PER_STEP, progress=progress)
+            db.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+
+
+def _free_name(ledger: Path) -> Path:
+    names = (ledger.with_name(f"{ledger.name}.before-restore-{n}") for n in itertools.count(1))
+    return next(name for name in names if not name.exists())
+
+
+def _put_aside(ledger: Path, aside: Path | None) -> None:
+    """Give the old ledger another name, and its journal, which would spoil the new one."""
+    if aside is not None:
+        # Bring the journal into the file first, if the ledger is sound enough for that.
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(ledger)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        os.link(ledger, aside)  # a second name: killed here, the ledger is still there
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{ledger}{suffix}", f"{aside or _free_name(ledger)}{suffix}")
+
+
+def _give_to_owner_of(folder: Path, path: Path) -> None:
+    """What root restores must stay writable for the exporter's own user."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Raises UserError when it cannot be opened."""
+    if not path.is_file():
+        raise UserError(f"there is no ledger at {path}")
+    try:
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
+        )
+    except sqlite3.Error as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """Raises UserError unless db is a ledger of a version that this exporter knows."""
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        db.execute("SELECT value FROM meta WHERE key = 'ledger_id'").fetchone()
+    except sqlite3.Error as error:
+        raise UserError(f"{path} is not a ledger: {error}") from error
+    if version > len(MIGRATIONS):
+        raise UserError(f"{path} comes from a newer exporter; use that one")
+
+
+@contextlib.contextmanager
+def _new_file(target: Path, before: Callable[[], None]) -> Iterator[Path]:
+    """A file beside target that takes its place, durably, when the block succeeds."""
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+        try:
+            yield Path(name)
+            with open(name, "rb") as file:
+                os.fsync(file.fileno())
+            before()
+            os.replace(name, target)
+        finally:
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                Path(name + suffix).unlink(missing_ok=True)
+        sync_folder(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(f"cannot write {target}: {error}") from error
