@@ -4,13 +4,16 @@ import argparse
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.access import load_settings
 from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
-from exporter.core.http import bind, parse_listen
+from exporter.core.http import bind, json_response, parse_listen
 from exporter.core.server import ignore_hangup, serve
 from exporter.ledger.ledger import Ledger
 from exporter.web.app import Web
@@ -59,12 +62,34 @@ async def run(arguments: argparse.Namespace) -> int:
     load = partial(load_settings, arguments.config, host)
     settings = load()
     clock = SystemClock()
-    ledger = Ledger(arguments.ledger, settings.config, clock)
-    try:
-        listener = bind(host, port)
-        web = Web(settings.config, ledger, clock, settings.tokens, arguments.allow_host, load)
-        print(f"exporter: listening on http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
-        await serve(web.app(), listener, on_hangup=web.reloader.hang_up)
-    finally:
-        ledger.close()
+    with bind(host, port) as listener:
+        starting = Starting()
+        serving = asyncio.create_task(serve(starting, listener, on_hangup=starting.hang_up))
+        try:  # a large ledger takes seconds to read; until then every answer is 503
+            ledger = await asyncio.to_thread(Ledger, arguments.ledger, settings.config, clock)
+        except UserError:
+            serving.cancel()
+            raise
+        try:
+            web = Web(settings.config, ledger, clock, settings.tokens, arguments.allow_host, load)
+            starting.app, starting.hang_up_app = web.app(), web.reloader.hang_up
+            print(f"exporter: listening on http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
+            await serving
+        finally:
+            ledger.close()
     return 0
+
+
+class Starting:
+    """What is served from the first connection on: 503 until there is an application."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp = json_response({"error": "the ledger is being read; try again"}, 503)
+        self.hang_up_app: Callable[[], None] = lambda: None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+    def hang_up(self) -> None:
+        """SIGHUP; while the ledger is read there is nothing to reload yet."""
+        self.hang_up_app()

@@ -1,5 +1,6 @@
 """One usage event: decoded, checked and normalised, or refused with a reason."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -14,6 +15,8 @@ MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broke
 MAX_LABEL_LENGTH = 120
 MAX_ID_LENGTH = 512
 DEFAULT_PROVIDER = "deepseek"
+# Controls, line and paragraph separators, and lone surrogates, which no UTF-8 page can carry.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
@@ -65,7 +68,7 @@ class UsageEvent:
     model: str
     outcome: Outcome
     time: float  # Unix seconds at which it is booked
-    time_adjusted: bool  # it claimed to be in the future
+    claimed: float  # Unix seconds that it said; beyond time when it claimed to be in the future
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
@@ -76,6 +79,11 @@ class UsageEvent:
     batch_slots: int = 0
     digest: bytes | None = None  # 16 bytes of (provider, id); None: not idempotent
     content: bytes = b""  # 16 bytes of what was said, to tell a repeat from a conflict
+
+    @property
+    def time_adjusted(self) -> bool:
+        """Whether it claimed to be in the future."""
+        return self.claimed > self.time
 
     @property
     def tokens(self) -> int:
@@ -93,14 +101,14 @@ def parse_event(raw: Any, received: float) -> UsageEvent:
     usage = event.usage or _Usage()
     cached = _cached_tokens(usage)
     provider = _label("provider", event.provider, DEFAULT_PROVIDER)
-    time, adjusted = _time(event.time, received)
+    claimed = received if event.time is None else _timestamp(event.time)
     return UsageEvent(
         roaster=_label("roaster", event.roaster),
         field=_label("field", event.field),
         model=_label("model", event.model),
         outcome=event.outcome,
-        time=time,
-        time_adjusted=adjusted,
+        time=min(claimed, received),
+        claimed=claimed,
         input_tokens=usage.prompt_tokens - cached,
         cached_input_tokens=cached,
         output_tokens=usage.completion_tokens,
@@ -128,20 +136,19 @@ def _cached_tokens(usage: _Usage) -> int:
 
 
 def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
-    """A label value: missing or empty becomes unknown; long or unprintable is refused."""
+    """A label value: missing or empty becomes unknown; long or with controls is refused."""
     if not value:
         return missing
-    if len(value) > MAX_LABEL_LENGTH or not value.isprintable():
+    if len(value) > MAX_LABEL_LENGTH or _CONTROLS.search(value):
         raise EventError(
-            "label", f"must be printable and at most {MAX_LABEL_LENGTH} characters - at `$.{name}`"
+            "label",
+            f"must be at most {MAX_LABEL_LENGTH} characters without controls - at `$.{name}`",
         )
     return value
 
 
-def _time(text: str | None, received: float) -> tuple[float, bool]:
-    """When to book, and whether the event claimed to be in the future."""
-    if text is None:
-        return received, False
+def _timestamp(text: str) -> float:
+    """Unix seconds of an ISO 8601 time. Raises EventError."""
     try:
         moment = datetime.fromisoformat(text)
         timestamp = moment.timestamp() if moment.tzinfo else None
@@ -149,7 +156,7 @@ def _time(text: str | None, received: float) -> tuple[float, bool]:
         raise EventError("time", "not an ISO 8601 time - at `$.time`") from error
     if timestamp is None:
         raise EventError("time", "needs a zone, e.g. a trailing Z - at `$.time`")
-    return (received, True) if timestamp > received else (timestamp, False)
+    return timestamp
 
 
 def _id_digest(provider: str, identity: str | None) -> bytes | None:

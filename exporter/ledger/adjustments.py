@@ -79,7 +79,7 @@ def _seen(ids: IdTables, asked: Adjustment, now: float) -> bool:
     content = _digest(str(asked.picodollars), asked.reason, asked.author)
     known = ids.find(digest)
     if known is None:
-        ids.add(digest, content, now)
+        ids.add(digest, content, now, now)
         return False
     if known != content:
         raise UserError(f"the id {asked.id!r} was used for a different {asked.kind}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from exporter.config import Limits
-from exporter.core.names import FIELD, MODEL, OTHER, ROASTER
+from exporter.core.names import FIELD, MODEL, OTHER, ROASTER, UNKNOWN
 from exporter.intake.event import EventError, UsageEvent
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Series
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
@@ -17,6 +17,7 @@ _UPSERT = (
     f"INSERT INTO accounts VALUES ({', '.join('?' * (5 + len(COLUMNS)))}) "  # noqa: S608  constants
     f"ON CONFLICT (day, roaster, field, model, price_version) DO UPDATE SET {_ADD}"
 )
+_RESERVED = {OTHER, UNKNOWN}
 
 
 @dataclass
@@ -39,7 +40,11 @@ class Batch:
 
 
 class Labels:
-    """The distinct label values seen, capped; beyond the cap a value becomes `other`."""
+    """The distinct label values seen, capped; beyond the cap a value becomes `other`.
+
+    `other` and `unknown`, also when a client says them literally, are always admitted and take none
+    of the room.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.cap(limits)
@@ -52,7 +57,8 @@ class Labels:
     def learn(self, series: Series) -> None:
         """What the ledger already holds stays, whatever the cap."""
         for name, value in zip((ROASTER, FIELD, MODEL), series, strict=True):
-            self._known[name].add(value)
+            if value not in _RESERVED:
+                self._known[name].add(value)
 
     def forget(self, values: list[tuple[str, str]]) -> None:
         """Undo what a rolled back batch learned."""
@@ -64,13 +70,13 @@ class Labels:
         admitted = []
         for name, value in ((ROASTER, event.roaster), (FIELD, event.field), (MODEL, event.model)):
             known = self._known[name]
-            if value not in known and value != OTHER:
-                if len(known - {OTHER}) >= self._caps[name]:
+            if value not in known and value not in _RESERVED:
+                if len(known) >= self._caps[name]:
                     batch.overflowed[name] = batch.overflowed.get(name, 0) + 1
                     value = OTHER
                 else:
+                    known.add(value)
                     batch.new_labels.append((name, value))
-            known.add(value)
             admitted.append(value)
         return admitted[0], admitted[1], admitted[2]
 
@@ -120,7 +126,7 @@ class Booking:
         )
 
     def rolled_back(self, batch: Batch) -> None:
-        """Forget what a failed transaction seemed to have done."""
+        """Forget what a failed transaction seemed to have done; touches no disk, cannot fail."""
         self.labels.forget(batch.new_labels)
         self._versions.clear()
         self.ids.reload()
@@ -132,7 +138,7 @@ class Booking:
             return True
         booked = self.ids.find(event.digest)
         if booked is None:
-            self.ids.add(event.digest, event.content, max(event.time, now))
+            self.ids.add(event.digest, event.content, max(event.claimed, event.time, now), now)
             return True
         if booked != event.content:
             raise EventError("conflict", "this id was booked with different content - at `$.id`")

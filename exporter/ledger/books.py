@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 
 Series = tuple[str, str, str]  # roaster, field, model
-# How many days' costs are held: more than the 35 that a late event reaches back.
-RECENT_DAYS = 40
+# Only today's spend is asked for; earlier days are kept for a clock that goes back.
+RECENT_DAYS = 7
 
 
 @dataclass(slots=True)
@@ -91,22 +91,18 @@ class Books:
                 day = self._day_cost.setdefault(key.day, {})
                 day[key.series] = day.get(key.series, 0) + amounts.cost_picodollars
                 self.changed.add(key.series)
+            for forgotten in sorted(self._day_cost)[:-RECENT_DAYS]:
+                del self._day_cost[forgotten]
 
     def spend_of(self, today: date) -> dict[Series, int]:
         """Pico-dollars per series on a day and after it (after: only if the clock went back)."""
         with self.lock:
-            self._forget()
             spend: dict[Series, int] = {}
             for day, costs in self._day_cost.items():
                 if day >= today:
                     for series, cost in costs.items():
                         spend[series] = spend.get(series, 0) + cost
             return spend
-
-    def _forget(self) -> None:
-        """By number, not by age: a clock that jumps ahead and back must not lose today."""
-        for day in sorted(self._day_cost)[:-RECENT_DAYS]:
-            del self._day_cost[day]
 
     def adjust(self, day: date, kind: str, picodollars: int) -> None:
         """Book a grant or a write-off."""

@@ -11,12 +11,20 @@ class IdTables:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self.reload()
+        self._known: list[int] | None = None
 
     def reload(self) -> None:
-        """Learn which tables exist, also after a rollback."""
-        rows = self._db.execute("SELECT name FROM sqlite_schema WHERE name GLOB 'event_ids_[0-9]*'")
-        self._weeks = sorted(int(name.removeprefix("event_ids_")) for (name,) in rows)
+        """Ask the database again which tables exist, at the next use: after a rollback."""
+        self._known = None
+
+    @property
+    def _weeks(self) -> list[int]:
+        """The weeks that have a table, oldest first."""
+        if self._known is None:
+            query = "SELECT name FROM sqlite_schema WHERE name GLOB 'event_ids_[0-9]*'"
+            names = (name for (name,) in self._db.execute(query))
+            self._known = sorted(int(name.removeprefix("event_ids_")) for name in names)
+        return self._known
 
     def find(self, digest: bytes) -> bytes | None:
         """The content digest booked under an id digest, or None when it is new."""
@@ -27,15 +35,15 @@ class IdTables:
                 return bytes(row[0])
         return None
 
-    def add(self, digest: bytes, content: bytes, latest: float) -> None:
-        """Remember an id for 35 days from latest (Unix seconds)."""
-        week = int(latest + KEEP_SECONDS) // WEEK_SECONDS
+    def add(self, digest: bytes, content: bytes, latest: float, now: float) -> None:
+        """Remember an id for 35 days from latest; both in Unix seconds."""
+        week = _week_of_expiry(latest + KEEP_SECONDS, now)
         if week not in self._weeks:
             self._db.execute(
                 f"CREATE TABLE IF NOT EXISTS event_ids_{week} "
                 "(digest BLOB PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID"
             )
-            self._weeks = sorted([*self._weeks, week])
+            self._known = sorted([*self._weeks, week])
         insert = f"INSERT INTO event_ids_{week} VALUES (?, ?)"  # noqa: S608  an int
         self._db.execute(insert, (digest, content))
 
@@ -44,3 +52,14 @@ class IdTables:
         for week in [week for week in self._weeks if (week + 1) * WEEK_SECONDS <= now]:
             self._db.execute(f"DROP TABLE event_ids_{week}")
             self._weeks.remove(week)
+
+
+def _week_of_expiry(expires: float, now: float) -> int:
+    """The table for an id, by the week in which it expires.
+
+    Ids of events that claim a far future expire far ahead. The further, the coarser: weeks rounded
+    up to multiples of a power of two, so that any clocks at all make some 60 tables, not thousands.
+    """
+    week = int(expires) // WEEK_SECONDS
+    step: int = 1 << max(0, (week - int(now) // WEEK_SECONDS) // 8).bit_length()
+    return -(-week // step) * step

@@ -1,5 +1,8 @@
 """The ledger: one writer thread, many submissions a transaction, answered when they are on disk."""
 
+import contextlib
+import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -19,7 +22,7 @@ from exporter.intake.event import UsageEvent
 from exporter.ledger import adjustments
 from exporter.ledger.adjustments import Adjustment, Booked
 from exporter.ledger.booking import Batch, Booking, Outcome
-from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Books
+from exporter.ledger.books import COLUMNS, RECENT_DAYS, AccountKey, Amounts, Books
 from exporter.ledger.calendars import CalendarRow, Calendars, Day
 from exporter.ledger.pricing import PriceList
 from exporter.ledger.schema import open_ledger
@@ -27,7 +30,9 @@ from exporter.ledger.schema import open_ledger
 MAX_EVENTS_PER_COMMIT = 20_000
 MAX_WAITING_EVENTS = 200_000
 PROBE_SECONDS = 2.0  # how often an unwritable ledger is tried again
-
+# An account beyond 64 bits (nine million dollars a day) must not keep others from being booked.
+_UNSTORABLE = (OverflowError, sqlite3.IntegrityError)
+log = logging.getLogger("exporter")
 
 T = TypeVar("T")
 
@@ -43,10 +48,9 @@ def unavailable(error: Exception) -> LedgerUnavailableError:
 
 @dataclass
 class Submission:
-    """Events to book together, or a probe; resolved when it is on disk."""
+    """Events to book together, or none (a probe); resolved when they are on disk."""
 
     events: list[UsageEvent] = field(default_factory=list)
-    probe: bool = False
     future: "Future[Outcome]" = field(default_factory=Future)
 
 
@@ -72,7 +76,7 @@ class Ledger:
 
     def __init__(self, path: Path, config: Config, clock: Clock) -> None:
         """Open, migrate, load. Raises UserError when locked, newer, damaged or not writable."""
-        self.path = path
+        self.path = path = path.resolve()  # one lock, by whichever link it is named
         self.clock = clock
         self.counters = IntakeCounters()
         try:
@@ -80,15 +84,28 @@ class Ledger:
             self._lock = FileLock(path.with_name(path.name + ".lock"), "an exporter")
         except OSError as error:
             raise UserError(f"cannot use the ledger {path}: {error.strerror}") from error
-        self._db = open_ledger(path)
-        self.calendars = self._set_calendar(config)
-        self._booking = Booking(self._db, PriceList(config.prices), config.limits, self.day_of)
-        self.books = self._load()
+        try:
+            self._db = open_ledger(path)
+            self._open(config)
+        except UserError:
+            self._lock.close()
+            raise
         self._queue: queue.Queue[Submission | Task | None] = queue.Queue()
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger-writer")
         self._thread.start()
+
+    def _open(self, config: Config) -> None:
+        """Read the books. Raises UserError when the file is damaged or cannot be written."""
+        try:
+            self._identity = os.stat(self.path)
+            self.calendars = self._set_calendar(config)
+            self._booking = Booking(self._db, PriceList(config.prices), config.limits, self.day_of)
+            self.books = self._load()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise UserError(f"cannot open the ledger {self.path}: {error}") from error
 
     def today(self) -> Day:
         """The budget day by the clock."""
@@ -180,6 +197,8 @@ class Ledger:
 
     def _process(self, group: list[Submission | Task]) -> None:
         """In order: neighbouring submissions in one transaction, each task in its own."""
+        # A caller that left cancelled its future; one that is running cannot be cancelled.
+        group = [item for item in group if item.future.set_running_or_notify_cancel()]
         for _, neighbours in groupby(group, type):
             items = list(neighbours)
             if submissions := [item for item in items if isinstance(item, Submission)]:
@@ -204,20 +223,22 @@ class Ledger:
         return group, True
 
     def _commit(self, group: list[Submission]) -> None:
+        """One transaction for all of them; apart, if the data of one of them cannot be stored."""
         now = self.clock.now()
         batch = Batch()
-        outcomes: list[Outcome] = []
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            for submission in group:
-                outcomes.append(self._booking.book(submission.events, now, batch))
-                if submission.probe:
-                    self._db.execute("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", (str(now),))
+            self._begin()
+            outcomes = [self._booking.book(entry.events, now, batch) for entry in group]
             self._booking.write(batch)
             self._booking.ids.drop_expired(now)
-            self._db.execute("COMMIT")
+            self._end(now)
         except Exception as error:  # whatever it was, nobody may wait for ever
-            self._fail(group, batch, error)
+            self._roll_back(batch)
+            if isinstance(error, _UNSTORABLE) and len(group) > 1:
+                for submission in group:
+                    self._commit([submission])
+            else:
+                self._fail(group, error)
             return
         self._applied(batch, now)
         for submission, outcome in zip(group, outcomes, strict=True):
@@ -225,55 +246,76 @@ class Ledger:
             submission.future.set_result(outcome)
 
     def _execute(self, task: Task) -> None:
+        now = self.clock.now()
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            result = task.work(self._db, self.clock.now())
-            self._db.execute("COMMIT")
+            self._begin()
+            result = task.work(self._db, now)
+            self._end(now)
         except Exception as error:  # whatever it was, nobody may wait for ever
             self._roll_back(Batch())
             if isinstance(error, UserError):
                 task.future.set_exception(error)
                 return
-            self.books.writable = False
+            self._set_writable(False, str(error))
             task.future.set_exception(unavailable(error))
             return
         with self.books.lock:
             task.applied(result)
+            self._committed(now)
         task.future.set_result(result)
+
+    def _begin(self) -> None:
+        """Open a transaction on the ledger's own file. Raises OSError or sqlite3.Error."""
+        if self._db.in_transaction:  # rolling back failed, too
+            self._db.execute("ROLLBACK")
+        stat = os.stat(self.path)
+        if not os.path.samestat(stat, self._identity):
+            raise OSError("its file was replaced; put it back or restart the exporter")
+        self.books.size_bytes = stat.st_size  # what only the write-ahead log holds is not in it yet
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def _end(self, now: float) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('last_commit', ?)", (str(now),))
+        self._db.execute("COMMIT")
 
     def _applied(self, batch: Batch, now: float) -> None:
         with self.books.lock:
             self.books.book(batch.accounts.items())
-            self.books.last_commit = now
-            self.books.writable = True
-            self.books.size_bytes = self._size()
+            self._committed(now)
             for label, count in batch.overflowed.items():
                 self.counters.overflowed[label] = self.counters.overflowed.get(label, 0) + count
             self.counters.time_adjusted += batch.adjusted
 
-    def _fail(self, group: list[Submission], batch: Batch, error: Exception) -> None:
+    def _committed(self, now: float) -> None:
+        self.books.last_commit = now
+        self._set_writable(True)
+
+    def _set_writable(self, writable: bool, reason: str = "") -> None:
+        if writable != self.books.writable:
+            log.warning("the ledger %s", "is written again" if writable else f"fails: {reason}")
+        self.books.writable = writable
+
+    def _fail(self, group: list[Submission], error: Exception) -> None:
         """Nothing was booked: say so to everyone who waits, and try again later."""
-        self.books.writable = False
-        self._roll_back(batch)
+        self._set_writable(False, str(error))
         for submission in group:
             self._done(submission)
             submission.future.set_exception(unavailable(error))
 
     def _roll_back(self, batch: Batch) -> None:
-        try:
-            if self._db.in_transaction:
+        """Nothing was booked: forget it in memory and, if it can be written, on disk."""
+        self._booking.rolled_back(batch)
+        if self._db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # then _begin tries again
                 self._db.execute("ROLLBACK")
-            self._booking.rolled_back(batch)
-        except sqlite3.Error:
-            pass  # the disk is worse than thought; the probe finds out when it is back
 
     def _done(self, submission: Submission) -> None:
         with self._waiting_lock:
             self._waiting -= len(submission.events)
 
     def _probe(self) -> None:
-        """Write something small; when that works the ledger is writable again."""
-        self._commit([Submission(probe=True)])
+        """Commit nothing but the time; when that works the ledger is writable again."""
+        self._commit([Submission()])
 
     def _set_calendar(self, config: Config) -> Calendars:
         rows = [
@@ -288,12 +330,18 @@ class Ledger:
         return Calendars(wanted)
 
     def _load(self) -> Books:
-        """Read the whole ledger's sums."""
-        (ledger_id,) = self._db.execute("SELECT value FROM meta WHERE key = 'ledger_id'").fetchone()
-        books = Books(ledger_id, size_bytes=self._size())
-        columns = ", ".join(COLUMNS)
-        query = f"SELECT day, roaster, field, model, price_version, {columns} FROM accounts"  # noqa: S608
-        for row in self._db.execute(query):
+        """Read the ledger's sums: SQLite adds up years, the last days come one by one."""
+        meta = dict(self._db.execute("SELECT key, value FROM meta"))
+        last_commit = float(meta.get("last_commit", 0))
+        size = self._identity.st_size
+        books = Books(meta["ledger_id"], last_commit=last_commit, size_bytes=size)
+        sums = ", ".join(f"sum({name})" for name in COLUMNS)
+        # A year a sum: 64 bits hold nine million dollars of it, and Python adds without a bound.
+        query = (
+            f"SELECT max(day), roaster, field, model, min(price_version, 1), {sums} FROM accounts "  # noqa: S608
+            "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
+        )
+        for row in self._db.execute(query, (self._recent_days(),)):
             key = AccountKey(date.fromisoformat(row[0]), (row[1], row[2], row[3]), row[4])
             books.book([(key, Amounts(*row[5:]))])
             self._booking.labels.learn(key.series)
@@ -302,8 +350,14 @@ class Ledger:
             books.adjust(date.fromisoformat(day), kind, picodollars)
         return books
 
-    def _size(self) -> int:
-        return self.path.stat().st_size
+    def _recent_days(self) -> str:
+        """The first of the last RECENT_DAYS days that have accounts."""
+        oldest = "9999-12-31"
+        for _ in range(RECENT_DAYS):
+            query = "SELECT max(day) FROM accounts WHERE day < ?"
+            (day,) = self._db.execute(query, (oldest,)).fetchone()
+            oldest = day or oldest
+        return oldest
 
 
 def _store_calendars(db: sqlite3.Connection, rows: list[CalendarRow]) -> None:

@@ -66,7 +66,7 @@ class LedgerText:
             names.COST_AT_DAY_START,
             f"{names.COST_AT_DAY_START}{{{labels}}} {usd(cost - spend)}\n",
         )
-        if total.batch_slots:
+        if total.batch_items or total.batch_slots:
             for name, value in (
                 (names.BATCH_ITEMS, total.batch_items),
                 (names.BATCH_SLOTS, total.batch_slots),
