@@ -76,7 +76,7 @@ def lasting(exporter: Exporter) -> str:
     return "\n".join(sorted(line for line in page.splitlines() if line.startswith(kept)))
 
 
-FIRST = [event(id="1", roaster="r1")]
+FIRST = [event(roaster="r1")]
 DOOMED = [event(id="2", roaster="r2", model="model-a"), event(id="3", roaster="r3", model="free")]
 LATER = [event(id="4", roaster="r4", model="model-b"), event(id="2", roaster="r2", model="model-a")]
 
