@@ -11,11 +11,9 @@ from exporter.core.day import BudgetCalendar
 from exporter.core.errors import UserError
 from exporter.core.money import picodollars
 from exporter.core.yamlfile import read_as
+from exporter.ledger.pricing_schedule import schedules
+from exporter.ledger.pricing_schema import Price, Prices
 
-# The runbook's prices (USD per 1,000 tokens) and DeepSeek's cached-input price of the same list.
-DEEPSEEK_CHAT = {"input": "0.00027", "cached": "0.00007", "output": "0.00110"}
-# Ten dollars per thousand tokens: far above any list, small enough that no sum overflows 64 bits.
-MAX_PICODOLLARS_PER_TOKEN = 10**10
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -60,14 +58,6 @@ class RateLimits(_Strict, frozen=True):
     scope: Literal["all", "roaster"] = "all"
 
 
-class Price(_Strict, frozen=True):
-    """USD per 1,000 tokens; without a cached price, cached input costs as input."""
-
-    input_usd_per_1k: Decimal
-    output_usd_per_1k: Decimal
-    cached_input_usd_per_1k: Decimal | None = None
-
-
 class Limits(_Strict, frozen=True):
     """Bounds on what a client can make the exporter hold."""
 
@@ -93,12 +83,13 @@ class Config(_Strict, frozen=True):
 
     budget: Budget = field(default_factory=Budget)
     rate_limits: RateLimits = field(default_factory=RateLimits)
-    prices: dict[str, Price] = field(
+    # The runbook's prices, and DeepSeek's cached-input price of the same list.
+    prices: Prices = field(
         default_factory=lambda: {
             "deepseek-chat": Price(
-                Decimal(DEEPSEEK_CHAT["input"]),
-                Decimal(DEEPSEEK_CHAT["output"]),
-                Decimal(DEEPSEEK_CHAT["cached"]),
+                input_usd_per_1k=Decimal("0.00027"),
+                cached_input_usd_per_1k=Decimal("0.00007"),
+                output_usd_per_1k=Decimal("0.00110"),
             )
         }
     )
@@ -110,22 +101,7 @@ def load_config(path: Path) -> Config:
     """budget.yml, checked whole. Raises UserError naming the file and the key."""
     config = read_as(path, Config)
     try:
-        config.budget.calendar  # noqa: B018  a wrong zone or time fails here
-        for price in config.prices.values():
-            token_price(price.input_usd_per_1k)
-            token_price(price.output_usd_per_1k)
-            token_price(price.cached_input_usd_per_1k or Decimal(0))
+        schedules(config.prices, config.budget.calendar)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return config
-
-
-def token_price(usd_per_1k: Decimal) -> int:
-    """Pico-dollars per token.
-
-    Raises UserError when negative, absurdly high, or finer than 1 pico-dollar.
-    """
-    price = picodollars(usd_per_1k.scaleb(-3))
-    if not 0 <= price <= MAX_PICODOLLARS_PER_TOKEN:
-        raise UserError(f"the price {usd_per_1k} USD per 1,000 tokens is not between 0 and 10")
-    return price

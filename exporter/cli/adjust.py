@@ -59,12 +59,13 @@ def _adjustment(kind: Any, body: dict[str, str], amount: int = 0) -> Adjustment:
 def _said(arguments: argparse.Namespace) -> dict[str, str]:
     return {
         "reason": arguments.reason,
-        "author": arguments.author or _user(),
+        "author": arguments.author or user(),
         "id": arguments.id or uuid.uuid4().hex,
     }
 
 
-def _user() -> str:
+def user() -> str:
+    """Who is logged in. Raises UserError when nobody is."""
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:

@@ -46,6 +46,7 @@ INGEST_CONFLICTS = "llm_ingest_conflicts_total"
 INGEST_REJECTED = "llm_ingest_rejected_total"
 ESTIMATED_COST = "llm_estimated_cost_usd_total"
 UNPRICED_TOKENS = "llm_unpriced_tokens_total"
+UNPRICED_PENDING = "llm_unpriced_pending_tokens"  # falls when they are repriced
 LATE_COST = "llm_late_cost_usd_total"
 TIME_ADJUSTED = "llm_time_adjusted_total"
 LABEL_OVERFLOW = "llm_label_overflow_total"

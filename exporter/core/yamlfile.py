@@ -34,8 +34,10 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
+def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal | str:
     text = str(loader.construct_scalar(node)).replace("_", "")
+    if ":" in text:
+        return _text(loader, node)
     return Decimal(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
@@ -43,7 +45,13 @@ def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     return str(loader.construct_scalar(node))
 
 
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
+    return _text(loader, node) if ":" in node.value else loader.construct_yaml_int(node)
+
+
+# 16:30 stays text: YAML 1.1 would read it in base 60, as 990.
 _Loader.add_constructor("tag:yaml.org,2002:float", _decimal)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 # Dates stay text: a config has none, and YAML's guess (2026-11-23 -> date) only surprises.
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
 _Dumper.add_representer(

@@ -1,8 +1,9 @@
 """Booking a batch of events inside one transaction: ids, prices, label caps, accounts."""
 
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
 from datetime import date
 
 from exporter.config import Limits
@@ -10,7 +11,9 @@ from exporter.core.names import FIELD, MODEL, OTHER, ROASTER, UNKNOWN
 from exporter.intake.event import EventError, UsageEvent
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Series
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
-from exporter.ledger.pricing import PriceList, TokenPrice
+from exporter.ledger.pricing import PriceList
+from exporter.ledger.tokenprice import TokenPrice
+from exporter.ledger.unpriced import Unpriced, UnpricedKey, add_unpriced
 
 _ADD = ", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)
 _UPSERT = (
@@ -18,6 +21,14 @@ _UPSERT = (
     f"ON CONFLICT (day, roaster, field, model, price_version) DO UPDATE SET {_ADD}"
 )
 _RESERVED = {OTHER, UNKNOWN}
+
+_PRICE_COLUMNS = tuple(item.name for item in fields(TokenPrice))
+_ADD_PRICE = (
+    f"INSERT OR IGNORE INTO prices ({', '.join(_PRICE_COLUMNS)}) "  # noqa: S608  constants
+    f"VALUES ({', '.join('?' * len(_PRICE_COLUMNS))})"
+)
+_IS_PRICE = " AND ".join(f"{name} = ?" for name in _PRICE_COLUMNS)
+_FIND_PRICE = f"SELECT version FROM prices WHERE {_IS_PRICE}"  # noqa: S608  constants
 
 
 @dataclass
@@ -37,6 +48,7 @@ class Batch:
     overflowed: dict[str, int] = field(default_factory=dict)  # label -> events put under `other`
     adjusted: int = 0
     new_labels: list[tuple[str, str]] = field(default_factory=list)
+    unpriced: dict[UnpricedKey, Unpriced] = field(default_factory=lambda: defaultdict(Unpriced))
 
 
 class Labels:
@@ -96,6 +108,7 @@ class Booking:
         self.prices = prices
         self.ids = IdTables(db)
         self.labels = Labels(limits)
+        self.genai_models: dict[str, str] = {}  # label -> provider; shown with today's prices
         self._versions: dict[TokenPrice, int] = {}
 
     def book(self, events: list[UsageEvent], now: float, batch: Batch) -> Outcome:
@@ -116,12 +129,17 @@ class Booking:
         return outcome
 
     def write(self, batch: Batch) -> None:
-        """Put the batch's sums into the accounts table."""
+        """Put the batch's sums into their tables."""
+        self.add_accounts(batch.accounts.items())
+        add_unpriced(self._db, batch.unpriced)
+
+    def add_accounts(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
+        """Add to rows of the accounts table, which appear when they are missing."""
         self._db.executemany(
             _UPSERT,
             [
                 (key.day.isoformat(), *key.series, key.price_version, *amounts.values())
-                for key, amounts in batch.accounts.items()
+                for key, amounts in accounts
             ],
         )
 
@@ -145,38 +163,54 @@ class Booking:
         return False
 
     def _account(self, event: UsageEvent, today: date, batch: Batch) -> None:
-        price = self.prices.find(event.model)
+        day, series = self._day_of(event.time), self.labels.admit(event, batch)
+        price = self._price(event, series)
         cost = 0
         if price is not None:
             cost = price.cost(event.input_tokens, event.cached_input_tokens, event.output_tokens)
-        day = self._day_of(event.time)
-        key = AccountKey(day, self.labels.admit(event, batch), self._version(price))
+        elif event.tokens:
+            self._keep_minute(event, day, series, batch)
+        key = AccountKey(day, series, self.version(price))
         amounts = batch.accounts.setdefault(key, Amounts())
-        setattr(amounts, event.outcome, getattr(amounts, event.outcome) + 1)
-        amounts.input_tokens += event.input_tokens
-        amounts.cached_input_tokens += event.cached_input_tokens
-        amounts.output_tokens += event.output_tokens
+        _count(amounts, event)
         amounts.cost_picodollars += cost
         amounts.estimated_cost_picodollars += cost if event.estimated else 0
         amounts.late_cost_picodollars += cost if day < today else 0
-        amounts.batch_items += event.batch_items
-        amounts.batch_slots += event.batch_slots
         batch.adjusted += event.time_adjusted
 
-    def _version(self, price: TokenPrice | None) -> int:
+    def _price(self, event: UsageEvent, series: Series) -> TokenPrice | None:
+        """The price at the event's own time. Models beyond the cap are not looked up at genai."""
+        listed = series[2] == event.model
+        prompt = event.input_tokens + event.cached_input_tokens
+        price = self.prices.find(event.model, event.provider, event.time, prompt, look_up=listed)
+        if price is not None and price.provider:
+            self.genai_models[event.model] = price.provider
+        return price
+
+    def _keep_minute(self, event: UsageEvent, day: date, series: Series, batch: Batch) -> None:
+        minute = int(event.time // 60)
+        key = UnpricedKey(day, minute, series, event.model, event.provider, event.estimated)
+        item = batch.unpriced[key]
+        _count(item.amounts, event)
+        prompt = event.input_tokens + event.cached_input_tokens
+        item.largest_prompt = max(item.largest_prompt, prompt)
+
+    def version(self, price: TokenPrice | None) -> int:
         """The row of prices for a price; 0 when there is none."""
         if price is None:
             return 0
         if price not in self._versions:
-            row = (price.model, price.source, price.input, price.cached_input, price.output)
-            self._db.execute(
-                "INSERT OR IGNORE INTO prices (model, source, input, cached_input, output) "
-                "VALUES (?, ?, ?, ?, ?)",
-                row,
-            )
-            (self._versions[price],) = self._db.execute(
-                "SELECT version FROM prices WHERE model = ? AND source = ? AND input = ? "
-                "AND cached_input = ? AND output = ?",
-                row,
-            ).fetchone()
+            row = tuple(getattr(price, name) for name in _PRICE_COLUMNS)
+            self._db.execute(_ADD_PRICE, row)
+            (self._versions[price],) = self._db.execute(_FIND_PRICE, row).fetchone()
         return self._versions[price]
+
+
+def _count(amounts: Amounts, event: UsageEvent) -> None:
+    """Add what an event says, but its money."""
+    setattr(amounts, event.outcome, getattr(amounts, event.outcome) + 1)
+    amounts.input_tokens += event.input_tokens
+    amounts.cached_input_tokens += event.cached_input_tokens
+    amounts.output_tokens += event.output_tokens
+    amounts.batch_items += event.batch_items
+    amounts.batch_slots += event.batch_slots

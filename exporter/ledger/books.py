@@ -33,6 +33,10 @@ class Amounts:
         for name in COLUMNS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
+    def minus(self) -> "Amounts":
+        """What takes these amounts away when it is added."""
+        return Amounts(*(-value for value in self.values()))
+
     def values(self) -> tuple[int, ...]:
         """In the order of the accounts table's columns."""
         return tuple(getattr(self, name) for name in COLUMNS)
@@ -72,7 +76,8 @@ class Books:
 
     ledger_id: str
     totals: dict[Series, Amounts] = field(default_factory=dict)
-    unpriced_tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by model
+    pending_tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by model
+    repriced_tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by model
     last_commit: float = 0.0
     writable: bool = True
     size_bytes: int = 0
@@ -87,12 +92,26 @@ class Books:
             for key, amounts in accounts:
                 self.totals.setdefault(key.series, Amounts()).add(amounts)
                 if key.price_version == 0:
-                    self.unpriced_tokens[key.series[2]] += amounts.tokens
+                    self.pending_tokens[key.series[2]] += amounts.tokens
                 day = self._day_cost.setdefault(key.day, {})
                 day[key.series] = day.get(key.series, 0) + amounts.cost_picodollars
                 self.changed.add(key.series)
             for forgotten in sorted(self._day_cost)[:-RECENT_DAYS]:
                 del self._day_cost[forgotten]
+
+    def move(self, accounts: list[tuple[AccountKey, Amounts]]) -> None:
+        """Book what a reprice took from unpriced accounts (negative) and gave to priced ones."""
+        with self.lock:
+            self.book(accounts)
+            for key, amounts in accounts:
+                if key.price_version == 0:
+                    self.repriced_tokens[key.series[2]] -= amounts.tokens
+
+    @property
+    def unpriced_tokens(self) -> dict[str, int]:
+        """Tokens by model that came without a price, also those that were repriced since."""
+        models = self.pending_tokens.keys() | self.repriced_tokens.keys()
+        return {m: self.pending_tokens.get(m, 0) + self.repriced_tokens.get(m, 0) for m in models}
 
     def spend_of(self, today: date) -> dict[Series, int]:
         """Pico-dollars per series on a day and after it (after: only if the clock went back)."""

@@ -19,13 +19,15 @@ from exporter.core.clock import Clock
 from exporter.core.errors import UserError
 from exporter.core.files import FileLock
 from exporter.intake.event import UsageEvent
-from exporter.ledger import adjustments
+from exporter.ledger import adjustments, repricing
 from exporter.ledger.adjustments import Adjustment, Booked
 from exporter.ledger.booking import Batch, Booking, Outcome
 from exporter.ledger.books import COLUMNS, RECENT_DAYS, AccountKey, Amounts, Books
 from exporter.ledger.calendars import CalendarRow, Calendars, Day
 from exporter.ledger.pricing import PriceList
+from exporter.ledger.repricing import Reprice, Repriced
 from exporter.ledger.schema import open_ledger
+from exporter.ledger.tokenprice import TokenPrice
 
 MAX_EVENTS_PER_COMMIT = 20_000
 MAX_WAITING_EVENTS = 200_000
@@ -101,7 +103,8 @@ class Ledger:
         try:
             self._identity = os.stat(self.path)
             self.calendars = self._set_calendar(config)
-            self._booking = Booking(self._db, PriceList(config.prices), config.limits, self.day_of)
+            prices = PriceList(config.prices, config.budget.calendar)
+            self._booking = Booking(self._db, prices, config.limits, self.day_of)
             self.books = self._load()
         except sqlite3.Error as error:
             self._db.close()
@@ -153,7 +156,7 @@ class Ledger:
 
     def reconfigure(self, config: Config) -> "Future[Calendars]":
         """Take prices, label caps and calendar of another config, between two transactions."""
-        prices = PriceList(config.prices)
+        prices = PriceList(config.prices, config.budget.calendar)
 
         def work(db: sqlite3.Connection, now: float) -> Calendars:
             rows = self.calendars.change(config.budget.calendar, now)
@@ -167,6 +170,18 @@ class Ledger:
             self._booking.labels.cap(config.limits)
 
         return self.write(work, applied)
+
+    def reprice(self, wish: Reprice) -> "Future[Repriced]":
+        """Book withheld cost that has a price now; the future resolves to what was found."""
+
+        def work(db: sqlite3.Connection, now: float) -> Repriced:
+            return repricing.run(db, self._booking, wish, now)
+
+        return self.write(work, lambda done: self.books.move(done.moved))
+
+    def prices_in_force(self) -> dict[str, TokenPrice]:
+        """The price by the clock, of every configured model and of those genai-prices priced."""
+        return self._booking.prices.in_force(self.clock.now(), dict(self._booking.genai_models))
 
     def close(self) -> None:
         """Book what was submitted, then close."""
@@ -345,6 +360,16 @@ class Ledger:
             key = AccountKey(date.fromisoformat(row[0]), (row[1], row[2], row[3]), row[4])
             books.book([(key, Amounts(*row[5:]))])
             self._booking.labels.learn(key.series)
+        query = (
+            "SELECT label, sum(input_tokens + cached_input_tokens + output_tokens) "
+            "FROM reprices GROUP BY label"
+        )
+        books.repriced_tokens.update(self._db.execute(query))
+        query = (
+            "SELECT DISTINCT accounts.model, prices.provider FROM accounts "
+            "JOIN prices ON prices.version = accounts.price_version WHERE prices.provider != ''"
+        )
+        self._booking.genai_models.update(self._db.execute(query))
         query = "SELECT day, kind, picodollars FROM adjustments"
         for day, kind, picodollars in self._db.execute(query):
             books.adjust(date.fromisoformat(day), kind, picodollars)

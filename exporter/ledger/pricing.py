@@ -1,52 +1,49 @@
-"""What a call costs: whole pico-dollars, from budget.yml."""
+"""What a call costs at its own time: budget.yml's price, else genai-prices', else none."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from exporter.config import Price, token_price
-
-
-@dataclass(frozen=True, slots=True)
-class TokenPrice:
-    """Pico-dollars per token; source says where the price comes from."""
-
-    model: str
-    source: str
-    input: int
-    cached_input: int
-    output: int
-
-    def cost(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
-        """Pico-dollars of a call."""
-        return (
-            input_tokens * self.input
-            + cached_input_tokens * self.cached_input
-            + output_tokens * self.output
-        )
+from exporter.core.day import BudgetCalendar
+from exporter.intake.event import DEFAULT_PROVIDER
+from exporter.ledger import pricing_genai
+from exporter.ledger.pricing_schedule import schedules
+from exporter.ledger.pricing_schema import Prices
+from exporter.ledger.tokenprice import TokenPrice
 
 
 class PriceList:
-    """Finds the price of a model; None when nobody prices it."""
+    """Finds prices; a model that budget.yml names is priced by budget.yml alone."""
 
-    def __init__(self, prices: Mapping[str, Price]) -> None:
-        self._configured = {model: configured_price(model, p) for model, p in prices.items()}
+    def __init__(self, prices: Prices, calendar: BudgetCalendar) -> None:
+        """calendar gives the dates of valid_from their zone. Raises UserError naming the key."""
+        self._schedules = schedules(prices, calendar)
 
-    def find(self, model: str) -> TokenPrice | None:
-        """The price in force for a model."""
-        return self._configured.get(model)
+    def find(
+        self,
+        model: str,
+        provider: str,
+        timestamp: float,
+        largest_prompt: int = 0,
+        calls: int = 1,
+        *,
+        look_up: bool = True,
+    ) -> TokenPrice | None:
+        """The price of a call, or of several in one minute; None: withhold the cost.
 
-    def configured(self) -> list[TokenPrice]:
-        """What budget.yml prices, for llm_price_usd_per_million_tokens."""
-        return list(self._configured.values())
+        timestamp: Unix seconds of the call. largest_prompt: tokens of the largest prompt, for
+        prices by prompt length. look_up: whether to ask genai-prices too.
+        """
+        schedule = self._schedules.get(model)
+        if schedule is not None:
+            return schedule.at(timestamp)
+        if not look_up:
+            return None
+        minute = int(timestamp // 60)
+        listed = pricing_genai.find_price(model, provider, minute, DEFAULT_PROVIDER)
+        return listed.of(largest_prompt, calls) if listed else None
 
+    def in_force(self, timestamp: float, seen: dict[str, str]) -> dict[str, TokenPrice]:
+        """Each model's price at an instant: budget.yml's models, and those of seen.
 
-def configured_price(model: str, price: Price) -> TokenPrice:
-    """A price of budget.yml; without a cached price, cached input costs as input."""
-    cached = price.cached_input_usd_per_1k
-    return TokenPrice(
-        model=model,
-        source="budget.yml",
-        input=token_price(price.input_usd_per_1k),
-        cached_input=token_price(price.input_usd_per_1k if cached is None else cached),
-        output=token_price(price.output_usd_per_1k),
-    )
+        seen: models that genai-prices priced, with their provider.
+        """
+        asked = dict.fromkeys(self._schedules, DEFAULT_PROVIDER) | seen
+        found = {model: self.find(model, provider, timestamp) for model, provider in asked.items()}
+        return {model: price for model, price in found.items() if price is not None}

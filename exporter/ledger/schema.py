@@ -56,7 +56,61 @@ def m001_initial(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial,)
+def m_unpriced_minutes(db: sqlite3.Connection) -> None:
+    """Prices say whose they are and when they hold; unpriced usage is kept by the minute."""
+    db.execute(
+        """CREATE TABLE new_prices (
+            version INTEGER PRIMARY KEY,
+            model TEXT NOT NULL, source TEXT NOT NULL,
+            provider TEXT NOT NULL, validity TEXT NOT NULL,
+            input INTEGER NOT NULL, cached_input INTEGER NOT NULL, output INTEGER NOT NULL,
+            UNIQUE (model, source, provider, validity, input, cached_input, output)
+        ) STRICT"""
+    )
+    db.execute(
+        "INSERT INTO new_prices "
+        "SELECT version, model, source, '', '', input, cached_input, output FROM prices"
+    )
+    db.execute("DROP TABLE prices")
+    db.execute("ALTER TABLE new_prices RENAME TO prices")
+    # minute: Unix time / 60. label: the account's model, `other` beyond the cap; model: the call's.
+    db.execute(
+        """CREATE TABLE unpriced (
+            id INTEGER PRIMARY KEY,
+            day TEXT NOT NULL, minute INTEGER NOT NULL,
+            roaster TEXT NOT NULL, field TEXT NOT NULL, label TEXT NOT NULL,
+            model TEXT NOT NULL, provider TEXT NOT NULL, estimated INTEGER NOT NULL,
+            largest_prompt INTEGER NOT NULL,
+            success INTEGER NOT NULL, error INTEGER NOT NULL, rate_limited INTEGER NOT NULL,
+            cached INTEGER NOT NULL, fallback INTEGER NOT NULL,
+            input_tokens INTEGER NOT NULL, cached_input_tokens INTEGER NOT NULL,
+            output_tokens INTEGER NOT NULL,
+            batch_items INTEGER NOT NULL, batch_slots INTEGER NOT NULL,
+            UNIQUE (day, minute, roaster, field, label, model, provider, estimated)
+        ) STRICT"""
+    )
+    # Usage from before this schema is known by its day only: it stands at that date's noon, UTC.
+    db.execute(
+        """INSERT INTO unpriced
+            SELECT NULL, day, CAST(strftime('%s', day || ' 12:00:00') AS INTEGER) / 60,
+                roaster, field, model, model, 'deepseek', 0, input_tokens + cached_input_tokens,
+                success, error, rate_limited, cached, fallback, input_tokens, cached_input_tokens,
+                output_tokens, batch_items, batch_slots
+            FROM accounts
+            WHERE price_version = 0 AND input_tokens + cached_input_tokens + output_tokens > 0"""
+    )
+    db.execute(
+        """CREATE TABLE reprices (
+            id INTEGER PRIMARY KEY, time REAL NOT NULL, author TEXT NOT NULL, reason TEXT NOT NULL,
+            day TEXT NOT NULL, label TEXT NOT NULL, model TEXT NOT NULL, provider TEXT NOT NULL,
+            price_version INTEGER NOT NULL REFERENCES prices,
+            input_tokens INTEGER NOT NULL, cached_input_tokens INTEGER NOT NULL,
+            output_tokens INTEGER NOT NULL, cost_picodollars INTEGER NOT NULL
+        ) STRICT"""
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m_unpriced_minutes)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
@@ -92,12 +146,16 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
             f"the ledger {path} has schema {version}, newer than this exporter's "
             f"{len(MIGRATIONS)}; upgrade the exporter"
         )
+    db.execute("PRAGMA foreign_keys = OFF")  # a migration may rebuild a table that others refer to
     for number, migration in enumerate(MIGRATIONS[version:], version + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
             migration(db)
             db.execute(f"PRAGMA user_version = {number}")
+            if db.execute("PRAGMA foreign_key_check").fetchone():
+                raise sqlite3.IntegrityError(f"migration {number} would break a reference")
             db.execute("COMMIT")
         except BaseException:
             db.execute("ROLLBACK")
             raise
+    db.execute("PRAGMA foreign_keys = ON")

@@ -12,7 +12,6 @@ from exporter.core.money import PICODOLLARS_PER_USD
 from exporter.ledger.books import Adjustments
 from exporter.ledger.calendars import Day
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.pricing import configured_price
 
 
 def dollars(picodollars: int) -> float:
@@ -62,8 +61,9 @@ class BudgetCollector(Collector):
 class LimitsCollector(Collector):
     """The provider's request limits and the prices in force."""
 
-    def __init__(self, config: Callable[[], Config]) -> None:
+    def __init__(self, config: Callable[[], Config], ledger: Ledger) -> None:
         self._config = config
+        self._ledger = ledger
 
     def describe(self) -> list[Metric]:
         return []
@@ -80,10 +80,9 @@ class LimitsCollector(Collector):
         prices = GaugeMetricFamily(
             names.PRICE, "Price in force, USD per million tokens.", labels=[names.MODEL, "type"]
         )
-        for model, price in config.prices.items():
-            token = configured_price(model, price)
+        for model, price in self._ledger.prices_in_force().items():
             for kind in names.TOKEN_TYPES:
-                prices.add_metric([model, kind], dollars(getattr(token, kind) * 1_000_000))
+                prices.add_metric([model, kind], dollars(getattr(price, kind) * 1_000_000))
         yield prices
 
 
@@ -124,11 +123,17 @@ class LedgerCollector(Collector):
             estimated.add_metric([model], dollars(cost))
         yield estimated
         unpriced = CounterMetricFamily(
-            names.UNPRICED_TOKENS, "Tokens of models without a price.", labels=["model"]
+            names.UNPRICED_TOKENS, "Tokens that came without a price.", labels=["model"]
         )
         for model, tokens in books.unpriced_tokens.items():
             unpriced.add_metric([model], tokens)
         yield unpriced
+        pending = GaugeMetricFamily(
+            names.UNPRICED_PENDING, "Tokens whose cost is still withheld.", labels=["model"]
+        )
+        for model, tokens in books.pending_tokens.items():
+            pending.add_metric([model], tokens)
+        yield pending
         text = "Cost that arrived after its own day had ended."
         yield CounterMetricFamily(names.LATE_COST, text, value=dollars(late))
         counters = self._ledger.counters

@@ -1,4 +1,4 @@
-"""/api/v1/grants and /api/v1/resets: a person's word on today's money, under the admin token."""
+"""/api/v1/grants, /resets and /reprice: a person's word on the money, under the admin token."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from exporter.core.http import (
 from exporter.core.money import picodollars, usd
 from exporter.ledger.adjustments import Adjustment, Kind
 from exporter.ledger.ledger import Ledger, LedgerUnavailableError
+from exporter.ledger.repricing import Reprice, report
 
 MAX_BODY_BYTES = 64 << 10
 Sentence = Annotated[str, Meta(min_length=1, max_length=500)]
@@ -44,6 +45,15 @@ class GrantRequest(ResetRequest, forbid_unknown_fields=True, kw_only=True):
     amount_usd: Decimal
 
 
+class RepriceRequest(Struct, forbid_unknown_fields=True):
+    """Book withheld cost that has a price now, of one model or of all; or only show it."""
+
+    reason: Sentence
+    author: Sentence
+    model: str | None = None
+    dry_run: bool = False
+
+
 class Admin:
     """The admin endpoints. token: asked at each request, so that a reload counts at once."""
 
@@ -56,6 +66,7 @@ class Admin:
         return [
             Route("/api/v1/grants", self.grants, methods=["GET", "POST"]),
             Route("/api/v1/resets", self.resets, methods=["GET", "POST"]),
+            Route("/api/v1/reprice", self.reprice, methods=["POST"]),
         ]
 
     def require(self, request: Request) -> None:
@@ -88,6 +99,17 @@ class Admin:
         return await self._adjust(
             lambda: Adjustment("reset", asked.reason, asked.author, id=asked.id)
         )
+
+    async def reprice(self, request: Request) -> Response:
+        """Book withheld cost; the report, by model and day. Again: finds nothing new."""
+        self.require(request)
+        asked = await self.decode(request, RepriceRequest)
+        done = await self.done(
+            lambda: self._ledger.reprice(
+                Reprice(asked.author, asked.reason, asked.model, asked.dry_run)
+            )
+        )
+        return json_response(report(done))
 
     async def decode(self, request: Request, kind: type[S]) -> S:
         """The request's JSON body. Raises HttpError 400, 408, 413 or 415."""

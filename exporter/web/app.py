@@ -57,7 +57,7 @@ class Web:
         self.intake = IntakeMetrics(registry, config.limits.models)
         for collector in (
             BudgetCollector(lambda: self.config, ledger, lambda: self.page.day or ledger.today()),
-            LimitsCollector(lambda: self.config),
+            LimitsCollector(lambda: self.config, ledger),
             LedgerCollector(ledger),
         ):
             registry.register(collector)

@@ -18,7 +18,7 @@ def status(config: Config, ledger: Ledger, clock: Clock) -> dict[str, Any]:
         spend = books.spend_of(today.date)
         adjusted = books.adjustments.get(today.date, Adjustments())
         requests = sum(total.requests for total in books.totals.values())
-        unpriced = sum(books.unpriced_tokens.values())
+        unpriced = sum(books.pending_tokens.values())
     total = sum(spend.values())
     limit = picodollars(config.budget.daily_limit_usd)
     return {

@@ -1,0 +1,189 @@
+"""Booking the cost that was withheld, once there is a price: exact, audited, never lowering."""
+
+import sqlite3
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from exporter.core.errors import UserError
+from exporter.core.money import usd
+from exporter.ledger.booking import Booking
+from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Series
+from exporter.ledger.tokenprice import TokenPrice
+from exporter.ledger.unpriced import Unpriced, UnpricedKey, read_unpriced
+
+UNPRICED_VERSION = 0
+_FORGET_EMPTY = (
+    "DELETE FROM accounts WHERE day = ? AND roaster = ? AND field = ? AND model = ? "  # noqa: S608
+    f"AND price_version = {UNPRICED_VERSION} AND {' AND '.join(f'{c} = 0' for c in COLUMNS)}"
+)
+
+
+@dataclass(frozen=True)
+class Reprice:
+    """A wish to book withheld cost; model None: of every model. dry_run books nothing."""
+
+    author: str
+    reason: str
+    model: str | None = None
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.author.strip() or not self.reason.strip():
+            raise UserError("a reprice needs a reason and an author")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One price on one day of one model; label is the model's name in the accounts."""
+
+    day: date
+    label: str
+    model: str
+    provider: str
+    price: TokenPrice
+
+
+@dataclass
+class Repriced:
+    """What a reprice found: sums by part, before (pico-dollars), what has no price still.
+
+    moved: what the accounts changed by, unless it was a dry run.
+    """
+
+    dry_run: bool
+    parts: dict[Part, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
+    before: dict[tuple[date, str], int] = field(default_factory=dict)
+    withheld: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    moved: list[tuple[AccountKey, Amounts]] = field(default_factory=list)
+
+
+Found = dict[tuple[date, Series, TokenPrice], Amounts]
+
+
+def run(db: sqlite3.Connection, booking: Booking, wish: Reprice, now: float) -> Repriced:
+    """Find what has a price now and, unless it is a dry run, book it; in the caller's transaction.
+
+    Run again, it finds nothing: what is booked is no longer withheld.
+    """
+    result = Repriced(wish.dry_run)
+    found: Found = defaultdict(Amounts)
+    for rows in read_unpriced(db, wish.model):
+        priced = []
+        for row, key, item in rows:
+            price = _find(booking, wish, key, item)
+            if price is None:
+                result.withheld[key.model, key.provider] += item.amounts.tokens
+            else:
+                _add(key, _costed(key, item, price), price, found, result)
+                priced.append((row,))
+        if not wish.dry_run:
+            db.executemany("DELETE FROM unpriced WHERE id = ?", priced)
+    for part in result.parts:
+        result.before[part.day, part.label] = _cost(db, part.day, part.label)
+    if not wish.dry_run:
+        _move(db, booking, found, result)
+        _audit(db, booking, wish, now, result)
+    return result
+
+
+def _find(booking: Booking, wish: Reprice, key: UnpricedKey, item: Unpriced) -> TokenPrice | None:
+    """A price now; models beyond the label's cap, which may be many, are looked up by name only."""
+    return booking.prices.find(
+        *(key.model, key.provider, key.minute * 60, item.largest_prompt, item.calls),
+        look_up=key.model in (key.series[2], wish.model),
+    )
+
+
+def _costed(key: UnpricedKey, item: Unpriced, price: TokenPrice) -> Amounts:
+    """One minute's amounts with their cost."""
+    sums = item.amounts
+    cost = price.cost(sums.input_tokens, sums.cached_input_tokens, sums.output_tokens)
+    sums.cost_picodollars = cost
+    sums.estimated_cost_picodollars = cost if key.estimated else 0
+    return sums
+
+
+def _add(
+    key: UnpricedKey, amounts: Amounts, price: TokenPrice, found: Found, result: Repriced
+) -> None:
+    found[key.day, key.series, price].add(amounts)
+    result.parts[Part(key.day, key.series[2], key.model, key.provider, price)].add(amounts)
+
+
+def _cost(db: sqlite3.Connection, day: date, label: str) -> int:
+    rows = db.execute(
+        "SELECT cost_picodollars FROM accounts WHERE day = ? AND model = ?",
+        (day.isoformat(), label),
+    )
+    return sum(cost for (cost,) in rows)  # SQLite's sum() fails beyond 64 bits
+
+
+def _move(db: sqlite3.Connection, booking: Booking, found: Found, result: Repriced) -> None:
+    """Carry the amounts from the unpriced accounts to those of their prices."""
+    for (day, series, price), amounts in found.items():
+        taken = amounts.minus()
+        taken.cost_picodollars = taken.estimated_cost_picodollars = 0  # nothing was booked
+        result.moved.append((AccountKey(day, series, UNPRICED_VERSION), taken))
+        result.moved.append((AccountKey(day, series, booking.version(price)), amounts))
+    booking.add_accounts(result.moved)
+    db.executemany(_FORGET_EMPTY, {(day.isoformat(), *series) for day, series, _ in found})
+
+
+def _audit(
+    db: sqlite3.Connection, booking: Booking, wish: Reprice, now: float, result: Repriced
+) -> None:
+    db.executemany(
+        "INSERT INTO reprices (time, author, reason, day, label, model, provider, price_version, "
+        "input_tokens, cached_input_tokens, output_tokens, cost_picodollars) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                *(now, wish.author, wish.reason, part.day.isoformat(), part.label),
+                *(part.model, part.provider, booking.version(part.price)),
+                *(amounts.input_tokens, amounts.cached_input_tokens, amounts.output_tokens),
+                amounts.cost_picodollars,
+            )
+            for part, amounts in result.parts.items()
+        ],
+    )
+
+
+def report(result: Repriced) -> dict[str, Any]:
+    """A line per day and model, money before and after as exact decimal strings of USD."""
+    prices: dict[tuple[date, str], list[dict[str, Any]]] = defaultdict(list)
+    added: dict[tuple[date, str], int] = defaultdict(int)
+    for part, amounts in result.parts.items():
+        prices[part.day, part.label].append(_price_line(part, amounts))
+        added[part.day, part.label] += amounts.cost_picodollars
+    return {
+        "dry_run": result.dry_run,
+        "added_usd": usd(sum(added.values())),
+        "lines": [
+            {
+                "day": day.isoformat(),
+                "model": label,
+                "tokens": sum(price["tokens"] for price in prices[day, label]),
+                "before_usd": usd(result.before[day, label]),
+                "added_usd": usd(added[day, label]),
+                "after_usd": usd(result.before[day, label] + added[day, label]),
+                "prices": prices[day, label],
+            }
+            for day, label in sorted(prices)
+        ],
+        "withheld": [
+            {"model": model, "provider": provider, "tokens": tokens}
+            for (model, provider), tokens in sorted(result.withheld.items())
+        ],
+    }
+
+
+def _price_line(part: Part, amounts: Amounts) -> dict[str, Any]:
+    price = part.price
+    return {
+        "model": part.model,
+        "source": " ".join(filter(None, (price.source, price.provider, price.validity))),
+        "tokens": amounts.tokens,
+        "added_usd": usd(amounts.cost_picodollars),
+    }
