@@ -403,6 +403,22 @@ def test_a_price_that_would_not_be_exact_is_none(provider: str, model: str, why:
     assert rates(NONE, model, "2026-11-24T12:00:00", provider=provider) is None, why
 
 
+def test_tokens_that_the_list_charges_apart_are_withheld(tmp_path: Path) -> None:
+    """Cache writes cost 1.25 times the input at gpt-5.6-terra; deepseek-chat has no such price."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 0}
+    written = {"usage": usage | {"prompt_tokens_details": {"cache_write_tokens": 50}}}
+    with Exporter(tmp_path) as exporter:
+        exporter.book(event() | written, event(model="gpt-5.6-terra") | written)
+        assert exporter.spend() == Decimal("0.000027")
+        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
+        exporter.book(event(model="gpt-5.6-terra") | {"usage": usage})
+        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
+    priced = "prices: {gpt-5.6-terra: {input_usd_per_1k: 0.003, output_usd_per_1k: 0.012}}"
+    with Exporter(tmp_path, priced) as exporter:
+        exporter.book(event(model="gpt-5.6-terra") | written)
+        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
+
+
 def test_without_a_provider_the_models_maker_prices_it() -> None:
     found = NONE.find("gpt-4o", "deepseek", at("2026-11-24T12:00:00"))
     assert found is not None

@@ -31,20 +31,27 @@ class EventError(ValueError):
         self.reason: Reason = reason
 
 
-class _PromptDetails(Struct):
+class _PromptDetails(Struct, omit_defaults=True):
     cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
 
 
-class _Usage(Struct):
+class _CompletionDetails(Struct, omit_defaults=True):
+    audio_tokens: Count | None = None
+
+
+class _Usage(Struct, omit_defaults=True):
     """The provider's usage object; keys beyond these are ignored."""
 
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
     prompt_cache_hit_tokens: Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
 
 
-class _RawEvent(Struct):
+class _RawEvent(Struct, omit_defaults=True):
     outcome: Outcome
     id: str | None = None
     time: str | None = None
@@ -72,6 +79,7 @@ class UsageEvent:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
+    extras: bool = False  # some of the tokens are such as a list may charge apart
     estimated: bool = False
     provider: str = DEFAULT_PROVIDER
     duration_seconds: float | None = None
@@ -112,6 +120,7 @@ def parse_event(raw: Any, received: float) -> UsageEvent:
         input_tokens=usage.prompt_tokens - cached,
         cached_input_tokens=cached,
         output_tokens=usage.completion_tokens,
+        extras=_extras(usage),
         estimated=event.estimated,
         provider=provider,
         duration_seconds=event.duration_seconds,
@@ -133,6 +142,13 @@ def _cached_tokens(usage: _Usage) -> int:
     if cached is not None and cached > usage.prompt_tokens:
         raise EventError("usage", f"more cached than prompt tokens - at `$.usage.{key}`")
     return cached or 0
+
+
+def _extras(usage: _Usage) -> bool:
+    """Whether there are cache writes or audio among the tokens."""
+    prompt = usage.prompt_tokens_details or _PromptDetails()
+    completion = usage.completion_tokens_details or _CompletionDetails()
+    return bool(prompt.cache_write_tokens or prompt.audio_tokens or completion.audio_tokens)
 
 
 def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
@@ -169,6 +185,9 @@ def _id_digest(provider: str, identity: str | None) -> bytes | None:
 
 
 def _content(event: _RawEvent) -> bytes:
-    """Everything the event said but its id, as it was said: order of keys does not matter."""
+    """Everything the event said but its id, as it was said: order of keys does not matter.
+
+    Defaults are left out, so that a key which a later version learns does not change old digests.
+    """
     event.id = None
     return blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()

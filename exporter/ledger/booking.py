@@ -182,14 +182,18 @@ class Booking:
         """The price at the event's own time. Models beyond the cap are not looked up at genai."""
         listed = series[2] == event.model
         prompt = event.input_tokens + event.cached_input_tokens
-        price = self.prices.find(event.model, event.provider, event.time, prompt, look_up=listed)
+        price = self.prices.find(
+            *(event.model, event.provider, event.time, prompt), extras=event.extras, look_up=listed
+        )
         if price is not None and price.provider:
             self.genai_models[event.model] = price.provider
         return price
 
     def _keep_minute(self, event: UsageEvent, day: date, series: Series, batch: Batch) -> None:
         minute = int(event.time // 60)
-        key = UnpricedKey(day, minute, series, event.model, event.provider, event.estimated)
+        key = UnpricedKey(
+            *(day, minute, series, event.model, event.provider), event.estimated, event.extras
+        )
         item = batch.unpriced[key]
         _count(item.amounts, event)
         prompt = event.input_tokens + event.cached_input_tokens

@@ -23,12 +23,14 @@ class PriceList:
         largest_prompt: int = 0,
         calls: int = 1,
         *,
+        extras: bool = False,
         look_up: bool = True,
     ) -> TokenPrice | None:
         """The price of a call, or of several in one minute; None: withhold the cost.
 
         timestamp: Unix seconds of the call. largest_prompt: tokens of the largest prompt, for
-        prices by prompt length. look_up: whether to ask genai-prices too.
+        prices by prompt length. extras: whether some tokens may be charged apart (cache writes,
+        audio). look_up: whether to ask genai-prices too.
         """
         schedule = self._schedules.get(model)
         if schedule is not None:
@@ -37,7 +39,7 @@ class PriceList:
             return None
         minute = int(timestamp // 60)
         listed = pricing_genai.find_price(model, provider, minute, DEFAULT_PROVIDER)
-        return listed.of(largest_prompt, calls) if listed else None
+        return listed.of(largest_prompt, calls, extras) if listed else None
 
     def in_force(self, timestamp: float, seen: dict[str, str]) -> dict[str, TokenPrice]:
         """Each model's price at an instant: budget.yml's models, and those of seen.

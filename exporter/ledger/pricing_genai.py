@@ -21,7 +21,8 @@ from exporter.ledger.tokenprice import TokenPrice, token_price
 SOURCE = f"genai-prices {version('genai-prices')}"
 # What a text call without these features never pays; any other key but the three is a reason to
 # withhold.
-OPTIONAL = ("cache_write", "audio_mtok", "audio_read", "image", "video", "searches")
+EXTRAS = ("cache_write", "audio_mtok", "audio_read")  # of these an event says whether it has any
+OPTIONAL = (*EXTRAS, "image", "video", "searches")
 LOOKUPS_KEPT = 8192  # bounds what a client's inventions can make us remember
 
 
@@ -31,9 +32,16 @@ class TieredPrice:
 
     starts: tuple[int, ...]
     prices: tuple[TokenPrice, ...]
+    extras: bool  # whether it charges cache writes or audio apart
 
-    def of(self, largest_prompt: int, calls: int) -> TokenPrice | None:
-        """The price of several calls' sum; None when it depends on prompts not known singly."""
+    def of(self, largest_prompt: int, calls: int, extras: bool) -> TokenPrice | None:
+        """The price of several calls' sum; None when it would not be exact.
+
+        That is when the tier depends on prompts not known singly, or some of the tokens (extras)
+        are charged apart.
+        """
+        if extras and self.extras:
+            return None
         if not self.starts or largest_prompt <= self.starts[0]:
             return self.prices[0]
         return self.prices[bisect_left(self.starts, largest_prompt)] if calls == 1 else None
@@ -111,7 +119,7 @@ def _tiers(price: ModelPrice, named: TokenPrice) -> TieredPrice | None:
         )
         for prompt in (0, *(start + 1 for start in starts))
     )
-    return TieredPrice(starts, prices)
+    return TieredPrice(starts, prices, any(word in key for key in rates for word in EXTRAS))
 
 
 def _is_text(keys: set[str]) -> bool:

@@ -92,6 +92,7 @@ def _find(booking: Booking, wish: Reprice, key: UnpricedKey, item: Unpriced) -> 
     """A price now; models beyond the label's cap, which may be many, are looked up by name only."""
     return booking.prices.find(
         *(key.model, key.provider, key.minute * 60, item.largest_prompt, item.calls),
+        extras=key.extras,
         look_up=key.model in (key.series[2], wish.model),
     )
 

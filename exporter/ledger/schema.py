@@ -79,21 +79,22 @@ def m_unpriced_minutes(db: sqlite3.Connection) -> None:
             id INTEGER PRIMARY KEY,
             day TEXT NOT NULL, minute INTEGER NOT NULL,
             roaster TEXT NOT NULL, field TEXT NOT NULL, label TEXT NOT NULL,
-            model TEXT NOT NULL, provider TEXT NOT NULL, estimated INTEGER NOT NULL,
+            model TEXT NOT NULL, provider TEXT NOT NULL,
+            estimated INTEGER NOT NULL, extras INTEGER NOT NULL,
             largest_prompt INTEGER NOT NULL,
             success INTEGER NOT NULL, error INTEGER NOT NULL, rate_limited INTEGER NOT NULL,
             cached INTEGER NOT NULL, fallback INTEGER NOT NULL,
             input_tokens INTEGER NOT NULL, cached_input_tokens INTEGER NOT NULL,
             output_tokens INTEGER NOT NULL,
             batch_items INTEGER NOT NULL, batch_slots INTEGER NOT NULL,
-            UNIQUE (day, minute, roaster, field, label, model, provider, estimated)
+            UNIQUE (day, minute, roaster, field, label, model, provider, estimated, extras)
         ) STRICT"""
     )
     # Usage from before this schema is known by its day only: it stands at that date's noon, UTC.
     db.execute(
         """INSERT INTO unpriced
             SELECT NULL, day, CAST(strftime('%s', day || ' 12:00:00') AS INTEGER) / 60,
-                roaster, field, model, model, 'deepseek', 0, input_tokens + cached_input_tokens,
+                roaster, field, model, model, 'deepseek', 0, 0, input_tokens + cached_input_tokens,
                 success, error, rate_limited, cached, fallback, input_tokens, cached_input_tokens,
                 output_tokens, batch_items, batch_slots
             FROM accounts

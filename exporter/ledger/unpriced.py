@@ -14,10 +14,10 @@ _SUMS = (
     "output_tokens, batch_items, batch_slots"
 )
 _ADD = ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS.split(", "))
-_KEY = "day, minute, roaster, field, label, model, provider, estimated"
+_KEY = "day, minute, roaster, field, label, model, provider, estimated, extras"
 _UPSERT = (
     f"INSERT INTO unpriced ({_KEY}, largest_prompt, {_SUMS}) "  # noqa: S608  constants
-    f"VALUES ({', '.join('?' * 19)}) ON CONFLICT ({_KEY}) DO UPDATE SET {_ADD}, "
+    f"VALUES ({', '.join('?' * 20)}) ON CONFLICT ({_KEY}) DO UPDATE SET {_ADD}, "
     "largest_prompt = max(largest_prompt, excluded.largest_prompt)"
 )
 _SELECT = (
@@ -39,6 +39,7 @@ class UnpricedKey:
     model: str
     provider: str
     estimated: bool
+    extras: bool
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ def add_unpriced(db: sqlite3.Connection, minutes: dict[UnpricedKey, Unpriced]) -
         [
             (
                 *(key.day.isoformat(), key.minute, *key.series),
-                *(key.model, key.provider, key.estimated, item.largest_prompt),
+                *(key.model, key.provider, key.estimated, key.extras, item.largest_prompt),
                 *(getattr(item.amounts, name) for name in _SUMS.split(", ")),
             )
             for key, item in minutes.items()
@@ -82,10 +83,11 @@ def read_unpriced(
 
 
 def _parse(row: tuple[int, ...]) -> tuple[int, UnpricedKey, Unpriced]:
-    identity, day, minute, roaster, name, label, model, provider, estimated, largest, *sums = row
+    identity, day, minute, roaster, name, label, model, provider, *flags = row[:10]
     series = (str(roaster), str(name), str(label))
-    key = UnpricedKey(
-        date.fromisoformat(str(day)), minute, series, str(model), str(provider), bool(estimated)
-    )
+    estimated, extras = map(bool, flags)
+    when = date.fromisoformat(str(day))
+    key = UnpricedKey(when, minute, series, str(model), str(provider), estimated, extras)
+    largest, *sums = row[10:]
     amounts = Amounts(**dict(zip(_SUMS.split(", "), sums, strict=True)))
     return identity, key, Unpriced(amounts, largest)
