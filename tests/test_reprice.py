@@ -1,7 +1,10 @@
 """llm-budget reprice: withheld cost is booked later, exactly, once, with its audit."""
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -14,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.cli.main import main
+from exporter.config import load_config
 from exporter.ledger import schema
+from exporter.ledger.repricing import Reprice, report
 from exporter.ledger.schema import MIGRATIONS, m001_initial, open_ledger
 
 MIDNIGHT = NOON - 43_200  # 2027-01-15T00:00:00Z, a Friday
@@ -242,6 +247,36 @@ def test_a_reprice_that_fails_half_way_changed_nothing(
     assert reprice(priced)["added_usd"] == "0.005"
 
 
+def test_two_at_once_book_it_once(priced: Exporter) -> None:
+    wish = Reprice("ada", "twice")
+    both = [priced.ledger.reprice(wish) for _ in range(2)]
+    assert [report(done.result(30))["added_usd"] for done in both] == ["0.005", "0"]
+    assert priced.spend() == Decimal("0.002")
+
+
+def test_killed_in_the_middle_it_books_all_or_nothing(unpriced: Path) -> None:
+    """The process dies by SIGKILL after the accounts were moved and before the commit."""
+    write_config(unpriced, PRICED)
+    program = (
+        "import os, signal, sys; from exporter.cli.main import main; "
+        "from exporter.ledger import repricing; "
+        "repricing._audit = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
+        f"main({['reprice', '--yes', *offline(unpriced)]!r})"
+    )
+    died = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert died.returncode == -signal.SIGKILL
+    with Exporter(unpriced, PRICED, tokens=True) as exporter:
+        assert exporter.status()["unpriced_tokens"] == 3100
+        assert reprice(exporter)["added_usd"] == "0.005"
+
+
+def test_a_price_that_a_reload_brought_is_found(unpriced: Path) -> None:
+    with Exporter(unpriced, tokens=True) as exporter:
+        assert reprice(exporter)["added_usd"] == "0"
+        exporter.ledger.reconfigure(load_config(write_config(unpriced, PRICED))).result(30)
+        assert reprice(exporter)["added_usd"] == "0.005"
+
+
 # --- exactness: a reprice leaves the accounts that the price would have made at once -------------
 
 ACCOUNTS = """
@@ -299,9 +334,14 @@ def test_the_accounts_are_what_they_had_been_with_the_price_at_once(
 # --- the command line ---------------------------------------------------------------------------
 
 
-def cli(folder: Path, *flags: str) -> int:
+def offline(folder: Path) -> list[str]:
+    """Flags for a folder's ledger, with no exporter at the address they name."""
     files = ["--config", str(folder / "budget.yml"), "--ledger", str(folder / "ledger.sqlite")]
-    return main(["reprice", "--exporter", "http://127.0.0.1:9", *files, *flags])
+    return ["--exporter", "http://127.0.0.1:9", *files]
+
+
+def cli(folder: Path, *flags: str) -> int:
+    return main(["reprice", *offline(folder), *flags])
 
 
 def test_with_the_exporter_down_the_command_writes_its_ledger(

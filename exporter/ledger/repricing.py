@@ -59,7 +59,7 @@ class Repriced:
     moved: list[tuple[AccountKey, Amounts]] = field(default_factory=list)
 
 
-Found = dict[tuple[date, Series, TokenPrice], Amounts]
+Found = dict[tuple[Series, Part], Amounts]
 
 
 def run(db: sqlite3.Connection, booking: Booking, wish: Reprice, now: float) -> Repriced:
@@ -76,10 +76,13 @@ def run(db: sqlite3.Connection, booking: Booking, wish: Reprice, now: float) -> 
             if price is None:
                 result.withheld[key.model, key.provider] += item.amounts.tokens
             else:
-                _add(key, _costed(key, item, price), price, found, result)
+                part = Part(key.day, key.series[2], key.model, key.provider, price)
+                found[key.series, part].add(_costed(key, item, price))
                 priced.append((row,))
         if not wish.dry_run:
             db.executemany("DELETE FROM unpriced WHERE id = ?", priced)
+    for (_, part), amounts in found.items():
+        result.parts[part].add(amounts)
     for part in result.parts:
         result.before[part.day, part.label] = _cost(db, part.day, part.label)
     if not wish.dry_run:
@@ -106,13 +109,6 @@ def _costed(key: UnpricedKey, item: Unpriced, price: TokenPrice) -> Amounts:
     return sums
 
 
-def _add(
-    key: UnpricedKey, amounts: Amounts, price: TokenPrice, found: Found, result: Repriced
-) -> None:
-    found[key.day, key.series, price].add(amounts)
-    result.parts[Part(key.day, key.series[2], key.model, key.provider, price)].add(amounts)
-
-
 def _cost(db: sqlite3.Connection, day: date, label: str) -> int:
     rows = db.execute(
         "SELECT cost_picodollars FROM accounts WHERE day = ? AND model = ?",
@@ -123,13 +119,13 @@ def _cost(db: sqlite3.Connection, day: date, label: str) -> int:
 
 def _move(db: sqlite3.Connection, booking: Booking, found: Found, result: Repriced) -> None:
     """Carry the amounts from the unpriced accounts to those of their prices."""
-    for (day, series, price), amounts in found.items():
+    for (series, part), amounts in found.items():
         taken = amounts.minus()
         taken.cost_picodollars = taken.estimated_cost_picodollars = 0  # nothing was booked
-        result.moved.append((AccountKey(day, series, UNPRICED_VERSION), taken))
-        result.moved.append((AccountKey(day, series, booking.version(price)), amounts))
+        result.moved.append((AccountKey(part.day, series, UNPRICED_VERSION), taken))
+        result.moved.append((AccountKey(part.day, series, booking.version(part.price)), amounts))
     booking.add_accounts(result.moved)
-    db.executemany(_FORGET_EMPTY, {(day.isoformat(), *series) for day, series, _ in found})
+    db.executemany(_FORGET_EMPTY, {(part.day.isoformat(), *series) for series, part in found})
 
 
 def _audit(
