@@ -1,6 +1,6 @@
 """Who may talk to the exporter: its tokens, and what listening on a network asks for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.config import Access, Config, load_config
@@ -13,9 +13,9 @@ from exporter.core.http import is_loopback
 class Tokens:
     """Bearer tokens. None: not asked for (ingest, metrics), nobody may (admin)."""
 
-    ingest: str | None
-    admin: str | None
-    metrics: str | None
+    ingest: str | None = field(repr=False)
+    admin: str | None = field(repr=False)
+    metrics: str | None = field(repr=False)
 
 
 @dataclass(frozen=True)
