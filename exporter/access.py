@@ -32,16 +32,16 @@ def load_settings(path: Path, host: str) -> Settings:
     Raises UserError; nothing is half read.
     """
     config = load_config(path)
-    tokens = load_tokens(config.access)
+    tokens = load_tokens(config.access, path.parent)
     check_exposure(host, tokens, config)
     return Settings(config, tokens)
 
 
-def load_tokens(access: Access) -> Tokens:
-    """The three tokens. Raises UserError on an unreadable or weak one."""
+def load_tokens(access: Access, folder: Path) -> Tokens:
+    """The three tokens; files are relative to folder. Raises UserError on an unusable one."""
 
     def token(name: str, file: str | None) -> str | None:
-        return read_token(name, Path(file) if file else None)
+        return read_token(name, folder / file if file else None)
 
     return Tokens(
         ingest=token("ingest", access.ingest_token_file),

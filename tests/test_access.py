@@ -168,7 +168,7 @@ def test_tokens_come_from_the_config_s_files_before_the_environment(
     monkeypatch.setenv("LLM_BUDGET_INGEST_TOKEN", "another-token-0123456789")
     monkeypatch.setenv("LLM_BUDGET_METRICS_TOKEN", METRICS)
     monkeypatch.delenv("LLM_BUDGET_ADMIN_TOKEN", raising=False)
-    tokens = settings_of(tmp_path, f"ingest_token_file: {file}")
+    tokens = settings_of(tmp_path, "ingest_token_file: token")
     assert tokens == Tokens(INGEST, None, METRICS)
     assert settings_of(tmp_path, "").ingest == "another-token-0123456789"
 
