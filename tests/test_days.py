@@ -207,6 +207,7 @@ def test_a_clock_that_jumps_ahead_and_comes_back_loses_nothing(tmp_path: Path) -
         assert exporter.book(event(id="b"))["duplicate"] == 1
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(ZONES),
     st.lists(st.tuples(st.integers(0, 34 * DAY), st.integers(1, 999)), max_size=8),

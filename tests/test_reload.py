@@ -144,7 +144,9 @@ def test_only_the_admin_token_reloads(exporter: Exporter, tmp_path: Path) -> Non
         assert reload(without, "").status_code == 403
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.sampled_from(("10", "20", "30", "0")), min_size=1, max_size=6))
 def test_the_last_good_file_is_in_force(exporter: Exporter, limits: list[str]) -> None:
     reload(exporter, "")
