@@ -10,7 +10,7 @@ from exporters import NOON, Exporter, event, write_config
 from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ConditionalPrice, TimeOfDateConstraint
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.config import load_config
@@ -308,6 +308,7 @@ def reference(prices: list[Price], moment: datetime) -> Price | Window | None:
     return price
 
 
+@settings(deadline=None)
 @given(st.data(), st.lists(MOMENTS, min_size=1, max_size=8), st.booleans())
 def test_a_cost_equals_an_independent_reference(
     data: st.DataObject, moments: list[datetime], undated: bool

@@ -111,7 +111,7 @@ def _week(model: str, key: str, price: Price, start: float) -> Week:
                 raise UserError(f"{owner[minute]} and {name} overlap on {_moment(minute)} UTC")
             owner[minute] = name
             minutes[minute] = token
-    edges = [0] + [m for m in range(1, WEEK_MINUTES) if minutes[m] != minutes[m - 1]]
+    edges = [0] + [m for m in range(1, WEEK_MINUTES) if minutes[m] is not minutes[m - 1]]
     return Week(edges, [minutes[edge] for edge in edges])
 
 
