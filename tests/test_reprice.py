@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exporters import ADMIN, INGEST, NOON, Exporter, event, write_config
+import requests
+from exporters import ADMIN, INGEST, NOON, Exporter, event, exporter_process, url, write_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -387,6 +388,25 @@ def test_a_running_exporters_ledger_is_not_touched(
     assert cli(priced.folder, "--yes") == 2
     assert "an exporter already uses it" in capsys.readouterr().err
     assert priced.status()["unpriced_tokens"] == 3100
+
+
+def test_through_a_running_exporter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The operator's way: usage arrives, a price is written, reloaded, and the cost booked."""
+    monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", ADMIN)
+    with exporter_process(tmp_path) as child:
+        call = event(1000, 0, model="house-model")
+        assert requests.post(url(child, "/v1/usage"), json=call, timeout=10).json()["accepted"] == 1
+        write_config(tmp_path, PRICED.split("    windows:")[0])
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        reloaded = requests.post(url(child, "/-/reload"), headers=headers, timeout=10)
+        assert reloaded.status_code == 200, reloaded.text
+        flags = ["--exporter", url(child, ""), "--author", "ada", "--json", "--yes"]
+        assert main(["reprice", *flags]) == 0
+        assert json.loads(capsys.readouterr().out)["added_usd"] == "0.002"
+        status = requests.get(url(child, "/api/v1/status"), timeout=10).json()
+        assert (status["spend_usd"], status["unpriced_tokens"]) == ("0.002", 0)
 
 
 # --- the migration ------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
     for item in found["withheld"]:
         print(
             f"Still without a price: {item['model']} of {item['provider']}, "
-            f"{item['tokens']} tokens; give it one under `prices:` in budget.yml."
+            f"{item['tokens']} tokens; give it one under `prices:` in budget.yml, and reload."
         )
 
 
