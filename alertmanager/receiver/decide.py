@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from alertmanager.receiver.entries import kind
 from alertmanager.receiver.ladder import NONE, Ladder
 from alertmanager.receiver.observations import Seen
-from alertmanager.receiver.state import Active, Override, State, copy_of
+from alertmanager.receiver.state import Active, Override, State, actives, copy_of
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came
 EVIDENCE_GAP_SECONDS = 15.0  # evidence that was missing for longer starts the hold anew
@@ -83,13 +83,15 @@ def _raise(state: State, claimed: set[str], ladder: Ladder, fresh: Active) -> No
     elif top != NONE and top == state.level:
         state.active.clear_since = state.active.clear_seen = None
     for entry in sorted(claimed - set(ladder.names)):
-        if entry in state.tunings or len(state.tunings) < MAX_TUNINGS:
-            state.tunings.setdefault(entry, replace(fresh))
+        if entry in state.tunings:
+            state.tunings[entry].clear_since = state.tunings[entry].clear_seen = None
+        elif len(state.tunings) < MAX_TUNINGS:
+            state.tunings[entry] = replace(fresh)
 
 
 def _forget_the_future(state: State, now: float) -> None:
     """After the clock was set back, what it once said must not keep a hold for ever."""
-    for active in (state.active, *state.tunings.values(), *filter(None, [state.backstop])):
+    for active in actives(state):
         active.changed_at = min(active.changed_at, now)
         active.clear_since = min(active.clear_since, now) if active.clear_since else None
         active.clear_seen = min(active.clear_seen, now) if active.clear_seen else None

@@ -56,6 +56,12 @@ class State(Struct, omit_defaults=True):
     resolved: dict[str, float] = field(default_factory=dict)  # fingerprint: last endsAt
 
 
+def actives(state: State) -> list[Active]:
+    """Every protection that may be in force."""
+    backstop = [state.backstop] if state.backstop else []
+    return [state.active, *state.tunings.values(), *backstop]
+
+
 class CorruptStateError(UserError):
     """The state file is there and cannot be understood."""
 

@@ -21,6 +21,7 @@ from alertmanager.receiver.state import (
     Active,
     CorruptStateError,
     State,
+    actives,
     copy_of,
     load_state,
     save_state,
@@ -161,8 +162,8 @@ class Store:
         )
 
     def _save(self, state: State) -> bool:
-        same = self._saved is not None and _memorable(state) == _memorable(self._saved)
-        if same and self.state_path.exists():
+        state = _memorable(state)
+        if state == self._saved and self.state_path.exists():
             return "state" not in self.problems
         try:
             save_state(self.state_path, state)
@@ -170,7 +171,7 @@ class Store:
             self._failed("state", f"cannot write {self.state_path}: {error.strerror}")
             self._saved = None
             return False
-        self._saved = copy_of(state)
+        self._saved = state
         self.problems.pop("state", None)
         return True
 
@@ -250,9 +251,8 @@ class Store:
 
 
 def _memorable(state: State) -> State:
-    """A state without what changes every round and may be forgotten."""
+    """A state without what starts anew after a restart: how long evidence has been clear."""
     copy = copy_of(state)
-    backstop = [copy.backstop] if copy.backstop else []
-    for active in (copy.active, *copy.tunings.values(), *backstop):
-        active.clear_seen = None
+    for active in actives(copy):
+        active.clear_since = active.clear_seen = None
     return copy
