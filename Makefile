@@ -49,7 +49,7 @@ test: $(VENV)/.dev ## everything that CI checks: lint, types, rules, unit, end t
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 	@$(BIN)/python -m exporter.stack.binaries
-	$(BIN)/python -m pytest -m faults
+	LLM_BUDGET_KEEP_RESULTS=1 $(BIN)/python -m pytest -m faults
 
 test-versions: $(VENV)/.dev ## the rules on Prometheus 2.42, 2.53 and 3.5
 	$(BIN)/python -m pytest -m versions

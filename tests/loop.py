@@ -1,5 +1,6 @@
 """The whole loop in a test: real binaries, fed with calls of known cost."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,7 +58,14 @@ class Call:
 class Loop:
     """A bundle with a one-dollar budget and one-second intervals, and the calls sent into it."""
 
-    def __init__(self, folder: Path, *, day_starts_at: str = "00:00", hold: str = "3") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        day_starts_at: str = "00:00",
+        hold: str = "3",
+        kind: type[Bundle] = Bundle,
+    ) -> None:
         budget = folder / "budget.yml"
         document = read_document(REPOSITORY / "budget.yml")
         document["budget"].update(
@@ -71,7 +79,7 @@ class Loop:
             interval=f"{INTERVAL_SECONDS}s",
             receiver_flags=("--hold", hold),
         )
-        self.bundle = Bundle(settings)
+        self.bundle = kind(settings)
         self.children: list[Child] = []  # started beside the bundle, ended with it
         self.sent = 0  # pico-dollars acknowledged
         self.calls = 0
@@ -107,6 +115,21 @@ class Loop:
     def spend_to(self, picodollars: int) -> float:
         """One more call, so that exactly this much is spent; when it was acknowledged."""
         return self.send([Call.worth(picodollars - self.sent)])
+
+    def grant(self, usd: str) -> None:
+        """More money for today, as a person would give it."""
+        answer = requests.post(
+            f"{self.bundle.url('exporter')}/api/v1/grants",
+            json={"amount_usd": usd, "reason": "a test", "author": "test"},
+            headers={"Authorization": f"Bearer {self.bundle.token('admin')}"},
+            timeout=30,
+        )
+        answer.raise_for_status()
+
+    def audit(self) -> list[dict[str, Any]]:
+        """Every change that the receiver put in place, oldest first."""
+        lines = (self.bundle.folder / "receiver-state.audit.jsonl").read_bytes().splitlines()
+        return [json.loads(line) for line in lines]
 
     def status(self) -> dict[str, Any]:
         return self.get("exporter", "/api/v1/status")
