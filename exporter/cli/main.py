@@ -6,10 +6,20 @@ import sys
 from types import ModuleType
 
 from exporter import __version__
-from exporter.cli import adjust, backup, check, reprice, status, up
+from exporter.cli import adjust, backup, check, degrade, history, optimize, reprice, status, up
 from exporter.core.errors import UserError
 
-COMMANDS: tuple[ModuleType, ...] = (status, adjust, reprice, backup, check, up)
+COMMANDS: tuple[ModuleType, ...] = (
+    status,
+    adjust,
+    reprice,
+    degrade,
+    optimize,
+    history,
+    backup,
+    check,
+    up,
+)
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
