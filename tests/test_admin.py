@@ -1,6 +1,7 @@
 """Grants and resets: over HTTP under the admin token, and from the command line."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from decimal import Decimal
@@ -89,6 +90,26 @@ def test_both_end_with_the_day_and_survive_a_restart(exporter: Exporter, tmp_pat
         again.clock.advance(43_200)
         assert money(again) == ("0", "0", "0")
         assert listed(again, "grants") == []
+
+
+def test_a_page_rendered_as_the_day_turns_is_of_one_day(exporter: Exporter) -> None:
+    """Yesterday's spend without yesterday's write-off would look like an exhausted budget."""
+    yesterday = exporter.ledger.today()
+    spend(exporter, event())
+    post(exporter, "resets", WHO)
+    post(exporter, "grants", {"amount_usd": "5", **WHO})
+    exporter.clock.set(yesterday.end)
+    page = exporter.web.page.render(yesterday).decode()
+    labels = 'roaster="blue-tokai",field="notes",model="deepseek-chat"'
+    for line in (
+        f"llm_cost_usd_at_day_start{{{labels}}} 0",
+        "llm_budget_written_off_usd 0.00038",
+        "llm_budget_granted_usd 5.0",
+    ):
+        assert f"\n{line}\n" in page
+    (end,) = re.findall(r"\nllm_budget_day_end_timestamp_seconds (\S+)", page)
+    assert float(end) == yesterday.end
+    assert exporter.value("llm_budget_written_off_usd") == 0
 
 
 def test_the_same_id_grants_once_also_on_the_next_day(exporter: Exporter) -> None:

@@ -73,6 +73,20 @@ def test_bounds_and_label_caps_apply_to_what_comes_next(exporter: Exporter) -> N
     assert "c" in exporter.status()["by_roaster"]
 
 
+def test_host_names_apply_at_once_and_those_of_the_flags_stay(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter.web, "_extra_hosts", ["by-flag"])
+
+    def known(host: str) -> bool:
+        return bool(exporter.http.get("/health", headers={"Host": host}).status_code == 200)
+
+    assert reload(exporter, "access: {hosts: [one.internal]}").status_code == 200
+    assert [known("one.internal"), known("by-flag"), known("two.internal")] == [True, True, False]
+    assert reload(exporter, "access: {hosts: [two.internal]}").status_code == 200
+    assert [known("one.internal"), known("by-flag"), known("two.internal")] == [False, True, True]
+
+
 def test_a_new_calendar_waits_for_the_next_start_and_survives_a_restart(
     exporter: Exporter, tmp_path: Path
 ) -> None:
