@@ -72,7 +72,7 @@ async def run(arguments: argparse.Namespace) -> int:
             raise
         try:
             web = Web(settings.config, ledger, clock, settings.tokens, arguments.allow_host, load)
-            starting.app, starting.hang_up_app = web.app(), web.reloader.hang_up
+            starting.over(web.app(), web.reloader.hang_up)
             print(f"exporter: listening on http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
             await serving
         finally:
@@ -85,11 +85,20 @@ class Starting:
 
     def __init__(self) -> None:
         self.app: ASGIApp = json_response({"error": "the ledger is being read; try again"}, 503)
-        self.hang_up_app: Callable[[], None] = lambda: None
+        self._reload: Callable[[], None] | None = None
+        self._hung_up = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
+    def over(self, app: ASGIApp, reload: Callable[[], None]) -> None:
+        """From now on app answers, and SIGHUP reloads: also one that came meanwhile."""
+        self.app, self._reload = app, reload
+        if self._hung_up:
+            reload()
+
     def hang_up(self) -> None:
-        """SIGHUP; while the ledger is read there is nothing to reload yet."""
-        self.hang_up_app()
+        """SIGHUP."""
+        if self._reload:
+            self._reload()
+        self._hung_up = True

@@ -41,6 +41,7 @@ def up(data: Path, ports: Ports) -> Iterator[subprocess.Popen[bytes]]:
 
 def requests_booked(ports: Ports) -> int:
     answer = requests.get(f"http://127.0.0.1:{ports.exporter}/api/v1/status", timeout=5)
+    answer.raise_for_status()  # 503 while it reads its ledger
     return int(answer.json()["requests"])
 
 
