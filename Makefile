@@ -54,6 +54,9 @@ test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 test-versions: $(VENV)/.dev ## the rules on Prometheus 2.42, 2.53 and 3.5
 	$(BIN)/python -m pytest -m versions
 
+bench: $(VENV)/.dev ## measure: crossing to config applied, and spend past the budget
+	@PYTHONPATH=.:tests $(BIN)/python tests/bench_loop.py
+
 lint: $(VENV)/.dev ## ruff, mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

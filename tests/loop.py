@@ -118,9 +118,16 @@ class Loop:
 
     def grant(self, usd: str) -> None:
         """More money for today, as a person would give it."""
+        self._adjust("grants", amount_usd=usd)
+
+    def reset(self) -> None:
+        """Today's spend so far is written off."""
+        self._adjust("resets")
+
+    def _adjust(self, what: str, **body: str) -> None:
         answer = requests.post(
-            f"{self.bundle.url('exporter')}/api/v1/grants",
-            json={"amount_usd": usd, "reason": "a test", "author": "test"},
+            f"{self.bundle.url('exporter')}/api/v1/{what}",
+            json={"reason": "a test", "author": "test", **body},
             headers={"Authorization": f"Bearer {self.bundle.token('admin')}"},
             timeout=30,
         )
