@@ -2,7 +2,9 @@
 
 POST /chat/completions (and /v1/…), streaming and not, with the usage object and its cache-hit
 tokens; GET /user/balance; errors in its form. Not DeepSeek's: a token is a word, an answer is
-max_tokens long, and /sim/usage says what was really served, for the tests.
+max_tokens long, /sim/usage says what was really served, and POST /sim/faults (a list, one for each
+of the next completions) makes it fail as the real one does: {"status": 429, "retry_after": 1},
+{"delay": 2.5}, {"abort_after": 3} (chunks of a stream; 0: no answer at all), {"usage": false}.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -31,12 +34,16 @@ MODELS = ("deepseek-chat", "deepseek-reasoner")
 PRICES = (Decimal("0.00000027"), Decimal("0.00000007"), Decimal("0.00000110"))
 
 
+FAULTS = {429: "rate_limit_reached", 500: "server_error", 503: "server_overloaded"}
+
+
 class ApiError(Exception):
     """An error answer in the API's form."""
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    def __init__(self, status: int, kind: str, message: str, **headers: str) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers
         self.body = {"error": {"message": message, "type": kind, "param": None, "code": kind}}
 
 
@@ -47,6 +54,7 @@ class Provider:
         self.balance = balance
         self.latency = latency
         self.prefixes: set[int] = set()
+        self.faults: deque[dict[str, Any]] = deque()
         self.served = {
             "requests": 0,
             "prompt_tokens": 0,
@@ -63,9 +71,15 @@ class Provider:
                 Route("/user/balance", self.user_balance),
                 Route("/health", lambda _: JSONResponse({"status": "ok"})),
                 Route("/sim/usage", lambda _: JSONResponse(self.served)),
+                Route("/sim/faults", self.plan, methods=["POST"]),
             ],
             exception_handlers={ApiError: _error},
         )
+
+    async def plan(self, request: Request) -> Response:
+        """How the next completions fail."""
+        self.faults.extend(await request.json())
+        return JSONResponse({})
 
     async def complete(self, request: Request) -> Response:
         """One chat completion."""
@@ -73,10 +87,15 @@ class Provider:
         asked = await _read(request)
         if self.balance <= 0:
             raise ApiError(402, "insufficient_balance", "Insufficient Balance")
+        fault = self.faults.popleft() if self.faults else {}
+        if "status" in fault:
+            raise _failure(fault)
         words = " ".join(str(m.get("content", "")) for m in asked["messages"]).split()
         answer = ["ok"] * int(asked.get("max_tokens") or DEFAULT_ANSWER_TOKENS)
+        abort_after = fault.get("abort_after")
+        answer = answer[:abort_after]
         usage = self._charge(words, len(answer))
-        await asyncio.sleep(self.latency)
+        await asyncio.sleep(fault.get("delay", self.latency))
         identity = {
             "id": f"chatcmpl-{self.served['requests']:012d}-{time.time_ns():x}",
             "created": int(time.time()),
@@ -85,13 +104,17 @@ class Provider:
         }
         if asked.get("stream"):
             with_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
-            stream = _stream(identity, answer, usage if with_usage else None)
+            told = usage if with_usage and fault.get("usage", True) else None
+            stream = _stream(identity, answer, told, broken=abort_after is not None)
             return StreamingResponse(stream, media_type="text/event-stream")
+        if abort_after is not None:
+            return StreamingResponse(_broken(), media_type="application/json")
         message = {"role": "assistant", "content": " ".join(answer)}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        return JSONResponse(
-            identity | {"object": "chat.completion", "choices": [choice], "usage": usage}
-        )
+        body = identity | {"object": "chat.completion", "choices": [choice], "usage": usage}
+        if not fault.get("usage", True):
+            del body["usage"]
+        return JSONResponse(body)
 
     async def user_balance(self, request: Request) -> Response:
         """The account's balance."""
@@ -153,8 +176,23 @@ async def _read(request: Request) -> dict[str, Any]:
     return asked
 
 
+def _failure(fault: dict[str, Any]) -> ApiError:
+    status = fault["status"]
+    headers = {"retry-after": str(fault["retry_after"])} if "retry_after" in fault else {}
+    return ApiError(status, FAULTS.get(status, "error"), "as planned", **headers)
+
+
+async def _broken() -> AsyncIterator[str]:
+    """Headers, and then nothing: the connection is cut."""
+    yield "{"
+    raise ConnectionAbortedError("as planned")
+
+
 async def _stream(
-    identity: dict[str, Any], answer: list[str], usage: dict[str, Any] | None
+    identity: dict[str, Any],
+    answer: list[str],
+    usage: dict[str, Any] | None,
+    broken: bool = False,
 ) -> AsyncIterator[str]:
     """Server-sent events: chunks, then (when asked for) one with the usage, then [DONE]."""
     base = identity | {"object": "chat.completion.chunk"}
@@ -162,6 +200,8 @@ async def _stream(
         delta = {"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}
         yield f"data: {json.dumps(base | {'choices': [delta], 'usage': None})}\n\n"
         await asyncio.sleep(0)
+    if broken:
+        raise ConnectionAbortedError("as planned")
     end = {"index": 0, "delta": {}, "finish_reason": "stop"}
     yield f"data: {json.dumps(base | {'choices': [end], 'usage': None})}\n\n"
     if usage is not None:
@@ -171,7 +211,7 @@ async def _stream(
 
 async def _error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return JSONResponse(error.body, error.status)
+    return JSONResponse(error.body, error.status, error.headers)
 
 
 def main() -> int:
