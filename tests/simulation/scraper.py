@@ -1,18 +1,25 @@
-"""The simulated scraper: replays the trace, obeys the effective config, reports its usage."""
+"""The simulated scraper: replays the trace, obeys the effective config, reports its usage.
+
+It does so as any scraper may: through exporter/client.py, whose spool it delivers by HTTP (with
+--exporter) or leaves to an exporter that follows it (--spool alone).
+"""
 
 import argparse
+import contextlib
+import functools
+import logging
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import requests
 
-from exporter.core.clock import iso8601
+from exporter.client import Client, DeliveryError, deliver
 from tests.simulation.pipeline import CYCLE_SECONDS, Outcome, Pipeline, Task, tasks_of
 from tests.simulation.trace import read_trace
 
@@ -22,17 +29,15 @@ MODEL = "deepseek-chat"
 
 
 class Scraper:
-    """Cycles of the pipeline in simulated time; calls in parallel, reports in order."""
+    """Cycles of the pipeline in simulated time; calls in parallel."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, client: Client) -> None:
         self.arguments = arguments
+        self.client = client
         self.pipeline = Pipeline(arguments.reading)
         self.session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=WORKERS)
         self.session.mount("http://", adapter)
-        self.config: dict[str, Any] | None = None
-        self.etag = ""
-        self.unreported: deque[dict[str, Any]] = deque()
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -60,37 +65,19 @@ class Scraper:
         return float(max(0.0, due - time.monotonic()))
 
     def _cycle(self, now: float, pool: ThreadPoolExecutor) -> None:
-        self._read_config()
-        if self.config is None:
+        config = self.client.current()
+        if config is None:
             return
-        settled = list(self.pipeline.cycle(now, self.config))
-        self.unreported.extend(pool.map(lambda pair: self._settle(*pair), settled))
-        self._report()
+        settled = list(self.pipeline.cycle(now, config))
+        list(pool.map(lambda pair: self._settle(*pair), settled))
 
-    def _read_config(self) -> None:
-        """The last good config stays when the receiver is away."""
-        try:
-            answer = self.session.get(
-                self.arguments.config_url,
-                headers={"If-None-Match": self.etag},
-                timeout=TIMEOUT_SECONDS,
-            )
-        except requests.RequestException:
-            return
-        if answer.status_code == 200:
-            self.config, self.etag = answer.json(), answer.headers["ETag"]
+    def _settle(self, task: Task, outcome: Outcome) -> None:
+        if outcome == "call":
+            self._call(task)
+        else:
+            self.client.record(task.roaster, task.field, outcome=outcome, model=MODEL)
 
-    def _settle(self, task: Task, outcome: Outcome) -> dict[str, Any]:
-        event = {
-            "time": iso8601(time.time()),
-            "roaster": task.roaster,
-            "field": task.field,
-            "model": MODEL,
-            "outcome": "success" if outcome == "call" else outcome,
-        }
-        return event | self._call(task) if outcome == "call" else event
-
-    def _call(self, task: Task) -> dict[str, Any]:
+    def _call(self, task: Task) -> None:
         prompt = " ".join([f"field-{task.field}"] * 128 + [f"product-{task.product}"])
         prompt += " word" * max(0, task.prompt_tokens - 129)
         try:
@@ -105,47 +92,62 @@ class Scraper:
                 timeout=TIMEOUT_SECONDS,
             )
         except requests.RequestException:
-            return {"outcome": "error"}
-        if answer.status_code != 200:
-            return {"outcome": "rate_limited" if answer.status_code == 429 else "error"}
-        body = answer.json()
-        return {"id": body["id"], "usage": body["usage"]}
-
-    def _report(self) -> None:
-        """What the exporter does not take now is offered again in the next cycle."""
-        events = list(self.unreported)
-        if not events:
-            return
-        try:
-            answer = self.session.post(
-                f"{self.arguments.exporter}/v1/usage",
-                json=events,
-                headers={"Authorization": f"Bearer {self.arguments.token}"},
-                timeout=TIMEOUT_SECONDS,
-            )
-        except requests.RequestException:
+            self.client.record(task.roaster, task.field, outcome="error", model=MODEL)
             return
         if answer.status_code == 200:
-            for _ in events:
-                self.unreported.popleft()
+            self.client.record(task.roaster, task.field, answer.json())
+        else:
+            outcome = "rate_limited" if answer.status_code == 429 else "error"
+            self.client.record(task.roaster, task.field, outcome=outcome, model=MODEL)
+
+
+@contextlib.contextmanager
+def delivery(arguments: argparse.Namespace) -> Iterator[None]:
+    """The spool sent to --exporter in a thread, to the last line when the scraper ends."""
+    if not arguments.exporter:
+        yield
+        return
+    stop = threading.Event()
+    file = arguments.token_file
+    send = functools.partial(
+        deliver,
+        arguments.spool,
+        arguments.exporter,
+        token=lambda: file.read_text().strip() if file else None,
+    )
+    thread = threading.Thread(target=send, kwargs={"stop": stop})
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        with contextlib.suppress(DeliveryError):
+            send(once=True)
 
 
 def main() -> int:
     """Run until SIGTERM or the trace's end."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.scraper", description=__doc__)
-    parser.add_argument("--exporter", required=True, metavar="URL")
+    parser.add_argument("--exporter", metavar="URL", help="deliver the spool there")
+    parser.add_argument("--spool", type=Path, metavar="FILE", help="by default a temporary one")
     parser.add_argument("--provider", required=True, metavar="URL")
     parser.add_argument("--config-url", required=True, metavar="URL")
-    parser.add_argument("--token-file", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--token-file", type=Path, metavar="FILE")
     parser.add_argument("--speed", type=float, default=60.0, help="trace seconds a real second")
     parser.add_argument("--reading", choices=("accept_above", "ask_below"), default="accept_above")
     parser.add_argument("--repeat", action="store_true", help="the trace again and again")
     arguments = parser.parse_args()
-    arguments.token = arguments.token_file.read_text().strip()
-    scraper = Scraper(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: scraper.stopped.set())
-    signal.signal(signal.SIGINT, lambda *_: scraper.stopped.set())
-    scraper.run()
+    logging.basicConfig(format="scraper: %(message)s")
+    with tempfile.TemporaryDirectory(prefix="llm-budget-scraper-") as folder:
+        arguments.spool = arguments.spool or Path(folder) / "spool"
+        client = Client(arguments.spool, config_url=arguments.config_url)
+        scraper = Scraper(arguments, client)
+        signal.signal(signal.SIGTERM, lambda *_: scraper.stopped.set())
+        signal.signal(signal.SIGINT, lambda *_: scraper.stopped.set())
+        with delivery(arguments):
+            scraper.run()
+        client.close()
     return 0
 
 
