@@ -46,7 +46,7 @@ __all__ = ["Client", "allowed", "current", "default_client", "deliver", "lost", 
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
 FREE = ("cached", "fallback")  # no provider was asked: nothing is billed
 MAX_LABEL = 120  # characters; the exporter refuses longer or unprintable label values
-MAX_ID = 400
+MAX_ID = 390  # with #field behind it, the exporter takes 512
 MAX_TOKENS = 10_000_000  # of one call; the exporter refuses more
 MAX_CALLS = 100_000  # in one sum, likewise
 MAX_BYTES = 256 << 20  # of the spool; beyond it calls fold into sums
@@ -61,7 +61,7 @@ MAX_CONFIG_BYTES = 1 << 20
 HTTP_TIMEOUT_SECONDS = 10.0
 UNSEEN_COMPLETION_TOKENS = 1024  # an answer nobody saw, when the request set no max_tokens
 
-Field = Union[str, Sequence[str], Mapping[str, int]]  # noqa: UP007  Python 3.9
+Field = Union[str, Sequence[str], Mapping[str, float]]  # noqa: UP007  Python 3.9
 _log = logging.getLogger("llm_budget")
 
 
@@ -793,11 +793,12 @@ def _event_lines(
     tail: str,
 ) -> str:
     """The event's line between newlines; one line a field, which share the numbers exactly."""
-    if field is None or isinstance(field, str):
+    if not field or isinstance(field, str):
         return _event_line(identity, labels, _text(field or ""), numbers, tail)
     weights = dict(field) if isinstance(field, Mapping) else dict.fromkeys(field, 1)
     tokens, items, slots = numbers
-    split = functools.partial(_shares, weights=list(weights.values()))
+    whole = [round(weight * 1_000_000) for weight in weights.values()]  # 0.7 is as good as 7
+    split = functools.partial(_shares, weights=whole)
     parts: list[tuple[int, int, int] | None] = [None] * len(weights)
     if tokens is not None:
         prompt, cached, completion = tokens

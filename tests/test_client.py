@@ -136,14 +136,14 @@ def test_calls_without_a_response_have_ids_of_their_own(client: Client, tmp_path
     st.integers(0, 10_000_000),
     st.integers(0, 10_000_000),
     st.integers(0, 10_000_000),
-    st.dictionaries(st.sampled_from(FIELDS), st.integers(1, 100), min_size=1),
+    st.dictionaries(st.sampled_from(FIELDS), st.integers(1, 100) | st.floats(0.001, 1), min_size=1),
 )
 def test_shares_of_a_split_response_sum_to_the_last_token(
     tmp_path_factory: pytest.TempPathFactory,
     rest: int,
     cached: int,
     completion: int,
-    weights: dict[str, int],
+    weights: dict[str, float],
 ) -> None:
     rest = min(rest, 10_000_000 - cached)
     folder = tmp_path_factory.mktemp("split")
@@ -200,6 +200,18 @@ def test_labels_may_be_anything_that_has_a_text(client: Client, tmp_path: Path) 
     first, second = events(tmp_path)
     assert (first["roaster"], first["field"]) == ("blue", "notes")
     assert "roaster" not in second
+
+
+@pytest.mark.parametrize("field", [[], {}, ""])
+def test_no_field_is_no_reason_to_drop_the_call(client: Client, tmp_path: Path, field: Any) -> None:
+    assert client.record("r", field, answer())
+    assert len(events(tmp_path)) == 1
+
+
+def test_the_longest_id_and_labels_are_taken(client: Client, tmp_path: Path) -> None:
+    wide = "\U0001f600" * 500
+    assert client.record(wide, [wide, "\ud800"], answer(id="a" * module.MAX_ID, model=wide))
+    assert len(events(tmp_path)) == 2
 
 
 def test_ids_that_differ_only_in_odd_characters_stay_two(client: Client, tmp_path: Path) -> None:

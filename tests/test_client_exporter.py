@@ -16,12 +16,9 @@ from waiting import until
 from exporter.service import parser
 from exporter.stack.processes import Child, free_port
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        "--log" not in parser().format_help(), reason="this exporter follows no logs yet"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    "--log" not in parser().format_help(), reason="this exporter follows no logs yet"
+)
 
 
 class Host:
@@ -75,19 +72,24 @@ def host(tmp_path: Path) -> Iterator[Host]:
         writer.stdout.close()
 
 
-def test_every_recorded_call_is_booked_once_though_the_exporter_is_killed(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("kills", "calls"),
+    [
+        pytest.param(3, 4000, marks=pytest.mark.slow),
+        pytest.param(30, 60_000, marks=pytest.mark.faults),
+    ],
+)
+def test_every_recorded_call_is_booked_once_though_the_exporter_is_killed(
+    host: Host, kills: int, calls: int
+) -> None:
     for number in range(3):  # one of them finds the spool full now and then
-        host.write(f"w{number}", 4000, 200_000 if number == 0 else 1 << 30)
-    for _ in range(3):
+        host.write(f"w{number}", calls, 200_000 if number == 0 else 1 << 30)
+    for _ in range(kills):
         before = host.calls()
-        until(lambda before=before: host.calls() > before, every=0.005)  # type: ignore[misc]
+        until(lambda n=before: host.calls() > n or n == 3 * calls, every=0.005)  # type: ignore[misc]
         host.exporter.kill()
         host.start()
     said = sum(len(writer.stdout.read()) for writer in host.writers if writer.stdout)
-    assert said == 12_000
-    until(lambda: host.calls() == 12_000)
-    assert host.tokens() == {
-        "input": 300 * 12_000,
-        "cached_input": 512 * 12_000,
-        "output": 143 * 12_000,
-    }
+    assert said == 3 * calls
+    until(lambda: host.calls() == said, timeout=60)
+    assert host.tokens() == {"input": 300 * said, "cached_input": 512 * said, "output": 143 * said}

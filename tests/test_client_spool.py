@@ -117,14 +117,17 @@ def test_every_call_counts_once_while_the_reader_retires_and_takes_folds(
     assert reader.bad_lines == []
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rounds",
+    [pytest.param(10, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.faults)],
+)
 def test_kill_9_loses_no_acknowledged_call_and_doubles_none(
-    spool: Path, writers: Callable[..., subprocess.Popen[bytes]]
+    spool: Path, writers: Callable[..., subprocess.Popen[bytes]], rounds: int
 ) -> None:
     seen = random.Random(7)
     reader = Reader(spool)
     acknowledged_calls = 0
-    for round_number in range(12):
+    for round_number in range(rounds):
         max_bytes = 6_000 if round_number % 3 == 2 else 1 << 30
         killed = [writers(spool, 100_000, f"{round_number}.{n}", max_bytes) for n in range(2)]
         heard = []
@@ -137,9 +140,9 @@ def test_kill_9_loses_no_acknowledged_call_and_doubles_none(
             acknowledged_calls += len(first) + acknowledged(process)["+"]
     calls = reader.read().totals()["calls"]
     # A call may be in the file whose record() had not returned when the process was killed.
-    assert acknowledged_calls <= calls <= acknowledged_calls + 24
+    assert acknowledged_calls <= calls <= acknowledged_calls + 2 * rounds
     check(reader, calls)
-    assert len(reader.bad_lines) <= 24
+    assert len(reader.bad_lines) <= 2 * rounds
 
 
 def test_threads_share_a_client(spool: Path) -> None:
