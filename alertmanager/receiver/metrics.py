@@ -24,6 +24,9 @@ class Metrics:
             "Rank of the level in force; 0 is none.",
             registry=registry,
         )
+        self.rank = Gauge(
+            names.DEGRADATION_RANK, "Rank of each level of the ladder.", ["entry"], registry=registry
+        )
         self.active = Gauge(
             names.DEGRADATION_ACTIVE,
             "Whether a level (with those above it) or a tuning is in force.",

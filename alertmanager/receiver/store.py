@@ -239,6 +239,7 @@ class Store:
         rank = ladder.rank(self.shown.level)
         metrics.level.set(rank)
         for level in ladder.names[1:]:
+            metrics.rank.labels(level).set(ladder.rank(level))
             metrics.active.labels(level).set(int(ladder.rank(level) <= rank))
         for entry in self._entries - set(self.shown.tunings):
             metrics.active.remove(entry)

@@ -60,6 +60,7 @@ DEGRADATION_WANTED = "llm_degradation_wanted"
 
 # Receiver
 DEGRADATION_LEVEL = "llm_degradation_level"
+DEGRADATION_RANK = "llm_degradation_rank"
 DEGRADATION_ACTIVE = "llm_degradation_active"
 DEGRADATION_APPLIES = "llm_degradation_applies_total"
 DEGRADATION_APPLY_FAILURES = "llm_degradation_apply_failures_total"

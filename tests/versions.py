@@ -1,0 +1,129 @@
+"""Other versions of Prometheus and Alertmanager, unpacked from Debian's archive into .tools/.
+
+`python -m tests.versions` fetches them. Nothing is installed: apt-get runs on a private sources list
+and state, its packages are unpacked with dpkg, and the mirror is the one that this machine's own apt
+uses. Where one cannot be had (no apt, another distribution, no network), the reason is kept.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parents[1] / ".tools"
+# Debian release by the Prometheus it is there for; unstable moves on, which is what it is for.
+SUITES = {"2.42": "bookworm", "2.53": "trixie", "3.5": "sid"}
+NEWEST = "3.5"
+# The older releases have promtool and amtool inside the other two.
+PACKAGES, SPLIT_PACKAGES = ("prometheus", "prometheus-alertmanager"), ("promtool", "amtool")
+NEEDED = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
+
+
+class Unavailable(Exception):
+    """Why a version cannot be had here, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One Debian suite's tools, in a folder of their own."""
+
+    suite: str
+    folder: Path
+
+    @property
+    def bin(self) -> Path:
+        """Where its binaries are; for LLM_BUDGET_TOOLS."""
+        return self.folder / "usr" / "bin"
+
+    @property
+    def complete(self) -> bool:
+        return all((self.bin / name).exists() for name in NEEDED)
+
+    def fetch(self) -> None:
+        """Download and unpack, unless that is done. Raises Unavailable."""
+        if self.complete:
+            return
+        sources = _sources(self.suite)
+        apt = self._apt(sources)
+        _run(*apt, "update")
+        packages = [*PACKAGES, *(name for name in SPLIT_PACKAGES if _exists(apt, name))]
+        _run(*apt, "download", *packages, folder=self.folder / "apt")
+        for package in (self.folder / "apt").glob("*.deb"):
+            _run("dpkg", "-x", str(package), str(self.folder))
+        shutil.rmtree(self.folder / "apt")
+        if not self.complete:
+            raise Unavailable(f"Debian {self.suite} has no {', '.join(NEEDED)} for this machine")
+
+    def _apt(self, sources: str) -> list[str]:
+        """apt-get that sees this suite only, and touches nothing of the system's."""
+        home = self.folder / "apt"
+        for name in ("lists/partial", "archives/partial"):
+            (home / name).mkdir(parents=True, exist_ok=True)
+        (home / "sources.list").write_text(sources)
+        (home / "status").touch()
+        options = {
+            "Dir::Etc::SourceList": home / "sources.list",
+            "Dir::Etc::SourceParts": "-",
+            "Dir::State::Lists": home / "lists",
+            "Dir::State::status": home / "status",
+            "Dir::Cache": home,
+            "Dir::Cache::archives": home / "archives",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "2",
+            "APT::Sandbox::User": "root",  # the folder belongs to whoever runs this
+        }
+        return ["apt-get", "-q", *(f"-o{name}={value}" for name, value in options.items())]
+
+
+def release(version: str) -> Release:
+    """The tools around one Prometheus version of SUITES."""
+    return Release(SUITES[version], TOOLS / SUITES[version])
+
+
+def _sources(suite: str) -> str:
+    """A sources list for the suite at the mirror of this machine's own Debian. Raises Unavailable."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise Unavailable("there is no apt-get here: this is no Debian")
+    form = "$(ORIGIN)|$(SITE)|$(SIGNED_BY)|$(LABEL)"
+    known = _run("apt-get", "indextargets", "--format", form, "Created-By: Packages")
+    for line in known.splitlines():
+        origin, site, signed_by, label = line.split("|")
+        if (origin, label) == ("Debian", "Debian"):
+            option = f" [signed-by={signed_by}]" if signed_by.startswith("/") else ""
+            return f"deb{option} {site} {suite} main\n"
+    raise Unavailable("this machine's apt knows no Debian mirror (run: apt-get update)")
+
+
+def _exists(apt: list[str], package: str) -> bool:
+    policy = ["apt-cache", *apt[2:], "show", package]
+    return subprocess.run(policy, capture_output=True).returncode == 0
+
+
+def _run(*argv: str, folder: Path | None = None) -> str:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no words"])[-1]
+        raise Unavailable(f"{Path(argv[0]).name} {argv[-1]} failed: {last}")
+    return done.stdout
+
+
+def main() -> int:
+    """Fetch all; say what is there and what is not, and why."""
+    for version in SUITES:
+        found = release(version)
+        try:
+            found.fetch()
+            words = subprocess.run(
+                [found.bin / "prometheus", "--version"], capture_output=True, text=True
+            )
+            print(f"{found.suite}: {(words.stdout + words.stderr).split(',')[1].split('(')[0].strip()}")
+        except Unavailable as reason:
+            print(f"{found.suite} (Prometheus {version}) is not to be had: {reason}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
