@@ -4,11 +4,13 @@ from datetime import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field
 
 from exporter.core.day import BudgetCalendar
 from exporter.core.errors import UserError
+from exporter.core.http import is_loopback
 from exporter.core.money import picodollars
 from exporter.core.yamlfile import read_as
 from exporter.ledger.pricing_schedule import schedules
@@ -78,6 +80,20 @@ class Access(_Strict, frozen=True):
     allow_remote_without_token: bool = False
 
 
+class Provider(_Strict, frozen=True):
+    """Where the provider tells its balance; without this section it is not asked."""
+
+    balance_url: str = "https://api.deepseek.com/user/balance"
+    key_file: str | None = None
+    every_seconds: Count = 60
+
+    def __post_init__(self) -> None:
+        url = urlsplit(self.balance_url)
+        plain_here = url.scheme == "http" and is_loopback(url.hostname or "")
+        if not url.hostname or not (url.scheme == "https" or plain_here):
+            raise UserError("balance_url must be https, because the key goes with it")
+
+
 class Config(_Strict, frozen=True):
     """The whole of budget.yml."""
 
@@ -95,6 +111,7 @@ class Config(_Strict, frozen=True):
     )
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
+    provider: Provider | None = None
 
 
 def load_config(path: Path) -> Config:

@@ -71,10 +71,22 @@ async def run(arguments: argparse.Namespace) -> int:
             serving.cancel()
             raise
         try:
-            web = Web(settings.config, ledger, clock, settings.tokens, arguments.allow_host, load)
+            web = Web(
+                settings.config,
+                ledger,
+                clock,
+                settings.tokens,
+                arguments.allow_host,
+                load,
+                arguments.config.parent,
+            )
+            web.provider.start()
             starting.over(web.app(), web.reloader.hang_up)
             print(f"exporter: listening on http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
-            await serving
+            try:
+                await serving
+            finally:
+                web.provider.stop()
         finally:
             ledger.close()
     return 0

@@ -39,7 +39,9 @@ class Exporter:
         self.clock = ManualClock(now)
         self.ledger = Ledger(folder / "ledger.sqlite", self.config, self.clock)
         asked = Tokens(INGEST, ADMIN, None) if tokens else Tokens(None, None, None)
-        self.web = Web(self.config, self.ledger, self.clock, asked, load=lambda: self.load(asked))
+        self.web = Web(
+            self.config, self.ledger, self.clock, asked, (), lambda: self.load(asked), folder
+        )
         self.http = TestClient(self.web.app(), base_url="http://127.0.0.1")
 
     def load(self, tokens: Tokens) -> Settings:

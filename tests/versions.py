@@ -1,8 +1,7 @@
 """Other versions of Prometheus and Alertmanager, unpacked from Debian's archive into .tools/.
 
-`python -m tests.versions` fetches them. Nothing is installed: apt-get runs on a private sources list
-and state, its packages are unpacked with dpkg, and the mirror is the one that this machine's own apt
-uses. Where one cannot be had (no apt, another distribution, no network), the reason is kept.
+`python -m tests.versions` fetches them. Nothing is installed: apt-get runs on a private sources
+list and state, dpkg unpacks its packages, and the mirror is the one that this machine's apt uses.
 """
 
 import os
@@ -21,7 +20,7 @@ PACKAGES, SPLIT_PACKAGES = ("prometheus", "prometheus-alertmanager"), ("promtool
 NEEDED = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """Why a version cannot be had here, in one sentence."""
 
 
@@ -42,7 +41,7 @@ class Release:
         return all((self.bin / name).exists() for name in NEEDED)
 
     def fetch(self) -> None:
-        """Download and unpack, unless that is done. Raises Unavailable."""
+        """Download and unpack, unless that is done. Raises UnavailableError."""
         if self.complete:
             return
         sources = _sources(self.suite)
@@ -54,7 +53,9 @@ class Release:
             _run("dpkg", "-x", str(package), str(self.folder))
         shutil.rmtree(self.folder / "apt")
         if not self.complete:
-            raise Unavailable(f"Debian {self.suite} has no {', '.join(NEEDED)} for this machine")
+            raise UnavailableError(
+                f"Debian {self.suite} has no {', '.join(NEEDED)} for this machine"
+            )
 
     def _apt(self, sources: str) -> list[str]:
         """apt-get that sees this suite only, and touches nothing of the system's."""
@@ -83,9 +84,9 @@ def release(version: str) -> Release:
 
 
 def _sources(suite: str) -> str:
-    """A sources list for the suite at the mirror of this machine's own Debian. Raises Unavailable."""
+    """A sources list for the suite, at this machine's own mirror. Raises UnavailableError."""
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise Unavailable("there is no apt-get here: this is no Debian")
+        raise UnavailableError("there is no apt-get here: this is no Debian")
     form = "$(ORIGIN)|$(SITE)|$(SIGNED_BY)|$(LABEL)"
     known = _run("apt-get", "indextargets", "--format", form, "Created-By: Packages")
     for line in known.splitlines():
@@ -93,7 +94,7 @@ def _sources(suite: str) -> str:
         if (origin, label) == ("Debian", "Debian"):
             option = f" [signed-by={signed_by}]" if signed_by.startswith("/") else ""
             return f"deb{option} {site} {suite} main\n"
-    raise Unavailable("this machine's apt knows no Debian mirror (run: apt-get update)")
+    raise UnavailableError("this machine's apt knows no Debian mirror (run: apt-get update)")
 
 
 def _exists(apt: list[str], package: str) -> bool:
@@ -106,22 +107,18 @@ def _run(*argv: str, folder: Path | None = None) -> str:
     done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no words"])[-1]
-        raise Unavailable(f"{Path(argv[0]).name} {argv[-1]} failed: {last}")
+        raise UnavailableError(f"{Path(argv[0]).name} {argv[-1]} failed: {last}")
     return done.stdout
 
 
 def main() -> int:
     """Fetch all; say what is there and what is not, and why."""
     for version in SUITES:
-        found = release(version)
         try:
-            found.fetch()
-            words = subprocess.run(
-                [found.bin / "prometheus", "--version"], capture_output=True, text=True
-            )
-            print(f"{found.suite}: {(words.stdout + words.stderr).split(',')[1].split('(')[0].strip()}")
-        except Unavailable as reason:
-            print(f"{found.suite} (Prometheus {version}) is not to be had: {reason}")
+            release(version).fetch()
+            print(f"Prometheus {version}: there, from Debian {SUITES[version]}")
+        except UnavailableError as reason:
+            print(f"Prometheus {version}: not to be had, {reason}")
     return 0
 
 

@@ -25,7 +25,10 @@ class Metrics:
             registry=registry,
         )
         self.rank = Gauge(
-            names.DEGRADATION_RANK, "Rank of each level of the ladder.", ["entry"], registry=registry
+            names.DEGRADATION_RANK,
+            "Rank of each level of the ladder.",
+            ["entry"],
+            registry=registry,
         )
         self.active = Gauge(
             names.DEGRADATION_ACTIVE,

@@ -26,6 +26,7 @@ from exporter.metrics.collectors import BudgetCollector, LedgerCollector, Limits
 from exporter.metrics.intake import IntakeMetrics
 from exporter.metrics.ledger_text import LedgerText
 from exporter.metrics.page import CONTENT_TYPE, Page
+from exporter.provider import ProviderPoller
 from exporter.web.admin import Admin
 from exporter.web.reload import Reloader
 from exporter.web.status import status
@@ -45,8 +46,12 @@ class Web:
         tokens: Tokens,
         hosts: Sequence[str] = (),
         load: Callable[[], Settings] | None = None,
+        folder: Path = Path(),
     ) -> None:
-        """hosts: Host names to answer to, besides the config's. load: reads config and tokens."""
+        """hosts: Host names to answer to, besides the config's. load: reads config and tokens.
+
+        folder: of budget.yml, to which the files that it names are relative.
+        """
         self.config = config
         self._extra_hosts = hosts
         self.hosts = {*config.access.hosts, *hosts}
@@ -55,10 +60,12 @@ class Web:
         self.tokens = tokens
         registry = CollectorRegistry()
         self.intake = IntakeMetrics(registry, config.limits.models)
+        self.provider = ProviderPoller(lambda: self.config.provider, folder)
         for collector in (
             BudgetCollector(lambda: self.config, ledger, lambda: self.page.day or ledger.today()),
             LimitsCollector(lambda: self.config, ledger),
             LedgerCollector(ledger),
+            self.provider,
         ):
             registry.register(collector)
         self.page = Page(LedgerText(ledger.books), registry)

@@ -1,0 +1,78 @@
+"""The same rule and Alertmanager files on the Prometheus versions that people run."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loop import LIMIT, Loop
+from rule_files import RULES
+from rule_files import test_files as promtool_files
+from versions import NEWEST, SUITES, Release, UnavailableError, release
+
+from exporter.stack.binaries import TOOLS_VARIABLE
+from exporter.stack.bundle import ALERTMANAGER
+
+pytestmark = [pytest.mark.versions, pytest.mark.slow]
+
+
+def fetched(version: str) -> Release:
+    """The version's tools; skips, and says why, where they cannot be had."""
+    tools = release(version)
+    try:
+        tools.fetch()
+    except UnavailableError as reason:
+        pytest.skip(f"Prometheus {version} cannot be had here: {reason}")
+    return tools
+
+
+@pytest.fixture(params=SUITES)
+def tools(request: pytest.FixtureRequest) -> Release:
+    return fetched(request.param)
+
+
+def run(tools: Release, name: str, *arguments: str) -> None:
+    done = subprocess.run([tools.bin / name, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_version_is_the_one_it_is_called(tools: Release) -> None:
+    done = subprocess.run([tools.bin / "promtool", "--version"], capture_output=True, text=True)
+    asked = next(version for version, suite in SUITES.items() if suite == tools.suite)
+    words = done.stdout + done.stderr
+    # Unstable moves on; older than asked would prove nothing.
+    assert f"version {asked}." in words or asked == NEWEST, words
+
+
+def test_promtool_proves_every_rule(tools: Release) -> None:
+    run(tools, "promtool", "test", "rules", *map(str, promtool_files()))
+
+
+def test_promtool_accepts_the_config(tools: Release) -> None:
+    run(tools, "promtool", "check", "config", str(RULES / "prometheus.yml"))
+
+
+def test_amtool_accepts_the_config(tools: Release) -> None:
+    run(tools, "amtool", "check-config", str(ALERTMANAGER / "alertmanager.yml"))
+
+
+@pytest.fixture
+def newest_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+    monkeypatch.setenv(TOOLS_VARIABLE, str(fetched(NEWEST).bin))
+    with Loop(tmp_path) as loop:
+        yield loop
+
+
+def test_the_newest_pair_runs_the_whole_loop(newest_loop: Loop) -> None:
+    """Usage in, level and config out, every rule healthy."""
+    loop = newest_loop
+    assert str(release(NEWEST).bin) in loop.bundle.prometheus.argv[0]
+    assert str(release(NEWEST).bin) in loop.bundle.alertmanager.argv[0]
+    loop.spend_to(LIMIT * 80 // 100)
+    loop.wait_level("control")
+    loop.spend_to(LIMIT)
+    loop.wait_level("fallback")
+    assert loop.effective()["enabled"] is False
+    groups = loop.get("prometheus", "/api/v1/rules")["data"]["groups"]
+    unwell = [r["name"] for group in groups for r in group["rules"] if r["health"] == "err"]
+    assert not unwell
