@@ -3,10 +3,12 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from exporters import Exporter, event
+from receivers import WEBHOOK, Receiver
 from starlette.requests import Request
 
 from exporter.core.http import HttpError
@@ -85,7 +87,7 @@ def test_requests_are_counted_too() -> None:
 
 
 @pytest.fixture
-def exporter(tmp_path: Any) -> Iterator[Exporter]:
+def exporter(tmp_path: Path) -> Iterator[Exporter]:
     with Exporter(tmp_path) as running:
         yield running
 
@@ -107,3 +109,14 @@ def test_a_busy_exporter_says_when_to_come_again(
     answer = exporter.post(event())
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
+
+
+def test_the_receiver_bounds_its_notifications_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alertmanager.receiver.app.MAX_NOTIFICATIONS", 0)
+    receiver = Receiver(tmp_path)
+    headers = {"Authorization": f"Bearer {WEBHOOK}"}
+    for path in ("/alerts", "/watchdog"):
+        assert receiver.http.post(path, json={}, headers=headers).status_code == 503
+    receiver.close()

@@ -29,11 +29,13 @@ from exporter.core.http import (
     read_body,
     require_token,
 )
+from exporter.core.room import Room
 from exporter.core.yamlfile import dump
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 MAX_HISTORY = 1000  # changes an answer
 MAX_BODY_BYTES = 4 << 20  # a notification of 10,000 alerts is smaller
+MAX_NOTIFICATIONS, MAX_BYTES = 64, 32 << 20  # at once; beyond it Alertmanager tries again
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Sentence = Annotated[str, Meta(min_length=1, max_length=500)]
 
@@ -64,6 +66,7 @@ class Web:
         self.controller = controller
         self.tokens = tokens
         self.hosts = hosts
+        self._room = Room(MAX_NOTIFICATIONS, MAX_BYTES)
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -87,8 +90,8 @@ class Web:
         results = self.controller.metrics.notifications
         require_token(request, self.tokens.webhook)
         try:
-            notification = parse_notification(await read_body(request, MAX_BODY_BYTES))
-            await run_in_threadpool(self.controller.notify, notification)
+            async with self._room.body(request, MAX_BODY_BYTES) as body:
+                await run_in_threadpool(self.controller.notify, parse_notification(body))
         except HttpError:
             results.labels("refused").inc()
             raise
@@ -101,7 +104,8 @@ class Web:
     async def watchdog(self, request: Request) -> Response:
         """The dead man's switch arrived: alerts do find their way."""
         require_token(request, self.tokens.webhook)
-        parse_notification(await read_body(request, MAX_BODY_BYTES))
+        async with self._room.body(request, MAX_BODY_BYTES) as body:
+            parse_notification(body)
         self.controller.metrics.watchdog.set(self.controller.clock.now())
         return json_response({})
 
