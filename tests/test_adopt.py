@@ -79,6 +79,13 @@ def test_the_page_works_as_printed(host: dict[str, str], tmp_path: Path) -> None
     ]
 
 
+def test_the_page_names_every_variable_that_the_client_reads() -> None:
+    source = (REPOSITORY / "exporter" / "client.py").read_text()
+    assert set(re.findall(r"LLM_BUDGET_[A-Z_]*[A-Z]", source)) <= set(
+        re.findall(r"LLM_BUDGET_[A-Z_]*[A-Z]", PAGE)
+    )
+
+
 @pytest.mark.skipif("log" not in Config.__struct_fields__, reason="no log intake here yet")
 def test_the_keys_of_budget_yml_exist(tmp_path: Path) -> None:
     for text in blocks("yaml"):
