@@ -39,7 +39,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
-from typing import Any, Union
+from typing import Any, BinaryIO, Union
 
 __all__ = ["Client", "allowed", "current", "default_client", "deliver", "lost", "record", "wrap"]
 
@@ -911,6 +911,8 @@ class _Node:
         self._meter = meter
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # not the client's, and asked for by copy and pickle
+            raise AttributeError(name)
         path = f"{self._path}.{name}" if self._path else name
         if name in _PAST and (not self._path or self._path in _LEADS):
             raise AttributeError(
@@ -1138,9 +1140,12 @@ class _Watched:
         return chunk
 
     def __del__(self) -> None:
-        self._attempt.ended()
+        with contextlib.suppress(AttributeError):  # it never came to be
+            self._attempt.ended()
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
 
@@ -1245,8 +1250,7 @@ def _http(
 
 # --- delivery to an exporter on another host ----------------------------------------------------
 
-BATCH_BYTES = 1 << 20
-BATCH_LINES = 1000
+BATCH_BYTES = 256 << 10  # a thousand lines or so
 RETIRE_BYTES = 1 << 20  # a spool that is read and larger is taken away
 IDLE_SECONDS = 0.2
 BACKOFF_SECONDS = (0.5, 60.0)
@@ -1307,7 +1311,7 @@ class _Delivery:
         self._spool = spool
         self._url = exporter.rstrip("/") + "/v1/usage"
         self._token = token
-        self._batch_lines = BATCH_LINES
+        self._batch_bytes = BATCH_BYTES
         self._mark = f"{spool}.delivered"
 
     def __enter__(self) -> _Delivery:
@@ -1337,25 +1341,19 @@ class _Delivery:
                 return 0
             offset = self._offset(header)
             file.seek(offset)
-            batch = self._cut(file.read(BATCH_BYTES))
-            if batch:
+            while batch := self._batch(file):
                 sent = self._post(batch)
-                self._remember(header, offset + len(batch))
-                return sent
+                offset += len(batch)
+                self._remember(header, offset)
+                if sent:
+                    return sent
             self._retire(file.fileno(), offset)
         return 0
 
-    def _cut(self, read: bytes) -> bytes:
-        """Whole lines, no more than the exporter takes at once."""
-        end = 0
-        for _ in range(2 * self._batch_lines):  # every second one is blank
-            found = read.find(b"\n", end)
-            if found < 0:
-                break
-            end = found + 1
-        if not end and len(read) == BATCH_BYTES:
-            return read  # no line of ours is so long: let the exporter refuse it
-        return read[:end]
+    def _batch(self, file: BinaryIO) -> bytes:
+        """The next whole lines; one that has no end yet waits."""
+        batch = file.read(self._batch_bytes) + file.readline()
+        return batch[: batch.rfind(b"\n") + 1]
 
     def _post(self, batch: bytes) -> int:
         """Deliver lines. Raises DeliveryError or OSError unless the exporter answers for each."""
@@ -1367,8 +1365,8 @@ class _Delivery:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         status, _, body = _http(self._url, headers, data=batch)
-        if status == 413 and self._batch_lines > 1:
-            self._batch_lines = max(1, min(self._batch_lines, lines) // 2)
+        if status == 413:  # down to a few lines or one sum
+            self._batch_bytes = max(SLOT, min(self._batch_bytes, len(batch)) // 2)
         if status != 200:
             raise DeliveryError(f"{self._url} answered {status}: {body[:200]!r}")
         return self._answered_for(lines, body)
@@ -1425,7 +1423,7 @@ class _Delivery:
     def _send_fold(self, path: str) -> int:
         with open(path, "rb") as file:
             slots = file.read()
-        step = SLOT * min(self._batch_lines, BATCH_BYTES // SLOT)
+        step = self._batch_bytes // SLOT * SLOT
         sent = sum(self._post(slots[at : at + step]) for at in range(0, len(slots), step))
         os.unlink(path)
         return sent
@@ -1486,7 +1484,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             once=arguments.once,
             stop=stop,
         )
-    except DeliveryError as error:
+    except (DeliveryError, ValueError) as error:  # ValueError: of the URL or the token
         sys.stderr.write(f"client.py: {error}\n")
         return 1
     return 0

@@ -257,6 +257,14 @@ def test_a_file_that_is_no_spool_is_refused_and_left_alone(spool: Path) -> None:
     assert spool.exists()
 
 
+def test_blank_lines_are_passed_over(spool: Path, exporter: Exporter) -> None:
+    fill(spool, 1)
+    with open(spool, "a") as file:
+        file.write("\n" * (2 * module.BATCH_BYTES))
+    fill(spool, 1)
+    assert deliver(spool, exporter.url, token=token, once=True) == 2
+
+
 def test_a_torn_last_line_waits_for_its_end(spool: Path, exporter: Exporter) -> None:
     fill(spool, 2)
     with open(spool, "a") as file:
@@ -322,4 +330,6 @@ def test_the_command_ends_at_sigterm_and_says_whether_once_succeeded(
     file.write_text(f"{INGEST}\n")
     flags = ["--spool", str(spool), "--exporter", exporter.url, "--token-file", str(file)]
     assert main(["deliver", *flags, "--once"]) == 0
+    fill(spool, 1)
+    assert main(["deliver", "--spool", str(spool), "--exporter", "ftp://x", "--once"]) == 1
     assert exporter.calls() == 4

@@ -119,7 +119,7 @@ def test_every_call_counts_once_while_the_reader_retires_and_takes_folds(
 
 @pytest.mark.parametrize(
     "rounds",
-    [pytest.param(10, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.faults)],
+    [pytest.param(10, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.faults)],
 )
 def test_kill_9_loses_no_acknowledged_call_and_doubles_none(
     spool: Path, writers: Callable[..., subprocess.Popen[bytes]], rounds: int

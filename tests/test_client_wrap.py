@@ -1,6 +1,7 @@
 """wrap(): each attempt and each stream of the real openai library, against the fake provider."""
 
 import asyncio
+import copy
 import gc
 import sys
 import time
@@ -117,6 +118,11 @@ def test_everything_else_of_the_client_is_as_before(books: Books) -> None:
     copied = llm.with_options(timeout=7, max_retries=0)
     assert copied.timeout == 7
     copied.chat.completions.create(**ASK)
+    assert books.outcomes() == [SUCCESS]
+
+
+def test_a_wrapped_client_may_be_copied(books: Books) -> None:
+    copy.copy(books.llm()).chat.completions.create(**ASK)
     assert books.outcomes() == [SUCCESS]
 
 
