@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from exporter.core import names
+
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "rules"
 TESTS = ROOT / "tests" / "rules"
@@ -46,6 +48,11 @@ def alerts() -> dict[str, dict[str, Any]]:
 def recorded() -> set[str]:
     """Names of the recording rules."""
     return {rule["record"] for rule in rules() if "record" in rule}
+
+
+def published() -> set[str]:
+    """Names that the exporter and the receiver publish."""
+    return {value for name, value in vars(names).items() if name.isupper()}
 
 
 def test_files() -> list[Path]:
