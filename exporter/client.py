@@ -122,6 +122,36 @@ def _names(path: str, fd: int) -> bool:
     return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
 
 
+class _File:
+    """A file opened when needed; closed only if its descriptor is still its own.
+
+    A daemon that closes all descriptors may hand our number to somebody else's file or socket.
+    """
+
+    def __init__(self, path: str, flags: int) -> None:
+        self.path = path
+        self.fd = -1
+        self._flags = flags
+        self._inode = (0, 0)
+
+    def open(self) -> int:
+        """The descriptor. Raises OSError."""
+        if self.fd < 0:
+            self.fd = _open(self.path, self._flags)
+            state = os.fstat(self.fd)
+            self._inode = (state.st_dev, state.st_ino)
+        return self.fd
+
+    def is_state_of(self, state: os.stat_result) -> bool:
+        return (state.st_dev, state.st_ino) == self._inode
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        with contextlib.suppress(OSError):
+            if fd >= 0 and self.is_state_of(os.fstat(fd)):
+                os.close(fd)
+
+
 def _tolerant(function: Callable[[Any], str]) -> Callable[[Any], str]:
     """For what reads other people's objects on the way to an estimate: at worst no text."""
 
@@ -238,7 +268,7 @@ class _Spool:
         self.path = path
         self.max_bytes = max_bytes
         self.lost = 0
-        self._fd = -1
+        self._file = _File(path, os.O_WRONLY | os.O_APPEND)
         self._fold = _Fold(f"{path}.fold")
         self.after_fork()
 
@@ -254,10 +284,9 @@ class _Spool:
 
     def close(self) -> None:
         """Give the descriptors back; the next append opens them again."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-        self._fold.close()
+        with self._lock:
+            self._file.close()
+            self._fold.close()
 
     def fresh_id(self) -> str:
         return f"{self._prefix}-{next(self._count):x}"
@@ -289,6 +318,7 @@ class _Spool:
             rest = self._to_spool(data)
         except OSError as error:
             _nag("spool", f"cannot write {self.path}: {error}")
+            self._file.close()
             rest = data
         problem = self._fold.add(rest) if rest else None
         return self.lose(problem) if problem else True
@@ -302,30 +332,25 @@ class _Spool:
                 return data
             try:
                 state = os.fstat(fd)
-                if state.st_nlink == 0:  # the reader retired it
-                    self.close()
-                elif state.st_size >= self.max_bytes:
-                    return data
-                elif state.st_size == 0 and kind == fcntl.LOCK_SH:
-                    kind = fcntl.LOCK_EX  # alone, and look again: the first one writes the header
-                elif state.st_size == 0 and not self._header(fd):
-                    return data
-                else:
-                    return _unwritten(data, os.write(fd, data))
+                if state.st_nlink and self._file.is_state_of(state):
+                    if state.st_size >= self.max_bytes:
+                        return data
+                    if state.st_size or (kind == fcntl.LOCK_EX and self._header(fd)):
+                        return _unwritten(data, os.write(fd, data))
+                    kind = fcntl.LOCK_EX  # empty: alone, the first to look again writes the header
+                    continue
             finally:
-                if self._fd >= 0:
-                    fcntl.flock(fd, fcntl.LOCK_UN)
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            self._file.close()  # the reader retired it
         return data
 
     def _opened(self) -> int:
         now = time.monotonic()
-        if self._fd >= 0 and now >= self._look_at and not _names(self.path, self._fd):
-            self.close()  # moved away by hand
         if now >= self._look_at:
             self._look_at = now + 1.0
-        if self._fd < 0:
-            self._fd = _open(self.path, os.O_WRONLY | os.O_APPEND)
-        return self._fd
+            if not _names(self.path, self._file.fd):
+                self._file.close()  # moved away by hand
+        return self._file.open()
 
     def _locked(self, fd: int, kind: int) -> bool:
         now = time.monotonic()
@@ -364,7 +389,7 @@ class _Fold:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._fd = -1
+        self._file = _File(path, os.O_RDWR)
         self._forget()
 
     def _forget(self) -> None:
@@ -373,10 +398,8 @@ class _Fold:
         self._file_id = ""
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
+        self._file.close()
         self._forget()
-        if fd >= 0:
-            os.close(fd)
 
     def add(self, data: bytes) -> str | None:
         """Add the events of these lines. None when all are in the file, else the problem."""
@@ -391,20 +414,20 @@ class _Fold:
 
     def _add_locked(self, event: dict[str, Any]) -> None:
         for _ in range(3):
-            if self._fd < 0:
-                self._fd = _open(self.path, os.O_RDWR)
-            if not _lock(self._fd, fcntl.LOCK_EX, FOLD_PATIENCE_SECONDS):
+            if not _names(self.path, self._file.fd):
+                self.close()  # the reader took it: begin another
+            fd = self._file.open()
+            if not _lock(fd, fcntl.LOCK_EX, FOLD_PATIENCE_SECONDS):
                 raise TimeoutError(f"{self.path} stays locked")
             try:
-                if _names(self.path, self._fd):
+                if _names(self.path, fd):  # and did not while we waited for the lock
                     return self._add(event)
             finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
-            self.close()  # the reader took it: begin another
+                fcntl.flock(fd, fcntl.LOCK_UN)
         raise TimeoutError(f"{self.path} is taken away again and again")
 
     def _add(self, event: dict[str, Any]) -> None:
-        end = os.fstat(self._fd).st_size // SLOT
+        end = os.fstat(self._file.fd).st_size // SLOT
         self._learn(end)
         key = _fold_key(event, coarse=end > FINE_SLOTS) if _fits(event) else None
         number = self._slots.get(key, end) if key else end
@@ -431,7 +454,7 @@ class _Fold:
         self._known = max(self._known, end)
 
     def _read(self, number: int) -> dict[str, Any]:
-        event: dict[str, Any] = json.loads(os.pread(self._fd, SLOT, number * SLOT))
+        event: dict[str, Any] = json.loads(os.pread(self._file.fd, SLOT, number * SLOT))
         return event
 
     def _put(self, number: int, event: dict[str, Any], end: int) -> None:
@@ -440,8 +463,8 @@ class _Fold:
             for name in ("roaster", "field", "model", "provider"):
                 event[name] = event.get(name, "")[: MAX_LABEL // 2]
             content = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
-        if os.pwrite(self._fd, content.ljust(SLOT - 1) + b"\n", number * SLOT) != SLOT:
-            os.ftruncate(self._fd, end * SLOT)
+        if os.pwrite(self._file.fd, content.ljust(SLOT - 1) + b"\n", number * SLOT) != SLOT:
+            os.ftruncate(self._file.fd, end * SLOT)
             raise OSError(f"{self.path}: no room for a whole slot")
 
 
@@ -650,8 +673,9 @@ class Client:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.provider = provider
-        self._spool = _Spool(os.fspath(spool) if spool else "", max_bytes)
-        self._config = _Config(os.fspath(effective) if effective else None, config_url)
+        # Absolute, for a program that becomes a daemon and changes to another folder.
+        self._spool = _Spool(os.path.abspath(spool) if spool else "", max_bytes)
+        self._config = _Config(os.path.abspath(effective) if effective else None, config_url)
         self._stamp = (0, "")
         _clients.add(self)
 

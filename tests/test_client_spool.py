@@ -228,6 +228,36 @@ def test_a_file_moved_away_by_hand_is_left_within_a_second(
     check(Reader(spool), 1)
 
 
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_daemon_that_closes_all_descriptors_harms_nobodys_file(
+    spool: Path, tmp_path: Path, reused: bool
+) -> None:
+    client = Client(spool, max_bytes=700)  # two lines, then sums
+    for _ in range(4):
+        client.record("r", "f", answer())
+    numbers = [client._spool._file.fd, client._spool._fold._file.fd]
+    for number in numbers:
+        os.close(number)
+    others = [os.open(tmp_path / f"{n}", os.O_RDWR | os.O_CREAT) for n in numbers * reused]
+    assert others == numbers * reused
+    for _ in range(4):
+        assert client.record("r", "f", answer())
+    client.close()
+    for other in others:
+        assert os.fstat(other).st_size == 0
+        os.close(other)
+    check(Reader(spool), 8)
+
+
+def test_a_relative_spool_stays_where_it_was(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(spool.parent)
+    client = Client(spool.name)
+    monkeypatch.chdir("/")
+    client.record("r", "f", answer())
+    client.close()
+    check(Reader(spool), 1)
+
+
 def test_its_folder_may_appear_and_vanish(spool: Path) -> None:
     client = Client(spool.parent / "new" / "spool")
     assert client.record("r", "f", answer())
