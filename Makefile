@@ -54,8 +54,8 @@ test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 test-versions: $(VENV)/.dev ## the rules on Prometheus 2.42, 2.53 and 3.5, a loop on the newest
 	$(BIN)/python -m pytest -m versions
 
-bench: $(VENV)/.dev ## measure: the client on its host, crossing to applied, overshoot
-	@for benchmark in client loop; do PYTHONPATH=.:tests $(BIN)/python -m tests.benchmarks.$$benchmark; done
+bench: $(VENV)/.dev ## measure: the client on its host, crossing to applied, overshoot, the rules
+	@for benchmark in client loop rules; do PYTHONPATH=.:tests $(BIN)/python -m tests.benchmarks.$$benchmark; done
 
 lint: $(VENV)/.dev ## ruff, mypy --strict
 	$(BIN)/ruff check .

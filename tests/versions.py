@@ -73,6 +73,7 @@ class Release:
             "Dir::Cache::archives": home / "archives",
             "Acquire::Languages": "none",
             "Acquire::Retries": "2",
+            "Acquire::http::Timeout": "20",
             "APT::Sandbox::User": "root",  # the folder belongs to whoever runs this
         }
         return ["apt-get", "-q", *(f"-o{name}={value}" for name, value in options.items())]
