@@ -183,7 +183,18 @@ def test_each_level_is_at_least_as_strict_as_the_one_below(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("by: 0.05", "step: 0.05"), r"degradation.yml: .*step.*levels\[1\]\.raise"),
+        (
+            ("by: 0.05", "step: 0.05"),
+            r"yml: levels\[1\]\.raise\.field_configs\.\*\.confidence_threshold: .*`step`",
+        ),
+        (("by: 0.05", "by: -0.05"), "confidence_threshold: the factor or step must be above 0"),
+        (("up_to: 0.90", "up_to: 9"), "between 0 and 1"),
+        (("batch_size: 0.5", "batch_size: -1"), r"multiply\.batch_size: the factor or step"),
+        (("batch_size: 0.5", "batch_size: .nan"), r"levels\[1\]\.multiply\.batch_size: .*finite"),
+        (("max_queue_size: 100", "max_queue_size: [1]"), r"levels\[1\]\.at_most\.max_queue_size"),
+        (("[notes, tags, sensory]", "notes"), r"levels\[2\]\.disable\.field_configs: .*array"),
+        (("{prompt_optimization: true}", "{a..b: true}"), r"tunings\[1\]\.set\.a\.\.b: .*names"),
+        (("# hook: {", "hook: {url: x, "), r"exactly one of argv and url.*\$\.hook"),
         (("level: emergency", "level: control"), "names of their own"),
         (("extra_keys: allow", "extra_keys: maybe"), r"'maybe'.*extra_keys"),
         (("automatic: true\n    scope: roaster", "automatic: true"), "go together"),

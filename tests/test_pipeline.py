@@ -1,12 +1,12 @@
 """The simulated scraper obeys: every key the ladder sets matters, and a higher level calls less."""
 
-from collections import Counter
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from ladders import shipped_baseline, shipped_ladder
-from simulation.pipeline import CYCLE_SECONDS, Pipeline, Task, tasks_of
+from replays import replay
+from simulation.pipeline import Task, tasks_of
 from simulation.trace import read_trace
 
 from alertmanager.receiver.effective import effective, merge
@@ -15,24 +15,6 @@ TASKS = tasks_of(read_trace())
 READINGS = ("accept_above", "ask_below")
 # Not the scraper's to act on: it informs (docs/degradation.md).
 INFORMS = {"daily_budget_limit"}
-
-
-def replay(
-    config: dict[str, Any], tasks: list[Task], hours: float = 2.0, reading: str = "accept_above"
-) -> tuple[list[float], Counter[str], list[tuple[Task, str]]]:
-    """Times of the calls, outcomes counted, and what became of each task, in order."""
-    pipeline = Pipeline(reading)  # type: ignore[arg-type]
-    calls, log, position = [], [], 0
-    for cycle in range(1, int(hours * 3600 / CYCLE_SECONDS) + 1):
-        now = cycle * CYCLE_SECONDS
-        while position < len(tasks) and tasks[position].at <= now:
-            pipeline.arrive(tasks[position])
-            position += 1
-        for task, outcome in pipeline.cycle(now, config):
-            log.append((task, outcome))
-            if outcome == "call":
-                calls.append(now)
-    return calls, Counter(outcome for _, outcome in log), log
 
 
 def level_config(level: str, reading: str = "accept_above") -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """degradation.yml: its schema and what must hold between its parts."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct, field
 
 from exporter.core.errors import UserError
@@ -74,7 +76,7 @@ class Action(_Strict, frozen=True):
 
     def __post_init__(self) -> None:
         if bool(self.argv) == bool(self.url):
-            raise UserError("a hook needs exactly one of argv and url")
+            raise ValueError("exactly one of argv and url is needed")
 
 
 class Ladder(_Strict, frozen=True, kw_only=True):
@@ -121,9 +123,58 @@ class Ladder(_Strict, frozen=True, kw_only=True):
 
 def parse_ladder(raw: bytes, path: Path) -> Ladder:
     """degradation.yml from its bytes. Raises UserError naming the file and the key path."""
-    ladder = decode(parse_document(raw, path) or {}, Ladder, path)
-    for level in (*ladder.levels, *ladder.tunings):
-        for key, value in level.set.items():
-            if isinstance(value, dict):
-                decode(value, SetTo, path / f"set.{key}")
-    return ladder
+    document = parse_document(raw, path) or {}
+    for place, entry in _entries(document):
+        for name, kind in _KINDS.items():
+            operations = entry.get(name)
+            for key, value in operations.items() if isinstance(operations, dict) else ():
+                _check(value, kind, key, f"{path}: {place}.{name}.{key}")
+    return decode(document, Ladder, path)
+
+
+# What stands behind a key of each operation; set takes any constant, or a mapping with `to`.
+_KINDS: dict[str, Any] = {
+    "set": SetTo | Any,
+    "multiply": Decimal | Multiply,
+    "at_most": Decimal,
+    "at_least": Decimal,
+    "raise": Raise,
+    "disable": list[str],
+}
+
+
+def _entries(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Levels and tunings with their place, as far as they have the right shape."""
+    for part in ("levels", "tunings"):
+        entries = document.get(part) if isinstance(document, dict) else None
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, dict):
+                yield f"{part}[{index}]", entry
+
+
+def _check(value: Any, kind: Any, key: Any, where: str) -> None:
+    """One operation. msgspec names no keys of mappings: its errors would say […] for them."""
+    kind = SetTo if kind is _KINDS["set"] and isinstance(value, dict) else kind
+    try:
+        found = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}: {error}") from error
+    if not isinstance(key, str) or not all(key.split(".")):
+        raise UserError(f"{where}: the key must be names with dots between them")
+    problem = _out_of_range(found, factor=kind is _KINDS["multiply"])
+    if problem:
+        raise UserError(f"{where}: {problem}")
+
+
+def _out_of_range(found: Any, *, factor: bool) -> str | None:
+    """What is wrong with an operation's numbers, if anything. factor: a plain one is a factor."""
+    by = getattr(found, "by", found if factor else None)
+    numbers = [found, by, getattr(found, "up_to", None), getattr(found, "to", None)]
+    decimals = [number for number in numbers if isinstance(number, Decimal)]
+    if not all(number.is_finite() for number in decimals):
+        return "it must be a finite number"
+    if isinstance(by, Decimal) and by <= 0:
+        return "the factor or step must be above 0"
+    if isinstance(found, Raise) and not (found.by <= 1 and 0 <= found.up_to <= 1):
+        return "a confidence threshold is between 0 and 1"
+    return None
