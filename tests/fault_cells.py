@@ -101,8 +101,9 @@ class Watch:
         return self.seen
 
     def _run(self) -> None:
-        last = None
-        while not self._over.wait(0.02):
+        last, over = None, False
+        while not over:
+            over = self._over.wait(0.02)  # and one last look
             stamp = self.path.stat()
             if (stamp.st_ino, stamp.st_mtime_ns) != last:
                 last = (stamp.st_ino, stamp.st_mtime_ns)
