@@ -1,14 +1,18 @@
 """Who hears what: amtool proves the route of every alert in the rules."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
+from ladders import shipped_ladder
 from rule_files import alerts
+from waiting import until
 
 from exporter.stack.binaries import need
-from exporter.stack.bundle import ALERTMANAGER
+from exporter.stack.bundle import ALERTMANAGER, Bundle, Ports, Settings
 from exporter.stack.contacts import Contacts, Mail, Person, template
 
 CONFIG_FILE = ALERTMANAGER / "alertmanager.yml"
@@ -60,6 +64,52 @@ def test_no_inhibit_rule_can_hide_a_ladder_alert() -> None:
     assert CONFIG["inhibit_rules"]
     for rule in CONFIG["inhibit_rules"]:
         assert {'degradation=""', 'tuning=""'} <= set(rule["target_matchers"])
+
+
+# Alerts that nobody has written yet: whatever asks for a level or a tuning, at any severity.
+FUTURE = [
+    {"alertname": f"LLMFuture{number}", "severity": severity, **asks}
+    for number, (severity, asks) in enumerate(
+        (severity, asks)
+        for severity in (*PEOPLE, "none", "odd")
+        for asks in (
+            *({"degradation": level} for level in shipped_ladder().names[1:]),
+            {"degradation": "a_new_level"},
+            {"tuning": "roaster", "roaster": "naivo"},
+        )
+    )
+]
+
+
+@pytest.mark.parametrize("labels", FUTURE[::5], ids=str)
+def test_the_receiver_hears_a_ladder_alert_that_nobody_has_written_yet(
+    labels: dict[str, str],
+) -> None:
+    assert "degradation" in routed(labels)
+
+
+def test_no_ladder_alert_is_inhibited_while_everything_fires(tmp_path: Path) -> None:
+    """The shipped config in a real Alertmanager, with every alert there is, and the future's."""
+    bundle = Bundle(Settings(tmp_path, ports=Ports.free()))
+    bundle.prepare()
+    written = [{"alertname": name, **rule["labels"]} for name, rule in alerts().items()]
+    bundle.alertmanager.start()
+    try:
+        bundle.alertmanager.wait_ready()
+        url = f"{bundle.url('alertmanager')}/api/v2/alerts"
+        firing = [*written, *FUTURE]
+        posted = requests.post(url, json=[{"labels": labels} for labels in firing], timeout=10)
+        posted.raise_for_status()
+
+        def inhibited() -> dict[str, dict[str, str]]:
+            held = requests.get(url, params={"active": "false"}, timeout=10).json()
+            return {alert["labels"]["alertname"]: alert["labels"] for alert in held}
+
+        hidden = until(inhibited, what="something that is inhibited, so that this can fail")
+        assert len(requests.get(url, timeout=10).json()) == len(firing)
+        assert not [labels for labels in hidden.values() if {"degradation", "tuning"} & set(labels)]
+    finally:
+        bundle.alertmanager.stop()
 
 
 def test_resolves_are_sent_and_nothing_is_cut_off() -> None:
