@@ -131,12 +131,27 @@ class Convergence(RuleBasedStateMachine):
         entry=entries,
         at=st.integers(0, 4),
         seconds=st.sampled_from((2, 2, 16)),
+        day_at=st.sampled_from((None, 0, 1)),
+        late=st.sampled_from((0, 61)),
     )
     def a_fall_with_one_bad_round(
-        self, high: Any, low: Any, spoilt: str, entry: str, at: int, seconds: float
+        self,
+        high: Any,
+        low: Any,
+        spoilt: str,
+        entry: str,
+        at: int,
+        seconds: float,
+        day_at: int | None,
+        late: float,
     ) -> None:
+        """Perhaps over a new day, and perhaps today wants it, too, before it falls."""
         self._truthful_round(high)
         for number in range(9):
+            if number == day_at:
+                self.a_day_begins(late)
+                if late:
+                    self._truthful_round(high)
             if number == at:
                 self._almost_truthful_round(low, spoilt, entry, seconds)
             else:
@@ -171,10 +186,10 @@ class Convergence(RuleBasedStateMachine):
     def the_clock_is_set_back(self, back: float) -> None:
         self.receiver.clock.advance(-back)
 
-    @rule()
-    def a_day_begins(self) -> None:
+    @rule(late=st.sampled_from((0, 61)))
+    def a_day_begins(self, late: float) -> None:
         self.day += 1
-        self.receiver.clock.set(max(self.now, NOW + self.day * DAY))
+        self.receiver.clock.set(max(self.now, NOW + self.day * DAY + late))
 
     @rule(lost=st.booleans())
     def the_receiver_restarts(self, lost: bool) -> None:

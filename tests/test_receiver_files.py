@@ -16,6 +16,7 @@ from alertmanager.receiver.audit import Audit
 from alertmanager.receiver.configs import Configs
 from exporter.core.clock import iso8601
 from exporter.core.errors import UserError
+from exporter.core.files import remove_leftovers
 
 NOBODY = 65534
 
@@ -284,3 +285,13 @@ def test_a_flood_of_alerts_is_bounded_and_never_keeps_a_level_out(
     assert len(state.claims) <= 7
     assert len(state.tunings) <= 5
     receiver.close()
+
+
+def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".effective.yml.abcd1234", ".effective.yml.swp", ".other.yml.abcd1234"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "effective.yml")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".effective.yml.swp",
+        ".other.yml.abcd1234",
+    }

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from alertmanager.receiver.controller import ApplyError, Controller
+from alertmanager.receiver.operations import Document
 from alertmanager.receiver.report import report
 from alertmanager.receiver.state import Override
 from alertmanager.receiver.webhook import parse_notification, unix
@@ -67,6 +68,7 @@ class Web:
         self.tokens = tokens
         self.hosts = hosts
         self._room = Room(MAX_NOTIFICATIONS, MAX_BYTES)
+        self._bodies: dict[str, tuple[Document, bytes, str]] = {}
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -111,15 +113,23 @@ class Web:
 
     async def config(self, request: Request) -> Response:
         """The effective config, as JSON or (by Accept) YAML, with an ETag."""
-        document = self.controller.store.document
         as_yaml = "yaml" in request.headers.get("accept", "")
-        body = dump(document, Path("config.yml" if as_yaml else "config.json"))
-        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        body, etag = self._rendered("config.yml" if as_yaml else "config.json")
         headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept"}
         if etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
             return Response(status_code=304, headers=headers)
         kind = "application/yaml" if as_yaml else "application/json"
         return Response(body, headers=headers, media_type=kind)
+
+    def _rendered(self, name: str) -> tuple[bytes, str]:
+        """The config's bytes and ETag; made once for each change, however many scrapers ask."""
+        document = self.controller.store.document
+        kept, body, etag = self._bodies.get(name, (None, b"", ""))
+        if kept is not document:
+            body = dump(document, Path(name))
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            self._bodies[name] = (document, body, etag)
+        return body, etag
 
     async def state(self, _: Request) -> Response:
         """What is in force and why."""

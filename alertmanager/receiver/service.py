@@ -20,7 +20,7 @@ from alertmanager.receiver.store import Store
 from exporter.core.auth import read_token
 from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
-from exporter.core.files import FileLock
+from exporter.core.files import FileLock, remove_leftovers
 from exporter.core.http import bind, is_loopback, parse_listen
 from exporter.core.server import ignore_hangup, serve
 
@@ -139,6 +139,8 @@ def _controller(arguments: argparse.Namespace) -> Iterator[Controller]:
     audit = Audit(arguments.state.with_name(f"{arguments.state.stem}.audit.jsonl"))
     lock = FileLock(arguments.state.with_name(f"{arguments.state.name}.lock"), "a receiver")
     with lock:
+        for path in (arguments.state, configs.effective_path):
+            remove_leftovers(path)
         store = Store(
             configs, arguments.state, audit, hooks, metrics, clock, shadow=arguments.shadow
         )

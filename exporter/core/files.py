@@ -37,6 +37,13 @@ def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
     sync_folder(path.parent)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what a kill in the middle of replace_file left beside path. Call it under a lock."""
+    for leftover in path.parent.glob(f".{path.name}.????????"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+
+
 def _keep_owner(handle: int, replaced: os.stat_result) -> None:
     own = os.fstat(handle)
     if (own.st_uid, own.st_gid) != (replaced.st_uid, replaced.st_gid):

@@ -27,8 +27,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class _Dumper(yaml.SafeDumper):
-    """SafeDumper that knows Decimal and never writes anchors."""
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """SafeDumper (libyaml's is five times as fast) that knows Decimal and never writes anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
