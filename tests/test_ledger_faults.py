@@ -40,6 +40,9 @@ class FaultyConnection(sqlite3.Connection):
     def arm(self, first: int, count: int) -> None:
         self.first, self.count, self.seen = first, count, 0
 
+    def disarm(self) -> None:
+        self.first = None
+
     def _check(self) -> None:
         if self.first is not None and self.first <= self.seen < self.first + self.count:
             self.seen += 1
@@ -55,14 +58,16 @@ class FaultyConnection(sqlite3.Connection):
         return super().executemany(*arguments)
 
 
+def connect_faulty(path: Path) -> sqlite3.Connection:
+    """In place of exporter.ledger.schema.connect."""
+    return sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, factory=FaultyConnection
+    )
+
+
 @pytest.fixture
 def _faulty(monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(path: Path) -> sqlite3.Connection:
-        return sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, factory=FaultyConnection
-        )
-
-    monkeypatch.setattr(schema, "connect", connect)
+    monkeypatch.setattr(schema, "connect", connect_faulty)
 
 
 def parse(raw: dict[str, Any]) -> UsageEvent:
@@ -99,7 +104,7 @@ def test_a_failure_at_any_statement_books_nothing_and_confuses_nothing(
             assert isinstance(db, FaultyConnection)
             db.arm(statement, statements)
             answer = exporter.post(DOOMED)
-            db.first = None
+            db.disarm()
             if answer.status_code == 200:
                 break
             failures += 1
