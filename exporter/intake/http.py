@@ -23,6 +23,7 @@ NDJSON = "application/x-ndjson"
 CONTENT_TYPES = ("application/json", NDJSON)
 SOURCE = "http"
 _BAD_LINE = object()
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Bodies beyond this are read beside the event loop, one at a time: scrapes must not wait for them.
 INLINE_BYTES = 64 << 10
 # Fewer than the server's connections, so that ingest alone cannot take them all.
@@ -106,7 +107,7 @@ class UsageEndpoint:
 def _json(body: bytes) -> list[Any]:
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise HttpError(400, f"the body is not JSON: {error}") from error
     if not isinstance(value, dict | list):
         raise HttpError(400, "the body must be an event or an array of events")
@@ -119,5 +120,5 @@ def _lines(body: bytes) -> Iterator[Any]:
         if line.strip():
             try:
                 yield msgspec.json.decode(line)
-            except (msgspec.DecodeError, RecursionError):
+            except NOT_JSON:
                 yield _BAD_LINE
