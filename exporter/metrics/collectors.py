@@ -103,7 +103,11 @@ class LedgerCollector(Collector):
             yield info
             writable = "Whether the last write of the ledger worked."
             yield gauge(names.LEDGER_WRITABLE, writable, books.writable)
-            yield gauge(names.LEDGER_LAST_COMMIT, "Unix seconds.", books.last_commit)
+            yield gauge(
+                names.LEDGER_LAST_COMMIT,
+                "When it was written last, Unix seconds.",
+                books.last_commit,
+            )
             yield gauge(names.LEDGER_SIZE, "Size of the database file.", books.size_bytes)
             yield from self._sums()
 
