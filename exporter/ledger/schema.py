@@ -2,12 +2,13 @@
 
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter.core.errors import UserError
 
 BUSY_TIMEOUT_SECONDS = 5.0
+Migration = Callable[[sqlite3.Connection], None]
 
 
 def m001_initial(db: sqlite3.Connection) -> None:
@@ -111,7 +112,7 @@ def m_unpriced_minutes(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m_unpriced_minutes)
+MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
@@ -139,16 +140,20 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Apply the migrations that are missing. Raises UserError for a newer ledger."""
+def migrate(
+    db: sqlite3.Connection, path: Path, migrations: Sequence[Migration] = MIGRATIONS
+) -> None:
+    """Apply the migrations that are missing. Raises UserError for a newer or foreign database."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
+    if version == 0 and db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        raise UserError(f"{path} is a database, but no ledger; name another file with --ledger")
+    if version > len(migrations):
         raise UserError(
             f"the ledger {path} has schema {version}, newer than this exporter's "
-            f"{len(MIGRATIONS)}; upgrade the exporter"
+            f"{len(migrations)}; upgrade the exporter"
         )
     db.execute("PRAGMA foreign_keys = OFF")  # a migration may rebuild a table that others refer to
-    for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+    for number, migration in enumerate(migrations[version:], version + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
             migration(db)
