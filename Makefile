@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help install up demo test test-faults test-versions bench lint fmt check generate clean
+.PHONY: help install up demo test test-faults test-versions bench golden lint fmt check generate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
@@ -54,8 +54,11 @@ test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 test-versions: $(VENV)/.dev ## the rules on Prometheus 2.42, 2.53 and 3.5, a loop on the newest
 	$(BIN)/python -m pytest -m versions
 
-bench: $(VENV)/.dev ## measure: the client on its host, crossing to applied, overshoot, the rules
-	@for benchmark in client loop rules; do PYTHONPATH=.:tests $(BIN)/python -m tests.benchmarks.$$benchmark; done
+bench: $(VENV)/.dev ## measure: client, intake, /metrics, rules, crossing to applied, overshoot
+	@for benchmark in client ingest metrics rules loop; do PYTHONPATH=.:tests $(BIN)/python -m tests.benchmarks.$$benchmark; done
+
+golden: $(VENV)/.dev ## write the golden /metrics page anew, after a change that is meant
+	$(BIN)/python tests/golden_metrics.py
 
 lint: $(VENV)/.dev ## ruff, mypy --strict
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """The golden /metrics page: what a small fixed ledger publishes.
 
-`python tests/golden_metrics.py` writes it anew after a change that is meant; read the diff.
+`make golden` writes it anew after a change that is meant; read the diff.
 """
 
 import re

@@ -33,7 +33,7 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 def test_the_golden_page_is_what_is_published(tmp_path: Path) -> None:
-    assert page(tmp_path) == GOLDEN.read_text(), "meant? then: python tests/golden_metrics.py"
+    assert page(tmp_path) == GOLDEN.read_text(), "meant? then: make golden"
 
 
 def test_the_page_reads_back_to_the_values_booked(tmp_path: Path) -> None:

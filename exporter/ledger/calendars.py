@@ -39,9 +39,16 @@ class Calendars:
 
     def __init__(self, rows: list[CalendarRow]) -> None:
         self.rows = rows
+        self._found: Day | None = None  # the last answer: most events fall on one day
 
     def at(self, timestamp: float) -> Day:
         """The budget day of an instant."""
+        day = self._found
+        if day is None or not day.start <= timestamp < day.end:
+            day = self._found = self._find(timestamp)
+        return day
+
+    def _find(self, timestamp: float) -> Day:
         index = max(0, bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1)
         row = self.rows[index]
         following = self.rows[index + 1] if index + 1 < len(self.rows) else None

@@ -1,0 +1,110 @@
+"""Measure /metrics and start-up with 20,000 series: ours, and prometheus_client's own renderer."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+from exporters import NOON
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporter.config import Config
+from exporter.core import names
+from exporter.core.clock import ManualClock
+from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Books, Series
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.schema import open_ledger
+from exporter.metrics.ledger_text import LedgerText
+
+SERIES, DAYS = 20_000, 40
+TODAY = date(2027, 1, 15)
+
+
+def series(number: int) -> Series:
+    return (f"roaster-{number // 20}", f"field-{number % 20}", "deepseek-chat")
+
+
+def amounts(number: int) -> Amounts:
+    return Amounts(success=5, input_tokens=1000, output_tokens=99, cost_picodollars=10**9 + number)
+
+
+def book(books: Books, numbers: range) -> None:
+    books.book((AccountKey(TODAY, series(number), 1), amounts(number)) for number in numbers)
+
+
+class Theirs(Collector):
+    """The same families by prometheus_client, fresh at each scrape."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(names.REQUESTS, "requests", labels=[*names.RFM, "outcome"])
+        tokens = CounterMetricFamily(names.TOKENS, "tokens", labels=[*names.RFM, "type"])
+        cost = CounterMetricFamily(names.COST, "cost", labels=names.RFM)
+        start = GaugeMetricFamily(names.COST_AT_DAY_START, "start", labels=names.RFM)
+        for key, total in self._books.totals.items():
+            requests.add_metric([*key, "success"], total.success)
+            for kind in names.TOKEN_TYPES:
+                tokens.add_metric([*key, kind], getattr(total, f"{kind}_tokens"))
+            cost.add_metric(key, total.cost_picodollars / 1e12)
+            start.add_metric(key, 0)
+        yield from (requests, tokens, cost, start)
+
+
+def seconds(action: Callable[[], object], times: int = 5) -> float:
+    """The best of several runs."""
+    best = float("inf")
+    for _ in range(times):
+        begin = time.perf_counter()
+        action()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def show(what: str, took: float) -> None:
+    print(f"  {what:<58}{took * 1000:>9.1f} ms", flush=True)
+
+
+def pages() -> None:
+    books = Books("0123456789abcdef")
+    book(books, range(SERIES))
+    text = LedgerText(books)
+    size = len(text.render(TODAY))
+    print(f"/metrics, {SERIES:,} series, {size / 1e6:.1f} MB")
+    show("cold: every line formatted", seconds(lambda: LedgerText(books).render(TODAY), 1))
+    show("cold: again, all of it changed", seconds(lambda: changed(books, text, SERIES), 3))
+    show("warm: nothing changed", seconds(lambda: text.render(TODAY)))
+    show("1 % of the series changed", seconds(lambda: changed(books, text, SERIES // 100)))
+    registry = CollectorRegistry()
+    registry.register(Theirs(books))
+    show("prometheus_client, the same families", seconds(lambda: generate_latest(registry), 3))
+
+
+def changed(books: Books, text: LedgerText, count: int) -> None:
+    book(books, range(count))
+    text.render(TODAY)
+
+
+def start_up(folder: Path) -> None:
+    path = folder / "ledger.sqlite"
+    db = open_ledger(path)
+    db.execute("BEGIN")
+    marks = ", ".join("?" * (5 + len(COLUMNS)))
+    for back in range(DAYS):
+        day = (TODAY - timedelta(days=back)).isoformat()
+        rows = ((day, *series(n), 0, *amounts(n).values()) for n in range(SERIES))
+        db.executemany(f"INSERT INTO accounts VALUES ({marks})", rows)
+    db.execute("COMMIT")
+    db.close()
+    print(f"start-up, {SERIES:,} series x {DAYS} days")
+    show("the ledger read", seconds(lambda: Ledger(path, Config(), ManualClock(NOON)).close(), 2))
+
+
+if __name__ == "__main__":
+    pages()
+    with tempfile.TemporaryDirectory() as temporary:
+        start_up(Path(temporary))
