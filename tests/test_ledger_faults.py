@@ -1,5 +1,6 @@
 """A ledger whose disk fails: at every statement of a transaction, full, read-only, replaced."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -269,12 +270,14 @@ def refused_until_mended(
     sender.check()
 
 
+@pytest.mark.slow
 def test_a_full_disk_refuses_and_recovers(small_disk: Path, start: Callable[[Path], Child]) -> None:
     path = small_disk / "ledger.sqlite"
     remount = ["mount", "-o", "remount,size=8m", str(small_disk)]
     refused_until_mended(start(path), path, start, lambda: subprocess.run(remount, check=True))
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_refuses_and_recovers(
     tmp_path: Path, start: Callable[[Path], Child]
 ) -> None:
@@ -289,6 +292,7 @@ def test_a_file_size_limit_refuses_and_recovers(
     )
 
 
+@pytest.mark.slow
 def test_a_ledger_that_becomes_read_only_refuses_and_recovers(
     tmp_path: Path, start: Callable[[Path], Child]
 ) -> None:
@@ -305,15 +309,84 @@ def test_a_ledger_that_becomes_read_only_refuses_and_recovers(
         subprocess.run(["chattr", "-i", *files], check=False, capture_output=True)
 
 
+def run_exporter(folder: Path, ledger: Path) -> "subprocess.CompletedProcess[str]":
+    """An exporter that is expected to end at once."""
+    argv = [sys.executable, "-m", "exporter", "--config", str(folder / "budget.yml")]
+    argv += ["--listen", "127.0.0.1:0", "--ledger", str(ledger)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.slow
 def test_a_read_only_ledger_is_refused_at_start_with_a_sentence(
     small_disk: Path, tmp_path: Path, start: Callable[[Path], Child]
 ) -> None:
     start(small_disk / "ledger.sqlite").stop()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    argv = [sys.executable, "-m", "exporter", "--config", str(tmp_path / "budget.yml")]
-    argv += ["--listen", "127.0.0.1:0", "--ledger", str(small_disk / "ledger.sqlite")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    done = run_exporter(tmp_path, small_disk / "ledger.sqlite")
     assert done.returncode == 2
     assert done.stderr.startswith("exporter: cannot write ")
     assert "Read-only file system" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def fill_up(folder: Path) -> Path:
+    """Take every block that is left."""
+    filler = folder / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
+@pytest.mark.slow
+def test_started_on_a_full_disk_it_says_what_it_has_and_recovers(
+    small_disk: Path, start: Callable[[Path], Child]
+) -> None:
+    path = small_disk / "ledger.sqlite"
+    sender = Sender(child := start(path))
+    assert sender.send().status_code == 200
+    child.kill()
+    filler = fill_up(small_disk)
+    sender.base = start(path).ready_url.removesuffix("/health")
+    sender.check()
+    assert sender.fill().status_code == 503
+    sender.check()
+    filler.unlink()
+    until(lambda: sender.health() == 200, what="the ledger is written again")
+    assert sender.send().status_code == 200
+    sender.check()
+
+
+@pytest.mark.slow
+def test_a_disk_too_full_to_open_the_ledger_is_named_and_loses_nothing(
+    small_disk: Path, tmp_path: Path, start: Callable[[Path], Child]
+) -> None:
+    """After a clean end even the write-ahead log's index must be made anew."""
+    path = small_disk / "ledger.sqlite"
+    sender = Sender(child := start(path))
+    assert sender.send().status_code == 200
+    child.stop()
+    filler = fill_up(small_disk)
+    done = run_exporter(tmp_path, path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("exporter: cannot open the ledger ")
+    assert done.stderr.count("\n") == 1
+    filler.unlink()
+    sender.base = start(path).ready_url.removesuffix("/health")
+    sender.check()
+
+
+def test_the_write_ahead_log_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = schema.connect
+
+    def hasty(path: Path) -> sqlite3.Connection:
+        db = connect(path)
+        db.execute("PRAGMA synchronous = OFF")
+        return db
+
+    monkeypatch.setattr(schema, "connect", hasty)
+    with Exporter(tmp_path) as exporter:
+        for number in range(1500):
+            exporter.ledger.submit([parse(event(id=str(number)))]).result(10)
+        log = tmp_path / "ledger.sqlite-wal"
+        assert 0 < log.stat().st_size < 6 << 20  # a checkpoint every 1,000 pages of 4 KiB
