@@ -91,6 +91,22 @@ def test_a_bad_event_is_refused_by_key_and_the_rest_is_kept(
     assert reason in rejected["reason"]
 
 
+def test_an_event_may_sum_up_several_calls(exporter: Exporter) -> None:
+    exporter.book(event(30_000_000, 0, count=3), event())
+    labels = {"roaster": "blue-tokai", "field": "notes", "model": "deepseek-chat"}
+    assert exporter.value("llm_requests_total", outcome="success", **labels) == 4
+    assert exporter.value("llm_ingest_accepted_total", source="http") == 2
+    too_many = [event(30_000_001, 0, count=3), event(count=0), event(count=100_001)]
+    answer = exporter.book(*too_many, event(count=1.5), event(batch_items=10_000_001))
+    assert answer["accepted"] == 0
+    assert all("schema: " in item["reason"] for item in answer["rejected"])
+
+
+def test_a_key_added_later_changes_no_content(exporter: Exporter) -> None:
+    assert exporter.book(event(id="a"))["accepted"] == 1
+    assert exporter.book(event(id="a", count=1, estimated=False))["duplicate"] == 1
+
+
 def test_labels_that_are_missing_are_unknown_and_other_keys_are_ignored(exporter: Exporter) -> None:
     exporter.book({"outcome": "cached", "colour": "blue"})
     labels = {"roaster": "unknown", "field": "unknown", "model": "unknown", "outcome": "cached"}
@@ -111,6 +127,7 @@ def test_ndjson_refuses_its_bad_lines_alone(exporter: Exporter) -> None:
         (b"7", "application/json", 400),
         (b"[" * 100_000, "application/json", 400),
         (b"\xff", "application/json", 400),
+        (b'{"id": "\xff"}', "application/json", 400),
         (b"{}", "text/plain", 415),
         (b"{}", "application/x-www-form-urlencoded", 415),
         (b" " * (9 << 20), "application/json", 413),

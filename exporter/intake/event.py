@@ -12,15 +12,16 @@ from msgspec import Meta, Struct
 from exporter.core.names import UNKNOWN
 
 MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
+MAX_CALLS = 100_000  # that one event may sum up
 MAX_LABEL_LENGTH = 120
 MAX_ID_LENGTH = 512
 DEFAULT_PROVIDER = "deepseek"
 # Controls, line and paragraph separators, and lone surrogates, which no UTF-8 page can carry.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+Sum = Annotated[int, Meta(ge=0, le=MAX_TOKENS * MAX_CALLS)]  # over the calls of one event
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
-Reason = Literal["malformed", "schema", "time", "label", "usage", "too_old", "conflict"]
+Reason = Literal["malformed", "too_long", "schema", "time", "label", "usage", "too_old", "conflict"]
 
 
 class EventError(ValueError):
@@ -32,26 +33,26 @@ class EventError(ValueError):
 
 
 class _PromptDetails(Struct, omit_defaults=True):
-    cached_tokens: Count | None = None
-    cache_write_tokens: Count | None = None
-    audio_tokens: Count | None = None
+    cached_tokens: Sum | None = None
+    cache_write_tokens: Sum | None = None
+    audio_tokens: Sum | None = None
 
 
 class _CompletionDetails(Struct, omit_defaults=True):
-    audio_tokens: Count | None = None
+    audio_tokens: Sum | None = None
 
 
 class _Usage(Struct, omit_defaults=True):
     """The provider's usage object; keys beyond these are ignored."""
 
-    prompt_tokens: Count = 0
-    completion_tokens: Count = 0
-    prompt_cache_hit_tokens: Count | None = None
+    prompt_tokens: Sum = 0
+    completion_tokens: Sum = 0
+    prompt_cache_hit_tokens: Sum | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
 
-class _RawEvent(Struct, omit_defaults=True):
+class _RawEvent(Struct, omit_defaults=True):  # so that a key added later changes no old content
     outcome: Outcome
     id: str | None = None
     time: str | None = None
@@ -62,8 +63,9 @@ class _RawEvent(Struct, omit_defaults=True):
     usage: _Usage | None = None
     estimated: bool = False
     duration_seconds: Annotated[float, Meta(ge=0, le=86_400)] | None = None
-    batch_items: Count = 0
-    batch_slots: Count = 0
+    batch_items: Sum = 0
+    batch_slots: Sum = 0
+    count: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class UsageEvent:
     duration_seconds: float | None = None
     batch_items: int = 0
     batch_slots: int = 0
+    count: int = 1  # calls folded into this event
     digest: bytes | None = None  # 16 bytes of (provider, id); None: not idempotent
     content: bytes = b""  # 16 bytes of what was said, to tell a repeat from a conflict
 
@@ -107,6 +110,7 @@ def parse_event(raw: Any, received: float) -> UsageEvent:
     if event.outcome == "success" and event.usage is None:
         raise EventError("usage", "success without usage - at `$.usage`")
     usage = event.usage or _Usage()
+    _check_size(event, usage)
     cached = _cached_tokens(usage)
     provider = _label("provider", event.provider, DEFAULT_PROVIDER)
     claimed = received if event.time is None else _timestamp(event.time)
@@ -126,9 +130,21 @@ def parse_event(raw: Any, received: float) -> UsageEvent:
         duration_seconds=event.duration_seconds,
         batch_items=event.batch_items,
         batch_slots=event.batch_slots,
+        count=event.count,
         digest=_id_digest(provider, event.id),
         content=_content(event),
     )
+
+
+def _check_size(event: _RawEvent, usage: _Usage) -> None:
+    """The bound of one call holds for each of those that the event sums up."""
+    most = MAX_TOKENS * event.count
+    for name in ("batch_items", "batch_slots"):
+        if getattr(event, name) > most:
+            raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.{name}`")
+    for name in ("prompt_tokens", "completion_tokens"):
+        if getattr(usage, name) > most:
+            raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.usage.{name}`")
 
 
 def _cached_tokens(usage: _Usage) -> int:

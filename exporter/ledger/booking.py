@@ -183,7 +183,9 @@ class Booking:
         listed = series[2] == event.model
         prompt = event.input_tokens + event.cached_input_tokens
         price = self.prices.find(
-            *(event.model, event.provider, event.time, prompt), extras=event.extras, look_up=listed
+            *(event.model, event.provider, event.time, prompt, event.count),
+            extras=event.extras,
+            look_up=listed,
         )
         if price is not None and price.provider:
             self.genai_models[event.model] = price.provider
@@ -212,7 +214,7 @@ class Booking:
 
 def _count(amounts: Amounts, event: UsageEvent) -> None:
     """Add what an event says, but its money."""
-    setattr(amounts, event.outcome, getattr(amounts, event.outcome) + 1)
+    setattr(amounts, event.outcome, getattr(amounts, event.outcome) + event.count)
     amounts.input_tokens += event.input_tokens
     amounts.cached_input_tokens += event.cached_input_tokens
     amounts.output_tokens += event.output_tokens
