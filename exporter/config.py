@@ -1,12 +1,16 @@
 """budget.yml: its schema, defaults and checks. Money becomes pico-dollars here."""
 
+import glob
+import os
 from datetime import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from exporter.core.day import BudgetCalendar
 from exporter.core.errors import UserError
@@ -17,6 +21,14 @@ from exporter.ledger.pricing_schedule import schedules
 from exporter.ledger.pricing_schema import Price, Prices
 
 Count = Annotated[int, Meta(ge=1)]
+Text = Annotated[str, Meta(min_length=1)]
+# The keys of a usage event, and those of its usage object that are read.
+EventKey = Literal[
+    "id", "time", "roaster", "field", "model", "provider", "outcome", "estimated", "usage",
+    "usage.prompt_tokens", "usage.completion_tokens", "usage.prompt_cache_hit_tokens",
+    "duration_seconds", "batch_items", "batch_slots", "count",
+]  # fmt: skip
+Scalar = str | int | bool | None
 
 
 class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +106,28 @@ class Provider(_Strict, frozen=True):
             raise UserError("balance_url must be https, because the key goes with it")
 
 
+class Log(_Strict, frozen=True):
+    """A log to follow: JSON lines, as usage events or mapped to them. See docs/log.md."""
+
+    path: Text  # of one file or a glob; relative to the folder of budget.yml
+    keys: dict[EventKey, Text] = field(default_factory=dict)  # to dotted paths in the line
+    values: dict[EventKey, dict[str, Scalar]] = field(default_factory=dict)  # words translated
+    defaults: dict[EventKey, Scalar] = field(default_factory=dict)  # where the line has none
+    only: dict[Text, Scalar | list[Scalar]] = field(default_factory=dict)  # other lines are skipped
+    start: Literal["beginning", "end"] = "beginning"
+    timezone: Text | None = None  # of times that name none
+
+    def __post_init__(self) -> None:
+        if self.timezone is None:
+            return
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise UserError(
+                f"log: timezone {self.timezone!r} of {self.path} is not an IANA zone"
+            ) from error
+
+
 class Config(_Strict, frozen=True):
     """The whole of budget.yml."""
 
@@ -112,6 +146,7 @@ class Config(_Strict, frozen=True):
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
     provider: Provider | None = None
+    log: list[Log] = field(default_factory=list)
 
 
 def load_config(path: Path) -> Config:
@@ -121,4 +156,6 @@ def load_config(path: Path) -> Config:
         schedules(config.prices, config.budget.calendar)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return config
+    folder = glob.escape(str(path.absolute().parent))
+    logs = [replace(log, path=os.path.join(folder, log.path)) for log in config.log]
+    return replace(config, log=logs)

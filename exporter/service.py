@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.access import load_settings
+from exporter.config import Log
 from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
 from exporter.core.http import bind, json_response, parse_listen
@@ -38,6 +39,14 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME",
         help="a Host name to answer to, besides localhost, IP addresses and `access.hosts`",
+    )
+    flags.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="follow this log or spool of usage events, or these (a quoted glob); repeatable; "
+        "`log:` in the config also maps other logs",
     )
     return flags
 
@@ -79,7 +88,9 @@ async def run(arguments: argparse.Namespace) -> int:
                 arguments.allow_host,
                 load,
                 arguments.config.parent,
+                [Log(path) for path in arguments.log],
             )
+            await asyncio.to_thread(web.logs.start)
             web.provider.start()
             starting.over(web.app(), web.reloader.hang_up)
             print(f"exporter: listening on http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
@@ -87,6 +98,7 @@ async def run(arguments: argparse.Namespace) -> int:
                 await serving
             finally:
                 web.provider.stop()
+                await asyncio.to_thread(web.logs.stop)
         finally:
             ledger.close()
     return 0

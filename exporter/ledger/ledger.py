@@ -25,6 +25,7 @@ from exporter.ledger.booking import Batch, Booking, Outcome
 from exporter.ledger.books import COLUMNS, RECENT_DAYS, AccountKey, Amounts, Books
 from exporter.ledger.calendars import CalendarRow, Calendars, Day
 from exporter.ledger.pricing import PriceList
+from exporter.ledger.progress import LogProgress, read_places, write_progress
 from exporter.ledger.repricing import Reprice, Repriced
 from exporter.ledger.schema import open_ledger
 from exporter.ledger.tokenprice import TokenPrice
@@ -53,6 +54,7 @@ class Submission:
     """Events to book together, or none (a probe); resolved when they are on disk."""
 
     events: list[UsageEvent] = field(default_factory=list)
+    progress: LogProgress | None = None  # of the logs that the events come from
     future: "Future[Outcome]" = field(default_factory=Future)
 
 
@@ -106,6 +108,7 @@ class Ledger:
             prices = PriceList(config.prices, config.budget.calendar)
             self._booking = Booking(self._db, prices, config.limits, self.day_of)
             self.books = self._load()
+            self.places = read_places(self._db)  # as of the start; the log source keeps them
         except sqlite3.Error as error:
             self._db.close()
             raise UserError(f"cannot open the ledger {self.path}: {error}") from error
@@ -118,12 +121,14 @@ class Ledger:
         """The budget day of an instant (Unix seconds)."""
         return self.calendars.at(timestamp).date
 
-    def submit(self, events: list[UsageEvent]) -> "Future[Outcome]":
-        """Book events; the future resolves when they are on disk.
+    def submit(
+        self, events: list[UsageEvent], progress: LogProgress | None = None
+    ) -> "Future[Outcome]":
+        """Book events, and progress with them; the future resolves when both are on disk.
 
         It raises LedgerUnavailableError when they could not be written: then none of them was.
         """
-        return self._enqueue(Submission(events))
+        return self._enqueue(Submission(events, progress))
 
     def write(
         self,
@@ -245,6 +250,9 @@ class Ledger:
             self._begin()
             outcomes = [self._booking.book(entry.events, now, batch) for entry in group]
             self._booking.write(batch)
+            for entry in group:
+                if entry.progress:
+                    write_progress(self._db, entry.progress, now)
             self._booking.ids.drop_expired(now)
             self._end(now)
         except Exception as error:  # whatever it was, nobody may wait for ever

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter.core.errors import UserError
+from exporter.ledger import progress
 
 BUSY_TIMEOUT_SECONDS = 5.0
 Migration = Callable[[sqlite3.Connection], None]
@@ -112,7 +113,12 @@ def m_unpriced_minutes(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes)
+def m_logs(db: sqlite3.Connection) -> None:
+    """Followed logs, and how far each of their files was read."""
+    progress.create_tables(db)
+
+
+MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes, m_logs)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from exporter.core import names
 from exporter.intake.event import Reason, UsageEvent
@@ -33,6 +33,9 @@ class IntakeMetrics:
             [names.MODEL],
             buckets=DURATION_BUCKETS,
             registry=registry,
+        )
+        self.log_lag = Gauge(
+            names.LOG_LAG, "Bytes of followed logs that are not booked yet.", registry=registry
         )
         for source in SOURCES:
             for family in (self.accepted, self.duplicates, self.conflicts):

@@ -16,11 +16,12 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from exporter.access import Settings, Tokens
-from exporter.config import Config
+from exporter.config import Config, Log
 from exporter.core.clock import Clock
 from exporter.core.errors import UserError
 from exporter.core.http import HostCheck, HttpError, http_error, json_response, require_token
 from exporter.intake.http import UsageEndpoint
+from exporter.intake.log_source import LogSource
 from exporter.ledger.ledger import Ledger, LedgerUnavailableError
 from exporter.metrics.collectors import BudgetCollector, LedgerCollector, LimitsCollector
 from exporter.metrics.intake import IntakeMetrics
@@ -47,10 +48,12 @@ class Web:
         hosts: Sequence[str] = (),
         load: Callable[[], Settings] | None = None,
         folder: Path = Path(),
+        logs: Sequence[Log] = (),
     ) -> None:
         """hosts: Host names to answer to, besides the config's. load: reads config and tokens.
 
-        folder: of budget.yml, to which the files that it names are relative.
+        folder: of budget.yml, to which the files that it names are relative. logs: to follow,
+        besides the config's.
         """
         self.config = config
         self._extra_hosts = hosts
@@ -70,6 +73,8 @@ class Web:
             registry.register(collector)
         self.page = Page(LedgerText(ledger.books), registry)
         self.admin = Admin(ledger, lambda: self.tokens.admin)
+        self._extra_logs = logs
+        self.logs = LogSource([*config.log, *logs], ledger, self.intake, clock)
         self.usage = UsageEndpoint(ledger, self.intake, lambda: self.config.limits, clock)
         same = Settings(config, tokens)
         self.reloader = Reloader(load or (lambda: same), self.use, registry, clock)
@@ -109,10 +114,12 @@ class Web:
         return Response(body, headers=headers)
 
     async def health(self, _: Request) -> Response:
-        """200 only when the ledger can be written."""
-        writable = self.ledger.books.writable
-        content = {"status": "ok" if writable else "the ledger cannot be written"}
-        return json_response(content, 200 if writable else 503)
+        """200 only when the ledger can be written and every log that is there can be read."""
+        problems = list(self.logs.problems)
+        if not self.ledger.books.writable:
+            problems.insert(0, "the ledger cannot be written")
+        content = {"status": "; ".join(problems) or "ok", "logs": self.logs.report()}
+        return json_response(content, 503 if problems else 200)
 
     async def status(self, _: Request) -> Response:
         """Today's budget for programs."""
@@ -143,7 +150,8 @@ class Web:
         self.hosts.clear()
         self.hosts.update(settings.config.access.hosts, self._extra_hosts)
         self.intake.max_models = settings.config.limits.models
+        self.logs.configure([*settings.config.log, *self._extra_logs])
 
     def _report(self) -> dict[str, Any]:
         report = status(self.config, self.ledger, self.clock)
-        return {**report, "config": self.reloader.report()}
+        return {**report, "config": self.reloader.report(), "logs": self.logs.report()}

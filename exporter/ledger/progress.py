@@ -1,0 +1,91 @@
+"""How far each log file has been read, kept in the ledger so that it commits with the counts."""
+
+import sqlite3
+from dataclasses import dataclass, field
+
+from exporter.ledger.ids import KEEP_SECONDS
+
+FileKey = tuple[int, int]  # device, inode
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One file's progress. Its identity: device, inode and the fingerprint of its first bytes."""
+
+    log: str  # the followed path that it was found for, whatever rotation calls it now
+    device: int
+    inode: int
+    offset: int = 0  # bytes consumed
+    fingerprint: bytes = b""  # of the first consumed bytes; see intake/log_file.py
+    in_long_line: bool = False  # the bytes before offset began a line that is too long to read
+
+    @property
+    def key(self) -> FileKey:
+        return self.device, self.inode
+
+
+@dataclass(frozen=True, slots=True)
+class LogProgress:
+    """What one transaction records beside the events that were read."""
+
+    followed: tuple[str, ...] = ()  # paths looked at for the first time
+    positions: tuple[Position, ...] = ()
+    forgotten: tuple[FileKey, ...] = ()
+    expire: bool = False  # forget positions that were not recorded for KEEP_SECONDS
+
+
+@dataclass
+class LogPlaces:
+    """What the ledger knows of log files, as of the last commit."""
+
+    followed: set[str] = field(default_factory=set)
+    positions: dict[FileKey, Position] = field(default_factory=dict)
+
+    def apply(self, progress: LogProgress) -> None:
+        """Take over what was committed."""
+        self.followed.update(progress.followed)
+        for key in progress.forgotten:
+            self.positions.pop(key, None)
+        for position in progress.positions:
+            self.positions[position.key] = position
+
+
+def create_tables(db: sqlite3.Connection) -> None:
+    """The two tables; device and inode are text because they may exceed 63 bits."""
+    db.execute("CREATE TABLE logs (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+    db.execute(
+        """CREATE TABLE log_positions (
+            device TEXT NOT NULL, inode TEXT NOT NULL, log TEXT NOT NULL,
+            offset INTEGER NOT NULL, fingerprint BLOB NOT NULL, in_long_line INTEGER NOT NULL,
+            recorded REAL NOT NULL,
+            PRIMARY KEY (device, inode)
+        ) STRICT, WITHOUT ROWID"""
+    )
+
+
+def write_progress(db: sqlite3.Connection, progress: LogProgress, now: float) -> None:
+    """Record progress inside the caller's transaction. now: Unix seconds."""
+    db.executemany("INSERT OR IGNORE INTO logs VALUES (?)", [(path,) for path in progress.followed])
+    db.executemany(
+        "DELETE FROM log_positions WHERE device = ? AND inode = ?",
+        [(str(device), str(inode)) for device, inode in progress.forgotten],
+    )
+    db.executemany(
+        "INSERT OR REPLACE INTO log_positions VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (str(p.device), str(p.inode), p.log, p.offset, p.fingerprint, int(p.in_long_line), now)
+            for p in progress.positions
+        ],
+    )
+    if progress.expire:
+        db.execute("DELETE FROM log_positions WHERE recorded < ?", (now - KEEP_SECONDS,))
+
+
+def read_places(db: sqlite3.Connection) -> LogPlaces:
+    """Everything recorded so far."""
+    places = LogPlaces({path for (path,) in db.execute("SELECT path FROM logs")})
+    query = "SELECT log, device, inode, offset, fingerprint, in_long_line FROM log_positions"
+    for log, device, inode, offset, fingerprint, in_long_line in db.execute(query):
+        position = Position(log, int(device), int(inode), offset, fingerprint, bool(in_long_line))
+        places.positions[position.key] = position
+    return places
