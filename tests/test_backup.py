@@ -1,5 +1,6 @@
 """Backup of a ledger in use; what a restored one means for HTTP ids and for Prometheus."""
 
+import json
 import os
 import sqlite3
 import stat
@@ -8,11 +9,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from exporters import Exporter, event
+import requests
+from exporters import Exporter, event, exporter_process, url
+from waiting import until
 
 from exporter.cli.main import main
 from exporter.core.errors import UserError
 from exporter.ledger.backup import backup, restore
+from exporter.stack.processes import Child
 
 LEDGER = "ledger.sqlite"
 
@@ -237,3 +241,30 @@ def test_the_commands_say_what_they_did(tmp_path: Path, capsys: pytest.CaptureFi
     output = capsys.readouterr().out
     assert f"is now {tmp_path / LEDGER}.before-restore-1" in output
     assert "Start the exporter" in output
+
+
+def test_a_restored_ledger_reads_its_log_again_from_its_own_offsets(tmp_path: Path) -> None:
+    log = tmp_path / "usage.jsonl"
+
+    def booked_by(child: Child) -> int:
+        answer = requests.get(url(child, "/api/v1/status"), timeout=10)
+        answer.raise_for_status()
+        return int(answer.json()["requests"])
+
+    def write(count: int) -> None:
+        with log.open("a") as file:
+            file.writelines(json.dumps(event()) + "\n" for _ in range(count))
+
+    with exporter_process(tmp_path, "", "--log", str(log)) as child:
+        write(10)
+        until(lambda: booked_by(child) == 10, what="the first lines")
+        copy = back_up(tmp_path)
+        write(7)
+        until(lambda: booked_by(child) == 17, what="the lines after the backup")
+    restore(copy, tmp_path / LEDGER, force=True)
+    assert booked(tmp_path / LEDGER) == 10
+    write(3)
+    with exporter_process(tmp_path, "", "--log", str(log)) as child:
+        until(lambda: booked_by(child) == 20, what="every line")
+        write(1)
+        until(lambda: booked_by(child) == 21, what="a new line")
