@@ -110,6 +110,7 @@ def test_a_webhook_that_is_none_is_400_in_one_sentence_and_changes_nothing(
 def test_tokens_methods_hosts_and_sizes(receiver: Receiver) -> None:
     http = receiver.http
     assert http.post("/alerts", content=b"{}").status_code == 401
+    assert receiver.metric("llm_degradation_notifications_total", result="refused") == 1
     assert receiver.post("/alerts", b"{}", token="wrong-token-000000").status_code == 401
     assert receiver.post("/api/v1/override", b"{}", token=WEBHOOK).status_code == 401
     assert http.get("/alerts").status_code == 405

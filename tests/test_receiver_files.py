@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from receivers import ADMIN, NOW, Receiver, alert
 
 from alertmanager.receiver.audit import Audit
 from alertmanager.receiver.configs import Configs
+from alertmanager.receiver.state import Override
 from exporter.core.clock import iso8601
 from exporter.core.errors import UserError
 from exporter.core.files import remove_leftovers
@@ -49,6 +51,44 @@ def test_a_read_only_folder_is_503_keeps_protecting_and_recovers(folder: Path) -
     assert receiver.effective()["rate_limit_per_minute"] == 30
     assert receiver.http.get("/health").json() == {"status": "ok"}
     receiver.close()
+
+
+def test_a_disk_that_takes_one_byte_more_is_503_and_leaves_no_half_file(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        status = receiver.webhook(alert("emergency"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 503
+    assert receiver.http.get("/config").json()["rate_limit_per_minute"] == 30
+    assert receiver.effective()["rate_limit_per_minute"] == 60  # the old one, whole
+    assert not list(tmp_path.glob(".*"))
+    assert receiver.webhook(alert("emergency")) == 200
+    assert receiver.effective()["rate_limit_per_minute"] == 30
+    receiver.close()
+
+
+def test_killed_between_state_and_config_it_finishes_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Receiver(tmp_path)
+    word = Override("degrade", "emergency", "r", "ann", NOW)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt  # nothing of ours catches it
+
+    with monkeypatch.context() as moment:
+        moment.setattr(first.configs, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            first.controller.override(word, "ann", "r")
+    first.close()
+    assert first.effective()["rate_limit_per_minute"] == 60
+    again = Receiver(tmp_path)
+    assert again.effective()["rate_limit_per_minute"] == 30
+    assert again.audit()[-1]["level"] == "emergency"
+    again.close()
 
 
 def test_a_folder_that_is_gone_is_503_and_recovers_when_it_is_back(tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ class Web:
     async def alerts(self, request: Request) -> Response:
         """Alertmanager's webhook: 2xx only when it is durably in place."""
         results = self.controller.metrics.notifications
-        require_token(request, self.tokens.webhook)
         try:
+            require_token(request, self.tokens.webhook)
             async with self._room.body(request, MAX_BODY_BYTES) as body:
                 await run_in_threadpool(self.controller.notify, parse_notification(body))
         except HttpError:

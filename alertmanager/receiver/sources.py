@@ -33,6 +33,7 @@ MAX_ANSWER_BYTES = 32 << 20
 # Fresh means younger than three evaluations; the second is for the way and for rounding.
 FRESH_EVALUATIONS = 3
 SLACK_SECONDS = 1.0
+AHEAD_SECONDS = 5.0  # so much may a Prometheus' clock be ahead of ours
 # One query for value and age: timestamp() of the plain selector is the sample's own time.
 WANTED_QUERY = " or ".join(
     f"label_replace(timestamp({DEGRADATION_WANTED}) and {DEGRADATION_WANTED} == {value},"
@@ -185,7 +186,7 @@ def prometheus_seen(
     }
     unhealthy = {}
     for rule, kind, interval in ladder_rules:
-        problem = _problem(rule, now - _freshness(interval), now + SLACK_SECONDS)
+        problem = _problem(rule, now - _freshness(interval), now + AHEAD_SECONDS)
         if problem:
             unhealthy[kind] = problem
     fresh_after = now - _freshness(max(interval for _, _, interval in ladder_rules))
@@ -193,7 +194,7 @@ def prometheus_seen(
     evaluated = [unix(rule.last_evaluation) for rule, _, _ in ladder_rules]
     for sample in vector:
         entry, taken_at = entry_of(sample.metric, ladder), float(sample.value[1])
-        if entry and fresh_after < taken_at <= now + SLACK_SECONDS:
+        if entry and fresh_after < taken_at <= now + AHEAD_SECONDS:
             wanted[sample.metric.get("wanted", "1")].add(entry)
             evaluated.append(taken_at)
     return PrometheusSeen(
