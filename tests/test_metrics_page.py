@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import requests
 from exporters import Exporter, event, exporter_process, url, write_config
-from golden_metrics import GOLDEN, ROOT, page
+from golden_metrics import GOLDEN, page
 from prometheus_client.parser import text_string_to_metric_families
+from test_versions import fetched
+from versions import NEWEST, SUITES
 from waiting import until
 
 from exporter.core import names
 from exporter.service import main
 from exporter.stack.binaries import TOOLS_VARIABLE, need
 from exporter.stack.processes import Child, free_port
-
-NEWER = sorted((ROOT / ".tools").glob("*/usr/bin/prometheus"))
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -187,12 +187,13 @@ def test_prometheus_scrapes_every_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.versions
-@pytest.mark.parametrize("binary", NEWER, ids=lambda path: path.parts[-4])
+@pytest.mark.parametrize("version", SUITES)
 def test_other_versions_scrape_every_sample(
-    tmp_path: Path, binary: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(TOOLS_VARIABLE, str(binary.parent))
-    print(scrape_and_compare(tmp_path))
+    monkeypatch.setenv(TOOLS_VARIABLE, str(fetched(version).bin))
+    found = scrape_and_compare(tmp_path)
+    assert found.startswith(f"{version}.") or version == NEWEST, found
 
 
 def test_an_unreadable_ledger_frees_the_port(
