@@ -13,12 +13,7 @@ from exporters import write_config
 from test_client_spool import WRITER
 from waiting import until
 
-from exporter.service import parser
 from exporter.stack.processes import Child, free_port
-
-pytestmark = pytest.mark.skipif(
-    "--log" not in parser().format_help(), reason="this exporter follows no logs yet"
-)
 
 
 class Host:

@@ -50,19 +50,6 @@ class LogPlaces:
             self.positions[position.key] = position
 
 
-def create_tables(db: sqlite3.Connection) -> None:
-    """The two tables; device and inode are text because they may exceed 63 bits."""
-    db.execute("CREATE TABLE logs (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
-    db.execute(
-        """CREATE TABLE log_positions (
-            device TEXT NOT NULL, inode TEXT NOT NULL, log TEXT NOT NULL,
-            offset INTEGER NOT NULL, fingerprint BLOB NOT NULL, in_long_line INTEGER NOT NULL,
-            recorded REAL NOT NULL,
-            PRIMARY KEY (device, inode)
-        ) STRICT, WITHOUT ROWID"""
-    )
-
-
 def write_progress(db: sqlite3.Connection, progress: LogProgress, now: float) -> None:
     """Record progress inside the caller's transaction. now: Unix seconds."""
     db.executemany("INSERT OR IGNORE INTO logs VALUES (?)", [(path,) for path in progress.followed])

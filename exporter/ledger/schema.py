@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter.core.errors import UserError
-from exporter.ledger import progress
 
 BUSY_TIMEOUT_SECONDS = 5.0
 Migration = Callable[[sqlite3.Connection], None]
@@ -115,7 +114,15 @@ def m_unpriced_minutes(db: sqlite3.Connection) -> None:
 
 def m_logs(db: sqlite3.Connection) -> None:
     """Followed logs, and how far each of their files was read."""
-    progress.create_tables(db)
+    db.execute("CREATE TABLE logs (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+    db.execute(
+        """CREATE TABLE log_positions (
+            device TEXT NOT NULL, inode TEXT NOT NULL, log TEXT NOT NULL,
+            offset INTEGER NOT NULL, fingerprint BLOB NOT NULL, in_long_line INTEGER NOT NULL,
+            recorded REAL NOT NULL,
+            PRIMARY KEY (device, inode)
+        ) STRICT, WITHOUT ROWID"""
+    )
 
 
 MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes, m_logs)
