@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--log",
+        type=os.path.abspath,
         action="append",
         default=[],
         metavar="FILE",
@@ -90,13 +92,15 @@ async def run(arguments: argparse.Namespace) -> int:
                 arguments.config.parent,
                 [Log(path) for path in arguments.log],
             )
-            await asyncio.to_thread(web.logs.start)
-            web.provider.start()
-            starting.over(web.app(), web.reloader.hang_up)
-            print(f"exporter: listening on http://{host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
             try:
+                await asyncio.to_thread(web.logs.start)
+                web.provider.start()
+                starting.over(web.app(), web.reloader.hang_up)
+                address = f"http://{host}:{listener.getsockname()[1]}"
+                print(f"exporter: listening on {address}", flush=True)  # noqa: T201
                 await serving
             finally:
+                serving.cancel()  # when a log has another reader
                 web.provider.stop()
                 await asyncio.to_thread(web.logs.stop)
         finally:
