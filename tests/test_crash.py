@@ -5,14 +5,10 @@ from pathlib import Path
 import pytest
 from crash import CrashTest, HttpLoad, Load, LogLoad, SpoolLoad
 
-from exporter.service import parser
-
 
 def loads(folder: Path, seed: int) -> list[Load]:
     """Every way in: HTTP, a structured log and the client's spool."""
     http = [HttpLoad(f"http-{number}", seed + number) for number in range(4)]
-    if "--log" not in parser().format_help():
-        return [*http]
     return [*http, LogLoad(folder, seed), SpoolLoad(folder, seed)]
 
 

@@ -37,13 +37,14 @@ def test_the_golden_page_is_what_is_published(tmp_path: Path) -> None:
 
 
 def test_the_page_reads_back_to_the_values_booked(tmp_path: Path) -> None:
-    found = samples(page(tmp_path))
+    text = page(tmp_path)
+    found = samples(text)
     hostile = {"roaster": 'say "hi" \\ {x="y"} # HELP', "field": "notes", "model": "deepseek-chat"}
     assert found[names.COST, frozenset(hostile.items())] == 0.000027
     labels = [dict(labels) for name, labels in found if name == names.COST]
     starts = [dict(labels) for name, labels in found if name == names.COST_AT_DAY_START]
     assert labels == starts
-    lines = [line for line in GOLDEN.read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert len(found) == len(lines), "a series is published twice"
 
 
