@@ -181,14 +181,14 @@ def test_a_lock_is_found_through_another_name_and_freed_after_a_failure(tmp_path
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[Path], Child]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     children: list[Child] = []
 
-    def run(path: Path) -> Child:
+    def run(path: Path, answers: str = "/health") -> Child:
         url = f"http://127.0.0.1:{(port := free_port())}"
         argv = [sys.executable, "-m", "exporter", "--config", str(write_config(tmp_path, ""))]
         argv += ["--listen", f"127.0.0.1:{port}", "--ledger", str(path)]
-        child = Child("exporter", argv, tmp_path / "log", f"{url}/health")
+        child = Child("exporter", argv, tmp_path / "log", f"{url}{answers}")
         child.start()
         children.append(child)
         child.wait_ready()
@@ -250,7 +250,7 @@ class Sender:
 
 
 def refused_until_mended(
-    child: Child, path: Path, start: Callable[[Path], Child], mend: Callable[[], object]
+    child: Child, path: Path, start: Callable[..., Child], mend: Callable[[], object]
 ) -> None:
     """503 with a reason while it lasts; recovery without a restart; the same books after one."""
     sender = Sender(child)
@@ -271,7 +271,7 @@ def refused_until_mended(
 
 
 @pytest.mark.slow
-def test_a_full_disk_refuses_and_recovers(small_disk: Path, start: Callable[[Path], Child]) -> None:
+def test_a_full_disk_refuses_and_recovers(small_disk: Path, start: Callable[..., Child]) -> None:
     path = small_disk / "ledger.sqlite"
     remount = ["mount", "-o", "remount,size=8m", str(small_disk)]
     refused_until_mended(start(path), path, start, lambda: subprocess.run(remount, check=True))
@@ -279,7 +279,7 @@ def test_a_full_disk_refuses_and_recovers(small_disk: Path, start: Callable[[Pat
 
 @pytest.mark.slow
 def test_a_file_size_limit_refuses_and_recovers(
-    tmp_path: Path, start: Callable[[Path], Child]
+    tmp_path: Path, start: Callable[..., Child]
 ) -> None:
     """EFBIG instead of ENOSPC: SQLite reports an I/O error instead of a full disk."""
     path = tmp_path / "ledger.sqlite"
@@ -294,7 +294,7 @@ def test_a_file_size_limit_refuses_and_recovers(
 
 @pytest.mark.slow
 def test_a_ledger_that_becomes_read_only_refuses_and_recovers(
-    tmp_path: Path, start: Callable[[Path], Child]
+    tmp_path: Path, start: Callable[..., Child]
 ) -> None:
     path = tmp_path / "ledger.sqlite"
     child = start(path)
@@ -318,7 +318,7 @@ def run_exporter(folder: Path, ledger: Path) -> "subprocess.CompletedProcess[str
 
 @pytest.mark.slow
 def test_a_read_only_ledger_is_refused_at_start_with_a_sentence(
-    small_disk: Path, tmp_path: Path, start: Callable[[Path], Child]
+    small_disk: Path, tmp_path: Path, start: Callable[..., Child]
 ) -> None:
     start(small_disk / "ledger.sqlite").stop()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
@@ -340,14 +340,15 @@ def fill_up(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_started_on_a_full_disk_it_says_what_it_has_and_recovers(
-    small_disk: Path, start: Callable[[Path], Child]
+    small_disk: Path, start: Callable[..., Child]
 ) -> None:
     path = small_disk / "ledger.sqlite"
     sender = Sender(child := start(path))
     assert sender.send().status_code == 200
     child.kill()
     filler = fill_up(small_disk)
-    sender.base = start(path).ready_url.removesuffix("/health")
+    answers = "/api/v1/status"  # /health says 503 as soon as anything had to be written
+    sender.base = start(path, answers).ready_url.removesuffix(answers)
     sender.check()
     assert sender.fill().status_code == 503
     sender.check()
@@ -359,7 +360,7 @@ def test_started_on_a_full_disk_it_says_what_it_has_and_recovers(
 
 @pytest.mark.slow
 def test_a_disk_too_full_to_open_the_ledger_is_named_and_loses_nothing(
-    small_disk: Path, tmp_path: Path, start: Callable[[Path], Child]
+    small_disk: Path, tmp_path: Path, start: Callable[..., Child]
 ) -> None:
     """After a clean end even the write-ahead log's index must be made anew."""
     path = small_disk / "ledger.sqlite"
