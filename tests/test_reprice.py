@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from exporter.cli.main import main
 from exporter.config import load_config
-from exporter.ledger import schema
 from exporter.ledger.repricing import Reprice, report
-from exporter.ledger.schema import MIGRATIONS, m001_initial, open_ledger
+from exporter.ledger.schema import MIGRATIONS, connect, m001_initial, migrate
 
 MIDNIGHT = NOON - 43_200  # 2027-01-15T00:00:00Z, a Friday
 DAY = 86_400
@@ -412,19 +411,16 @@ def test_through_a_running_exporter(
 # --- the migration ------------------------------------------------------------------------------
 
 
-def test_usage_of_the_first_schema_can_be_repriced_by_its_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_usage_of_the_first_schema_can_be_repriced_by_its_day(tmp_path: Path) -> None:
     first = tmp_path / "ledger.sqlite"
-    monkeypatch.setattr(schema, "MIGRATIONS", (m001_initial,))
-    db = open_ledger(first)
+    db = connect(first)
+    migrate(db, first, (m001_initial,))
     sums = "1, 0, 0, 0, 0, 1000, 0, 100, {cost}, 0, 0, 0, 0"
     row = "INSERT INTO accounts VALUES ('2027-01-14', 'r', 'f', '{model}', {version}, {sums})"
     db.execute("INSERT INTO prices VALUES (1, 'deepseek-chat', 'budget.yml', 1, 1, 1)")
     db.execute(row.format(model="house-model", version=0, sums=sums.format(cost=0)))
     db.execute(row.format(model="deepseek-chat", version=1, sums=sums.format(cost=1100)))
     db.close()
-    monkeypatch.undo()
     with Exporter(tmp_path, PRICED, tokens=True) as exporter:
         assert rows(tmp_path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
         assert rows(tmp_path, "PRAGMA foreign_key_check") == []
