@@ -99,7 +99,9 @@ def query(bundle: Bundle, expression: str) -> list[dict[str, Any]]:
 
 def milliseconds(bundle: Bundle, operation: str) -> dict[str, float]:
     """Evaluation time by group over the watch, from what Prometheus says of itself."""
-    window = f"{operation}_over_time(prometheus_rule_group_last_duration_seconds[{WATCH_SECONDS}s])"
+    # Above 0: a group that was not evaluated yet says 0.
+    last = f"(prometheus_rule_group_last_duration_seconds > 0)[{WATCH_SECONDS}s:5s]"
+    window = f"{operation}_over_time({last})"
     found = {}
     for sample in query(bundle, window):
         group = sample["metric"]["rule_group"].rpartition(";")[2]
