@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,22 @@ RULES = ROOT / "rules"
 TESTS = ROOT / "tests" / "rules"
 
 
+@cache
+def parsed(path: Path) -> Any:
+    """A YAML file, read once: PyYAML takes a second for all of them."""
+    return yaml.safe_load(path.read_text())
+
+
 def rule_files() -> list[Path]:
     """The files that rules/prometheus.yml loads."""
-    config = yaml.safe_load((RULES / "prometheus.yml").read_text())
+    config = parsed(RULES / "prometheus.yml")
     return [RULES / name for name in config["rule_files"]]
 
 
 def groups() -> Iterator[dict[str, Any]]:
     """Every rule group, with its file's name under "file"."""
     for path in rule_files():
-        for group in yaml.safe_load(path.read_text())["groups"]:
+        for group in parsed(path)["groups"]:
             yield {**group, "file": path.name}
 
 
@@ -63,7 +70,7 @@ def test_files() -> list[Path]:
 def test_cases() -> Iterator[dict[str, Any]]:
     """Every promtool test."""
     for path in test_files():
-        yield from yaml.safe_load(path.read_text())["tests"]
+        yield from parsed(path)["tests"]
 
 
 def names_in(expression: str) -> set[str]:

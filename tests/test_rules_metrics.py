@@ -12,8 +12,8 @@ from exporter.config import Provider
 from exporter.core import names
 
 CONFIG = "budget: {roasters: {blue-tokai: 12.5}}\nprovider: {balance_url: 'http://127.0.0.1:1/'}\n"
-# Where a log is followed and a balance was had; their own tests see them (test_balance.py).
-ON_DEMAND = {names.LOG_LAG, names.PROVIDER_BALANCE}
+# Once the provider has told it: test_balance.py sees it.
+ON_DEMAND = {names.PROVIDER_BALANCE}
 
 
 def exporter_page(folder: Path) -> set[str]:
