@@ -12,7 +12,6 @@ from alertmanager.receiver.decide import (
     EVIDENCE_GAP_SECONDS,
     Decision,
     decide,
-    level_in_force,
 )
 from alertmanager.receiver.observations import (
     AlertmanagerSeen,
@@ -21,6 +20,7 @@ from alertmanager.receiver.observations import (
     Seen,
     Unknown,
 )
+from alertmanager.receiver.precedence import level_in_force
 from alertmanager.receiver.state import Active, Claim, Override, State
 
 LADDER = shipped_ladder()
@@ -237,3 +237,22 @@ def test_a_persons_word_beats_the_backstop_and_the_backstop_the_alerts() -> None
 def test_a_clock_that_goes_back_lifts_nothing() -> None:
     halfway = run(at("control"), CLEAR, HOLD / 2).state
     assert decide(halfway, CLEAR, LADDER, HOLD, NOW - 10_000).state.level == "control"
+
+
+def test_a_new_day_waits_until_every_level_below_is_known_too() -> None:
+    tomorrow = (exporter(day=TOMORROW),)
+    half = seen(zero={"fallback", "emergency"}, exporters=tomorrow)
+    decision = decide(at("emergency"), half, LADDER, HOLD, NOW)
+    assert decision.state.level == "emergency"
+    assert reasons(decision) == {"evidence_missing"}
+    assert (
+        decide(at("emergency"), seen(exporters=tomorrow), LADDER, HOLD, NOW).state.level == "none"
+    )
+
+
+def test_what_a_new_day_wants_itself_waits_its_hold_when_it_ends() -> None:
+    tomorrow = (exporter(day=TOMORROW),)  # NOW is hours into it
+    wants = decide(at("control"), seen({"control"}, exporters=tomorrow), LADDER, HOLD, NOW).state
+    clear = decide(wants, seen(exporters=tomorrow), LADDER, HOLD, NOW + 2).state
+    assert clear.level == "control"
+    assert run(clear, seen(exporters=tomorrow), HOLD + 8).state.level == "conserve"

@@ -3,11 +3,12 @@
 import logging
 import threading
 
-from alertmanager.receiver.decide import Hold, decide, in_force, raised
+from alertmanager.receiver.decide import Hold, decide, raised
 from alertmanager.receiver.entries import MAX_SCOPE_LENGTH, asks, entry_of, kind
 from alertmanager.receiver.ladder import NONE
 from alertmanager.receiver.metrics import Metrics
 from alertmanager.receiver.observations import Seen
+from alertmanager.receiver.precedence import in_force
 from alertmanager.receiver.sources import Sources
 from alertmanager.receiver.state import Claim, Override, State, copy_of
 from alertmanager.receiver.store import Store

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from alertmanager.receiver.entries import kind
 from alertmanager.receiver.ladder import NONE, Ladder
 from alertmanager.receiver.observations import Seen
-from alertmanager.receiver.state import Active, Override, State, actives, copy_of
+from alertmanager.receiver.state import Active, State, actives, copy_of
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came
 EVIDENCE_GAP_SECONDS = 15.0  # evidence that was missing for longer starts the hold anew
@@ -58,22 +58,6 @@ def raised(state: State, ladder: Ladder, now: float, day: float | None) -> State
     claimed = {claim.entry for claim in state.claims.values()}
     _raise(state, claimed, ladder, Active(changed_at=now, risen_day=day))
     return state
-
-
-def level_in_force(state: State, ladder: Ladder, now: float) -> str:
-    """A person's word, else the higher of backstop, floor and what the alerts ask for."""
-    override = in_force(state.override, now)
-    if override and override.mode == "pin":
-        return override.level
-    ranks = [ladder.rank(state.level)]
-    ranks += [len(ladder.levels)] if state.backstop else []
-    ranks += [ladder.rank(override.level)] if override else []
-    return ladder.names[max(ranks)]
-
-
-def in_force(override: Override | None, now: float) -> Override | None:
-    """The override unless its time is over."""
-    return override if override and (override.until is None or now < override.until) else None
 
 
 def _raise(state: State, claimed: set[str], ladder: Ladder, fresh: Active) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 
 from alertmanager.receiver.controller import Controller
-from alertmanager.receiver.decide import in_force
 from alertmanager.receiver.ladder import Tuning
 from alertmanager.receiver.observations import ExporterSeen, PrometheusSeen, Unknown
+from alertmanager.receiver.precedence import in_force
 from exporter.core.clock import iso8601
 
 

@@ -1,18 +1,22 @@
 """Asking Alertmanager, Prometheus and the exporters; an answer that cannot be used is Unknown."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import datetime
-from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 import requests
 import urllib3
-from msgspec import Struct, field
 
+from alertmanager.receiver.answers import (
+    AlertmanagerAlert,
+    QueryAnswer,
+    RulesAnswer,
+    StatusAnswer,
+    prometheus_seen,
+)
 from alertmanager.receiver.entries import entry_of
 from alertmanager.receiver.ladder import Ladder
 from alertmanager.receiver.observations import (
@@ -22,7 +26,6 @@ from alertmanager.receiver.observations import (
     Seen,
     Unknown,
 )
-from alertmanager.receiver.webhook import unix
 from exporter.core.auth import read_token
 from exporter.core.clock import Clock
 from exporter.core.names import DEGRADATION_WANTED
@@ -30,10 +33,6 @@ from exporter.core.names import DEGRADATION_WANTED
 TIMEOUT_SECONDS = 2.0  # a peer that takes longer is as good as away
 ROUND_SECONDS = 3.0  # one that dribbles its answer keeps its thread, not the round
 MAX_ANSWER_BYTES = 32 << 20
-# Fresh means younger than three evaluations; the second is for the way and for rounding.
-FRESH_EVALUATIONS = 3
-SLACK_SECONDS = 1.0
-AHEAD_SECONDS = 5.0  # so much may a Prometheus' clock be ahead of ours
 # One query for value and age: timestamp() of the plain selector is the sample's own time.
 WANTED_QUERY = " or ".join(
     f"label_replace(timestamp({DEGRADATION_WANTED}) and {DEGRADATION_WANTED} == {value},"
@@ -41,63 +40,6 @@ WANTED_QUERY = " or ".join(
     for value in (0, 1)
 )
 T = TypeVar("T")
-
-
-class _AlertmanagerAlert(Struct):
-    labels: dict[str, str]
-
-
-class _PrometheusAlert(Struct):
-    labels: dict[str, str]
-    state: str
-
-
-class _Rule(Struct, rename="camel"):
-    name: str
-    health: str
-    last_evaluation: datetime
-    labels: dict[str, str] = field(default_factory=dict)
-    alerts: list[_PrometheusAlert] = field(default_factory=list)
-    last_error: str = ""
-
-
-class _Group(Struct):
-    interval: float
-    rules: list[_Rule]
-
-
-class _Groups(Struct):
-    groups: list[_Group]
-
-
-class _RulesAnswer(Struct):
-    data: _Groups
-
-
-class _Sample(Struct):
-    metric: dict[str, str]
-    value: tuple[float, str]
-
-
-class _Vector(Struct):
-    result: list[_Sample]
-
-
-class _QueryAnswer(Struct):
-    data: _Vector
-
-
-class _Day(Struct):
-    start: float
-
-
-class _StatusAnswer(Struct):
-    day: _Day
-    spend_usd: Decimal
-    written_off_usd: Decimal
-    granted_usd: Decimal
-    limit_usd: Decimal
-    writable: bool = True
 
 
 class Sources:
@@ -142,19 +84,19 @@ class Sources:
 
     def alertmanager(self, url: str) -> AlertmanagerSeen:
         """Active and suppressed alerts."""
-        alerts = _get(f"{url}/api/v2/alerts", list[_AlertmanagerAlert])
+        alerts = _get(f"{url}/api/v2/alerts", list[AlertmanagerAlert])
         entries = (entry_of(alert.labels, self._ladder()) for alert in alerts)
         return AlertmanagerSeen(shown(url), frozenset(entry for entry in entries if entry))
 
     def prometheus(self, url: str) -> PrometheusSeen:
         """The ladder's rules, then llm_degradation_wanted."""
-        groups = _get(f"{url}/api/v1/rules", _RulesAnswer, {"type": "alert"}).data.groups
-        vector = _get(f"{url}/api/v1/query", _QueryAnswer, {"query": WANTED_QUERY}).data.result
+        groups = _get(f"{url}/api/v1/rules", RulesAnswer, {"type": "alert"}).data.groups
+        vector = _get(f"{url}/api/v1/query", QueryAnswer, {"query": WANTED_QUERY}).data.result
         return prometheus_seen(shown(url), groups, vector, self._ladder(), self._clock.now())
 
     def exporter(self, url: str) -> ExporterSeen:
         """Its own figures."""
-        status = _get(f"{url}/api/v1/status", _StatusAnswer, token=read_token("metrics"))
+        status = _get(f"{url}/api/v1/status", StatusAnswer, token=read_token("metrics"))
         return ExporterSeen(
             shown(url),
             status.day.start,
@@ -164,65 +106,6 @@ class Sources:
             status.limit_usd,
             status.writable,
         )
-
-
-def prometheus_seen(
-    url: str, groups: list[_Group], vector: list[_Sample], ladder: Ladder, now: float
-) -> PrometheusSeen:
-    """What the two answers mean at a moment. Raises ValueError when no rule is the ladder's."""
-    ladder_rules = [
-        (rule, _kind(rule.labels), group.interval)
-        for group in groups
-        for rule in group.rules
-        if _kind(rule.labels)
-    ]
-    if not ladder_rules:
-        raise ValueError("it has no alert rule with a degradation label")
-    firing = {
-        entry_of({**rule.labels, **alert.labels}, ladder)
-        for rule, _, _ in ladder_rules
-        for alert in rule.alerts
-        if alert.state == "firing"
-    }
-    unhealthy = {}
-    for rule, kind, interval in ladder_rules:
-        problem = _problem(rule, now - _freshness(interval), now + AHEAD_SECONDS)
-        if problem:
-            unhealthy[kind] = problem
-    fresh_after = now - _freshness(max(interval for _, _, interval in ladder_rules))
-    wanted: dict[str, set[str]] = {"0": set(), "1": set()}
-    evaluated = [unix(rule.last_evaluation) for rule, _, _ in ladder_rules]
-    for sample in vector:
-        entry, taken_at = entry_of(sample.metric, ladder), float(sample.value[1])
-        if entry and fresh_after < taken_at <= now + AHEAD_SECONDS:
-            wanted[sample.metric.get("wanted", "1")].add(entry)
-            evaluated.append(taken_at)
-    return PrometheusSeen(
-        url,
-        frozenset(entry for entry in firing if entry),
-        min(evaluated),
-        unhealthy,
-        frozenset(wanted["0"] - wanted["1"]),
-        frozenset(wanted["1"]),
-    )
-
-
-def _freshness(interval: float) -> float:
-    return FRESH_EVALUATIONS * interval + SLACK_SECONDS
-
-
-def _kind(labels: Mapping[str, str]) -> str:
-    return labels.get("degradation") or labels.get("tuning") or ""
-
-
-def _problem(rule: _Rule, fresh_after: float, until: float) -> str | None:
-    if rule.health != "ok":
-        return f"rule {rule.name} has health {rule.health}"
-    if unix(rule.last_evaluation) <= fresh_after:
-        return f"rule {rule.name} was last evaluated too long ago"
-    if unix(rule.last_evaluation) > until:
-        return f"rule {rule.name} was evaluated in the future; the machines' clocks differ"
-    return None
 
 
 def _answer(url: str, future: "Future[Any]") -> Any:

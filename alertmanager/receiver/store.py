@@ -2,7 +2,6 @@
 repeats the last decision and never forgets it."""
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,20 +9,16 @@ import msgspec
 
 from alertmanager.receiver.audit import Audit, Change
 from alertmanager.receiver.configs import Configs
-from alertmanager.receiver.decide import in_force, level_in_force
 from alertmanager.receiver.effective import Effective
-from alertmanager.receiver.entries import kind
 from alertmanager.receiver.hooks import Actions, Hooks
-from alertmanager.receiver.ladder import NONE
 from alertmanager.receiver.metrics import Metrics
 from alertmanager.receiver.operations import Document
+from alertmanager.receiver.precedence import in_force, level_in_force
+from alertmanager.receiver.recovery import known, remembered
 from alertmanager.receiver.state import (
-    Active,
-    CorruptStateError,
     State,
     actives,
     copy_of,
-    load_state,
     save_state,
 )
 from exporter.core.clock import Clock, iso8601
@@ -68,7 +63,7 @@ class Store:
         self._cause: tuple[str, str] | None = None  # why and who of a change not yet in place
         self._computed: tuple[InForce, int, Effective, bytes] | None = None
         self._entries: set[str] = set()  # those that have a metric
-        self.state = self._remembered()
+        self.state = remembered(configs, state_path, audit, shadow=shadow)
         self.shown = self._told = self.in_force(self.state)
         self.effective, _ = self._compute(self.shown)
 
@@ -80,7 +75,9 @@ class Store:
     def in_force(self, state: State) -> InForce:
         """Level and tunings that a state puts in force, but for tunings that the ladder lost."""
         level = level_in_force(state, self.configs.ladder, self.clock.now())
-        return InForce(level, tuple(self._known([*state.tunings, *state.applied_tunings])))
+        return InForce(
+            level, tuple(known(self.configs.ladder, [*state.tunings, *state.applied_tunings]))
+        )
 
     def commit(self, state: State, why: str, who: str = "receiver") -> None:
         """Make a decision durable and put it in place. What failed is in problems; see ok."""
@@ -101,49 +98,6 @@ class Store:
     def ok(self) -> bool:
         """Whether state and effective config are on disk as decided."""
         return not {"state", "effective"} & set(self.problems)
-
-    def _remembered(self) -> State:
-        """The state file's, else what the effective file shows: protecting goes on."""
-        names = self.configs.ladder.names
-        problem = f"there is no state file {self.state_path}"
-        try:
-            state = load_state(self.state_path)
-            if state is not None:
-                levels = {state.level, state.override.level if state.override else NONE}
-                if levels <= set(names):
-                    return state
-                problem = f"{self.state_path} names a level that the ladder lacks"
-        except CorruptStateError as error:
-            state, problem = State(), str(error)
-        found = self._recovered(first=state is None)
-        if found != State():
-            log.warning("%s; going on with level %s until evidence clears it", problem, found.level)
-        return found
-
-    def _recovered(self, *, first: bool) -> State:
-        """Without a state: what the audit trail and the effective file show, the higher of both.
-
-        first: it may be the first start. A file that shows no level of ours means the highest.
-        """
-        ladder = self.configs.ladder
-        told = next(iter(self.audit.last(1)), None)
-        tunings = self._known(told.tunings) if told else []
-        shown = self.configs.level_on_disk(tunings)
-        if shown is None:
-            foreign = self.configs.effective_path.exists() and not self.shadow
-            shown = ladder.names[-1] if foreign or not (first or told) else NONE
-        levels = {shown, told.level if told else NONE} & set(ladder.names)
-        automatic = {tuning.tuning for tuning in ladder.tunings if tuning.automatic}
-        return State(
-            level=max(levels, key=ladder.rank),
-            tunings={entry: Active() for entry in tunings if kind(entry) in automatic},
-            applied_tunings=[entry for entry in tunings if kind(entry) not in automatic],
-        )
-
-    def _known(self, entries: Iterable[str]) -> list[str]:
-        """Those tunings that the ladder has, in order."""
-        names = {tuning.tuning for tuning in self.configs.ladder.tunings}
-        return sorted({entry for entry in entries if kind(entry) in names})
 
     def _compute(self, new: InForce) -> tuple[Effective, bytes]:
         """The config and the file's bytes; computed anew only when something changed."""
