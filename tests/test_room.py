@@ -70,18 +70,26 @@ def test_one_body_alone_fits_whatever_the_bound_and_has_its_own() -> None:
     asyncio.run(scenario())
 
 
-def test_requests_are_counted_too() -> None:
+def complete() -> Client:
+    """A client whose body, an empty one, is there."""
+    client = Client()
+    client.pieces.put_nowait(None)
+    return client
+
+
+def test_requests_at_work_are_counted_and_bodies_on_their_way_are_not() -> None:
     async def scenario() -> None:
         room, done = Room(1, 100), asyncio.Event()
-        holds = asyncio.create_task(read(room, Client(), done))
+        slow = asyncio.create_task(read(room, Client(), done))
         await asyncio.sleep(0)
-        assert (await read(room, Client(), done)).startswith("503: too many requests")
-        holds.cancel()
-        await asyncio.gather(holds, return_exceptions=True)
-        client = Client()
-        client.pieces.put_nowait(None)
+        works = asyncio.create_task(read(room, complete(), done))
+        await asyncio.sleep(0)
+        assert (await read(room, complete(), done)).startswith("503: too many requests")
         done.set()
-        assert await read(room, client, done) == "0 bytes"
+        assert await works == "0 bytes"
+        assert await read(room, complete(), done) == "0 bytes"
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
 
     asyncio.run(scenario())
 

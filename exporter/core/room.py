@@ -9,7 +9,7 @@ from exporter.core.http import HttpError, read_body
 
 
 class Room:
-    """How many bodies, and how many bytes of them, are held at once."""
+    """How many requests are at work, and how many bytes of bodies are held, at once."""
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
         self._max_requests = max_requests
@@ -23,8 +23,6 @@ class Room:
 
         Raises HttpError 503 when there is no room now, else as read_body.
         """
-        if self._requests >= self._max_requests:
-            raise HttpError(503, "too many requests at once; try again")
         held = 0
 
         def hold(count: int) -> None:
@@ -35,9 +33,15 @@ class Room:
             held += count
             self._bytes += count
 
-        self._requests += 1
         try:
-            yield await read_body(request, max_bytes, hold)
+            body = await read_body(request, max_bytes, hold)
+            # A body on its way does not count: the server drops the slowest connection.
+            if self._requests >= self._max_requests:
+                raise HttpError(503, "too many requests at once; try again")
+            self._requests += 1
+            try:
+                yield body
+            finally:
+                self._requests -= 1
         finally:
-            self._requests -= 1
             self._bytes -= held
