@@ -47,11 +47,13 @@ def asked_for(rule: dict[str, Any]) -> dict[str, str]:
     return {key: labels[key] for key in ("degradation", "tuning") if key in labels}
 
 
+@cache
 def alerts() -> dict[str, dict[str, Any]]:
     """Alerting rules by name."""
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
+@cache
 def recorded() -> set[str]:
     """Names of the recording rules."""
     return {rule["record"] for rule in rules() if "record" in rule}

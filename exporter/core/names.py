@@ -57,6 +57,9 @@ CONFIG_RELOAD_TIME = "llm_config_last_reload_success_timestamp_seconds"
 UTILIZATION = "budget:llm_utilization:ratio"
 THRESHOLD = "budget:llm_threshold:ratio"  # label threshold = half, warning, critical, exhausted
 DEGRADATION_WANTED = "llm_degradation_wanted"
+FORECAST = "budget:llm_forecast_usd:today"
+FORECAST_LOW = "budget:llm_forecast_usd:low"
+FORECAST_HIGH = "budget:llm_forecast_usd:high"
 
 # Receiver
 DEGRADATION_LEVEL = "llm_degradation_level"
