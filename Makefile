@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help install up demo test test-faults test-versions bench golden lint fmt check generate clean
+.PHONY: help install up demo test test-faults test-versions bench bench-forecast golden lint fmt check generate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
@@ -59,6 +59,9 @@ bench: $(VENV)/.dev ## measure: client, intake, /metrics, rules, crossing to app
 
 golden: $(VENV)/.dev ## write the golden /metrics page anew, after a change that is meant
 	$(BIN)/python tests/golden_metrics.py
+
+bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through the real rules (ten minutes)
+	@$(BIN)/python -m tests.benchmarks.forecast
 
 lint: $(VENV)/.dev ## ruff, mypy --strict
 	$(BIN)/ruff check .

@@ -6,7 +6,18 @@ import sys
 from types import ModuleType
 
 from exporter import __version__
-from exporter.cli import adjust, backup, check, degrade, history, optimize, reprice, status, up
+from exporter.cli import (
+    adjust,
+    backtest,
+    backup,
+    check,
+    degrade,
+    history,
+    optimize,
+    reprice,
+    status,
+    up,
+)
 from exporter.core.errors import UserError
 
 COMMANDS: tuple[ModuleType, ...] = (
@@ -16,6 +27,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     degrade,
     optimize,
     history,
+    backtest,
     backup,
     check,
     up,
