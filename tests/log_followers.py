@@ -14,8 +14,9 @@ from exporter.core.clock import ManualClock
 from exporter.intake.event import UsageEvent
 from exporter.intake.log_source import LogSource
 from exporter.ledger.booking import Outcome
-from exporter.ledger.ledger import Ledger, LedgerUnavailableError
+from exporter.ledger.ledger import Ledger
 from exporter.ledger.progress import LogProgress
+from exporter.ledger.writer import LedgerUnavailableError
 from exporter.metrics.intake import IntakeMetrics
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from waiting import until
 
-from exporter.ledger.ledger import LedgerUnavailableError
+from exporter.ledger.writer import LedgerUnavailableError
 from exporter.service import Starting
 from exporter.stack.processes import Child, free_port
 

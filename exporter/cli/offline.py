@@ -12,7 +12,8 @@ from exporter.config import load_config
 from exporter.core.auth import read_token
 from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
-from exporter.ledger.ledger import Ledger, LedgerUnavailableError
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.writer import LedgerUnavailableError
 from exporter.stack.bundle import REPOSITORY
 
 DATA = REPOSITORY / "data"

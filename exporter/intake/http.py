@@ -16,7 +16,8 @@ from exporter.core.http import HttpError, json_response, require_content
 from exporter.core.room import Room
 from exporter.core.server import MAX_CONNECTIONS
 from exporter.intake.event import EventError, UsageEvent, parse_event
-from exporter.ledger.ledger import Ledger, LedgerUnavailableError
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.writer import LedgerUnavailableError
 from exporter.metrics.intake import IntakeMetrics
 
 NDJSON = "application/x-ndjson"

@@ -19,8 +19,9 @@ from exporter.intake.log_find import expand
 from exporter.intake.log_map import read_lines
 from exporter.intake.log_open import Shared
 from exporter.intake.log_stream import Stream
-from exporter.ledger.ledger import Ledger, LedgerUnavailableError
+from exporter.ledger.ledger import Ledger
 from exporter.ledger.progress import LogProgress
+from exporter.ledger.writer import LedgerUnavailableError
 from exporter.metrics.intake import IntakeMetrics
 
 SOURCE = "log"

@@ -4,6 +4,7 @@ The day that runs when the change is made ends at the first instant, not before 
 which the new calendar shows a later date; so no two days share a name and none is cut short.
 """
 
+import sqlite3
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import date, time, timedelta
@@ -81,3 +82,33 @@ class Calendars:
         stretched = undone.date != running.date
         next_start = calendar.end(calendar.day_of(now)) if stretched else undone.end
         return [*rows, CalendarRow(max(begins, next_start), calendar, running.date)]
+
+
+def set_calendar(db: sqlite3.Connection, calendar: BudgetCalendar, now: float) -> Calendars:
+    """The ledger's calendars with the configured one in force, now or from the next start."""
+    rows = [
+        CalendarRow.parse(*row) for row in db.execute("SELECT * FROM calendars ORDER BY valid_from")
+    ]
+    wanted = Calendars(rows).change(calendar, now)
+    if wanted != rows:
+        db.execute("BEGIN IMMEDIATE")
+        store_calendars(db, wanted)
+        db.execute("COMMIT")
+    return Calendars(wanted)
+
+
+def store_calendars(db: sqlite3.Connection, rows: list[CalendarRow]) -> None:
+    """Replace the table's rows, inside the caller's transaction."""
+    db.execute("DELETE FROM calendars")
+    db.executemany(
+        "INSERT INTO calendars VALUES (?, ?, ?, ?)",
+        [
+            (
+                row.valid_from,
+                row.calendar.timezone,
+                row.calendar.day_starts_at.isoformat(),
+                row.previous_day.isoformat(),
+            )
+            for row in rows
+        ],
+    )

@@ -1,16 +1,13 @@
-"""The ledger: one writer thread, many submissions a transaction, answered when they are on disk."""
+"""The ledger: many submissions a transaction, answered when they are on disk."""
 
 import contextlib
 import logging
 import os
-import queue
 import sqlite3
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,17 +19,15 @@ from exporter.intake.event import UsageEvent
 from exporter.ledger import adjustments, repricing
 from exporter.ledger.adjustments import Adjustment, Booked
 from exporter.ledger.booking import Batch, Booking, Outcome
-from exporter.ledger.books import COLUMNS, RECENT_DAYS, AccountKey, Amounts, Books
-from exporter.ledger.calendars import CalendarRow, Calendars, Day
+from exporter.ledger.calendars import Calendars, Day, set_calendar, store_calendars
+from exporter.ledger.loading import load
 from exporter.ledger.pricing import PriceList
 from exporter.ledger.progress import LogProgress, read_places, write_progress
 from exporter.ledger.repricing import Reprice, Repriced
 from exporter.ledger.schema import open_ledger
 from exporter.ledger.tokenprice import TokenPrice
+from exporter.ledger.writer import LedgerUnavailableError, Submission, Task, Writer
 
-MAX_EVENTS_PER_COMMIT = 20_000
-MAX_WAITING_EVENTS = 200_000
-PROBE_SECONDS = 2.0  # how often an unwritable ledger is tried again
 # An account beyond 64 bits (nine million dollars a day) must not keep others from being booked.
 _UNSTORABLE = (OverflowError, sqlite3.IntegrityError)
 log = logging.getLogger("exporter")
@@ -40,31 +35,9 @@ log = logging.getLogger("exporter")
 T = TypeVar("T")
 
 
-class LedgerUnavailableError(Exception):
-    """Nothing was booked; try again. str() says why."""
-
-
 def unavailable(error: Exception) -> LedgerUnavailableError:
     """The sentence for whoever waits."""
     return LedgerUnavailableError(f"the ledger cannot be written: {error}")
-
-
-@dataclass
-class Submission:
-    """Events to book together, or none (a probe); resolved when they are on disk."""
-
-    events: list[UsageEvent] = field(default_factory=list)
-    progress: LogProgress | None = None  # of the logs that the events come from
-    future: "Future[Outcome]" = field(default_factory=Future)
-
-
-@dataclass
-class Task:
-    """Work in a transaction of its own, in its turn between the submissions."""
-
-    work: Callable[[sqlite3.Connection, float], Any]  # database, Unix seconds
-    applied: Callable[[Any], None]  # after the commit, with work's result: the picture in memory
-    future: "Future[Any]" = field(default_factory=Future)
 
 
 @dataclass
@@ -94,20 +67,16 @@ class Ledger:
         except UserError:
             self._lock.close()
             raise
-        self._queue: queue.Queue[Submission | Task | None] = queue.Queue()
-        self._waiting = 0
-        self._waiting_lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="ledger-writer")
-        self._thread.start()
+        self._writer = Writer(self._commit, self._execute, lambda: self.books.writable)
 
     def _open(self, config: Config) -> None:
         """Read the books. Raises UserError when the file is damaged or cannot be written."""
         try:
             self._identity = os.stat(self.path)
-            self.calendars = self._set_calendar(config)
+            self.calendars = set_calendar(self._db, config.budget.calendar, self.clock.now())
             prices = PriceList(config.prices, config.budget.calendar)
             self._booking = Booking(self._db, prices, config.limits, self.day_of)
-            self.books = self._load()
+            self.books = load(self._db, self._booking, self._identity.st_size)
             self.places = read_places(self._db)  # as of the start; the log source keeps them
         except sqlite3.Error as error:
             self._db.close()
@@ -128,7 +97,7 @@ class Ledger:
 
         It raises LedgerUnavailableError when they could not be written: then none of them was.
         """
-        return self._enqueue(Submission(events, progress))
+        return self._writer.submit(Submission(events, progress))
 
     def write(
         self,
@@ -140,9 +109,7 @@ class Ledger:
         applied(its result) then brings the picture in memory up to date. The future raises the
         UserError of work, or LedgerUnavailableError; then nothing was written.
         """
-        task = Task(work, applied)
-        self._queue.put(task)
-        return task.future
+        return self._writer.run(Task(work, applied))
 
     def adjust(self, asked: Adjustment) -> "Future[Booked]":
         """Grant money for today, or write off what today has cost so far."""
@@ -166,7 +133,7 @@ class Ledger:
         def work(db: sqlite3.Connection, now: float) -> Calendars:
             rows = self.calendars.change(config.budget.calendar, now)
             if rows != self.calendars.rows:
-                _store_calendars(db, rows)
+                store_calendars(db, rows)
             return Calendars(rows)
 
         def applied(calendars: Calendars) -> None:
@@ -190,57 +157,9 @@ class Ledger:
 
     def close(self) -> None:
         """Book what was submitted, then close."""
-        self._queue.put(None)
-        self._thread.join()
+        self._writer.close()
         self._db.close()
         self._lock.close()
-
-    def _enqueue(self, submission: Submission) -> "Future[Outcome]":
-        with self._waiting_lock:
-            if self._waiting + len(submission.events) > MAX_WAITING_EVENTS:
-                raise LedgerUnavailableError("too many events are waiting to be written")
-            self._waiting += len(submission.events)
-        self._queue.put(submission)
-        return submission.future
-
-    def _run(self) -> None:
-        while True:
-            try:
-                first = self._queue.get(timeout=None if self.books.writable else PROBE_SECONDS)
-            except queue.Empty:
-                self._probe()
-                continue
-            group, ended = self._group(first)
-            self._process(group)
-            if ended:
-                return
-
-    def _process(self, group: list[Submission | Task]) -> None:
-        """In order: neighbouring submissions in one transaction, each task in its own."""
-        # A caller that left cancelled its future; one that is running cannot be cancelled.
-        group = [item for item in group if item.future.set_running_or_notify_cancel()]
-        for _, neighbours in groupby(group, type):
-            items = list(neighbours)
-            if submissions := [item for item in items if isinstance(item, Submission)]:
-                self._commit(submissions)
-            for task in (item for item in items if isinstance(item, Task)):
-                self._execute(task)
-
-    def _group(self, first: Submission | Task | None) -> tuple[list[Submission | Task], bool]:
-        """Everything that waits, up to a commit's size; and whether the end was reached."""
-        group: list[Submission | Task] = []
-        events = 0
-        item = first
-        while item is not None:
-            group.append(item)
-            events += len(item.events) if isinstance(item, Submission) else 0
-            if events >= MAX_EVENTS_PER_COMMIT:
-                return group, False
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return group, False
-        return group, True
 
     def _commit(self, group: list[Submission]) -> None:
         """One transaction for all of them; apart, if the data of one of them cannot be stored."""
@@ -265,7 +184,6 @@ class Ledger:
             return
         self._applied(batch, now)
         for submission, outcome in zip(group, outcomes, strict=True):
-            self._done(submission)
             submission.future.set_result(outcome)
 
     def _execute(self, task: Task) -> None:
@@ -322,7 +240,6 @@ class Ledger:
         """Nothing was booked: say so to everyone who waits, and try again later."""
         self._set_writable(False, str(error))
         for submission in group:
-            self._done(submission)
             submission.future.set_exception(unavailable(error))
 
     def _roll_back(self, batch: Batch) -> None:
@@ -331,79 +248,3 @@ class Ledger:
         if self._db.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # then _begin tries again
                 self._db.execute("ROLLBACK")
-
-    def _done(self, submission: Submission) -> None:
-        with self._waiting_lock:
-            self._waiting -= len(submission.events)
-
-    def _probe(self) -> None:
-        """Commit nothing but the time; when that works the ledger is writable again."""
-        self._commit([Submission()])
-
-    def _set_calendar(self, config: Config) -> Calendars:
-        rows = [
-            CalendarRow.parse(*row)
-            for row in self._db.execute("SELECT * FROM calendars ORDER BY valid_from")
-        ]
-        wanted = Calendars(rows).change(config.budget.calendar, self.clock.now())
-        if wanted != rows:
-            self._db.execute("BEGIN IMMEDIATE")
-            _store_calendars(self._db, wanted)
-            self._db.execute("COMMIT")
-        return Calendars(wanted)
-
-    def _load(self) -> Books:
-        """Read the ledger's sums: SQLite adds up years, the last days come one by one."""
-        meta = dict(self._db.execute("SELECT key, value FROM meta"))
-        last_commit = float(meta.get("last_commit", 0))
-        size = self._identity.st_size
-        books = Books(meta["ledger_id"], last_commit=last_commit, size_bytes=size)
-        sums = ", ".join(f"sum({name})" for name in COLUMNS)
-        # A year a sum: 64 bits hold nine million dollars of it, and Python adds without a bound.
-        query = (
-            f"SELECT max(day), roaster, field, model, min(price_version, 1), {sums} FROM accounts "  # noqa: S608
-            "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
-        )
-        for row in self._db.execute(query, (self._recent_days(),)):
-            key = AccountKey(date.fromisoformat(row[0]), (row[1], row[2], row[3]), row[4])
-            books.book([(key, Amounts(*row[5:]))])
-            self._booking.labels.learn(key.series)
-        query = (
-            "SELECT label, sum(input_tokens + cached_input_tokens + output_tokens) "
-            "FROM reprices GROUP BY label"
-        )
-        books.repriced_tokens.update(self._db.execute(query))
-        query = (
-            "SELECT DISTINCT accounts.model, prices.provider FROM accounts "
-            "JOIN prices ON prices.version = accounts.price_version WHERE prices.provider != ''"
-        )
-        self._booking.genai_models.update(self._db.execute(query))
-        query = "SELECT day, kind, picodollars FROM adjustments"
-        for day, kind, picodollars in self._db.execute(query):
-            books.adjust(date.fromisoformat(day), kind, picodollars)
-        return books
-
-    def _recent_days(self) -> str:
-        """The first of the last RECENT_DAYS days that have accounts."""
-        oldest = "9999-12-31"
-        for _ in range(RECENT_DAYS):
-            query = "SELECT max(day) FROM accounts WHERE day < ?"
-            (day,) = self._db.execute(query, (oldest,)).fetchone()
-            oldest = day or oldest
-        return oldest
-
-
-def _store_calendars(db: sqlite3.Connection, rows: list[CalendarRow]) -> None:
-    db.execute("DELETE FROM calendars")
-    db.executemany(
-        "INSERT INTO calendars VALUES (?, ?, ?, ?)",
-        [
-            (
-                row.valid_from,
-                row.calendar.timezone,
-                row.calendar.day_starts_at.isoformat(),
-                row.previous_day.isoformat(),
-            )
-            for row in rows
-        ],
-    )

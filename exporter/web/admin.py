@@ -22,8 +22,9 @@ from exporter.core.http import (
 )
 from exporter.core.money import picodollars, usd
 from exporter.ledger.adjustments import Adjustment, Kind
-from exporter.ledger.ledger import Ledger, LedgerUnavailableError
+from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice, report
+from exporter.ledger.writer import LedgerUnavailableError
 
 MAX_BODY_BYTES = 64 << 10
 Sentence = Annotated[str, Meta(min_length=1, max_length=500)]

@@ -22,7 +22,8 @@ from exporter.core.errors import UserError
 from exporter.core.http import HostCheck, HttpError, http_error, json_response, require_token
 from exporter.intake.http import UsageEndpoint
 from exporter.intake.log_source import LogSource
-from exporter.ledger.ledger import Ledger, LedgerUnavailableError
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.writer import LedgerUnavailableError
 from exporter.metrics.collectors import BudgetCollector, LedgerCollector, LimitsCollector
 from exporter.metrics.intake import IntakeMetrics
 from exporter.metrics.ledger_text import LedgerText

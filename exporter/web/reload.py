@@ -13,7 +13,7 @@ from exporter.access import Settings
 from exporter.core import names
 from exporter.core.clock import Clock, iso8601
 from exporter.core.errors import UserError
-from exporter.ledger.ledger import LedgerUnavailableError
+from exporter.ledger.writer import LedgerUnavailableError
 
 log = logging.getLogger("exporter")
 
