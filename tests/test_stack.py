@@ -51,6 +51,29 @@ def test_a_child_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Pat
         child.wait_ready()
 
 
+def test_an_earlier_runs_words_are_not_the_last_ones(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("listening, long ago\n")
+    liar = Child("liar", [sys.executable, "-c", "print('no config')"], tmp_path / "log", "")
+    liar.start()
+    with pytest.raises(UserError, match=r"its last words: no config$"):
+        liar.wait_ready()
+
+
+def test_a_proxy_of_the_environment_does_not_hide_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    child = web_server(tmp_path, free_port())
+    child.start()
+    try:
+        child.wait_ready(10)
+    finally:
+        child.stop()
+
+
 def test_a_paused_child_still_stops(tmp_path: Path) -> None:
     child = web_server(tmp_path, free_port())
     child.start()

@@ -100,6 +100,28 @@ def test_no_exporter_is_unknown_and_never_ok(capsys: pytest.CaptureFixture[str])
     assert "cannot reach the exporter at http://127.0.0.1:1/api/v1/status" in captured.err
 
 
+@pytest.mark.parametrize("answer", [{}, [], {"spend_usd": "x"}, report("x"), report("NaN")])
+def test_an_answer_that_is_no_status_is_unknown_not_a_warning(
+    answer: Any, serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = serve({"/api/v1/status": answer, "/state": []})
+    assert main(["status", "--exporter", url, "--receiver", url]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "Budget Status: UNKNOWN\n"
+    assert "the answer is not an exporter's status" in captured.err
+
+
+def test_a_proxy_of_the_environment_is_for_other_traffic(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = serve({"/api/v1/status": report("1"), "/state": {"level": "none"}})
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["status", "--exporter", url, "--receiver", url]) == 0
+
+
 def test_one_of_two_exporters_away_is_unknown(serve: Any) -> None:
     url = serve({"/api/v1/status": report("1")})
     assert main(["status", "--exporter", url, "--exporter", "http://127.0.0.1:1"]) == 3

@@ -34,9 +34,11 @@ def call(
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = requests.request(
-            method, url, headers=headers, json=body, params=params, timeout=timeout
-        )
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy or .netrc of the environment is for other traffic
+            answer = session.request(
+                method, url, headers=headers, json=body, params=params, timeout=timeout
+            )
     except requests.RequestException as error:
         raise UnreachableError(
             f"cannot reach {what} at {url} ({_cause(error)}); is it running?"

@@ -14,6 +14,7 @@ from exporter.cli.thresholds import thresholds
 from exporter.core.errors import UserError
 
 # The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
+NO_STATUS = "the answer is not an exporter's status; is another program, or version, listening?"
 EXIT_CODES = {"OK": 0, "INFO": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 
 
@@ -41,9 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         reports = [exporter_status(url) for url in urls]
         summary = summarize(reports, thresholds())
-    except UserError as error:
-        print(f"llm-budget status: {error}", file=sys.stderr)
-        _print({"status": "UNKNOWN", "error": str(error)}, arguments.json)
+    except (UserError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        # Never Python's exit status of an error: 1 would say WARNING.
+        reason = error if isinstance(error, UserError) else f"{' '.join(urls)}: {NO_STATUS}"
+        print(f"llm-budget status: {reason}", file=sys.stderr)
+        _print({"status": "UNKNOWN", "error": str(reason)}, arguments.json)
         return EXIT_CODES["UNKNOWN"]
     summary.update(_degradation(arguments.receiver))
     _print(summary, arguments.json)
@@ -102,10 +105,11 @@ def _merge(reports: list[dict[str, Any]], key: str) -> dict[str, str]:
 def _degradation(url: str) -> dict[str, Any]:
     """What the receiver applies; a receiver that is away is said, and is no reason to fail."""
     try:
-        return {"degradation": call("the receiver", f"{url}/state").get("level")}
+        state = call("the receiver", f"{url}/state")
     except UserError as error:
         print(f"llm-budget status: {error}", file=sys.stderr)
         return {"degradation": None}
+    return {"degradation": state.get("level") if isinstance(state, dict) else None}
 
 
 def _print(summary: dict[str, Any], as_json: bool) -> None:

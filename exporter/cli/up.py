@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from exporter.core.errors import UserError
+from exporter.core.files import FileLock
 from exporter.stack.binaries import ensure
 from exporter.stack.bundle import REPOSITORY, Bundle, Ports, Settings
 from exporter.stack.compose import prepare
@@ -38,7 +40,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "--contacts", type=Path, default=REPOSITORY / "contacts.yml", metavar="FILE"
     )
     for service, port in asdict(Ports()).items():
-        command.add_argument(f"--{service}-port", type=int, default=port, metavar="PORT")
+        command.add_argument(f"--{service}-port", type=_port, default=port, metavar="PORT")
     command.add_argument(
         "--prepare-only",
         action="store_true",
@@ -48,16 +50,30 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Prepare for compose, or run here. Raises UserError, also for a folder of no use."""
+    folder = arguments.data.resolve()
+    try:
+        if arguments.prepare_only:
+            prepare(folder / "compose", arguments.contacts)
+            return 0
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "up.lock", "llm-budget up"):  # two would share configs
+            return _run_here(arguments, folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot use {error.filename or folder}: {error.strerror}; "
+            "free it, or choose another folder with --data"
+        ) from error
+
+
+def _run_here(arguments: argparse.Namespace, folder: Path) -> int:
     """Start everything, restart what dies, stop all on SIGINT or SIGTERM."""
-    if arguments.prepare_only:
-        prepare(arguments.data.resolve() / "compose", arguments.contacts)
-        return 0
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     ensure()
     settings = Settings(
-        folder=arguments.data.resolve(),
+        folder=folder,
         budget=arguments.config.resolve(),
         baseline=arguments.baseline.resolve(),
         contacts=arguments.contacts.resolve(),
@@ -74,6 +90,13 @@ def run(arguments: argparse.Namespace) -> int:
         print("stopping …", flush=True)
         bundle.stop()
     return 0
+
+
+def _port(text: str) -> int:
+    """A TCP port from a flag."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
+    return int(text)
 
 
 def _revive(child: Child) -> None:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -82,8 +83,9 @@ class Bundle:
 
     def start(self) -> None:
         """Write the configs, start all four and wait until each is ready. Raises UserError."""
-        for port in asdict(self.ports).values():  # a child of another bundle would look ready
-            bind("127.0.0.1", port).close()
+        with ExitStack() as ports:  # a child of another bundle would look ready; so would a twin
+            for port in asdict(self.ports).values():
+                ports.enter_context(bind("127.0.0.1", port))
         self.prepare()
         try:
             for child in self.children:

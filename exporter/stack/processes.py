@@ -52,6 +52,7 @@ class Child:
         self.ready_url = ready_url
         self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_from = 0
 
     @property
     def pid(self) -> int:
@@ -68,6 +69,7 @@ class Child:
         """Start without waiting; see wait_ready."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as output:
+            self._log_from = output.tell()  # an earlier run's words explain nothing
             self._process = subprocess.Popen(
                 self.argv,
                 stdin=subprocess.DEVNULL,
@@ -85,16 +87,24 @@ class Child:
             if self.ready():
                 return
             time.sleep(0.05)
-        words = self.log.read_text(errors="replace").strip().splitlines()[-5:]
+        words = self._words().strip().splitlines()[-5:]
         state = "did not get ready" if self.running else "ended at once"
         raise UserError(f"{self.name} {state}; its last words: " + (" | ".join(words) or "none"))
 
+    def _words(self) -> str:
+        """What this run of it has logged."""
+        with open(self.log, "rb") as log:
+            log.seek(self._log_from)
+            return log.read().decode(errors="replace")
+
     def ready(self) -> bool:
         """Whether ready_url answers 200 right now."""
-        try:
-            return requests.get(self.ready_url, timeout=2).status_code == 200
-        except requests.RequestException:
-            return False
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy of the environment is for other traffic
+            try:
+                return session.get(self.ready_url, timeout=2).status_code == 200
+            except requests.RequestException:
+                return False
 
     def stop(self) -> int | None:
         """SIGTERM, then SIGKILL after ten seconds; the exit status, None if it did not run."""

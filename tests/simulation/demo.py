@@ -137,6 +137,8 @@ class Watcher:
     def __init__(self, bundle: Bundle, view: View) -> None:
         self.bundle = bundle
         self.view = view
+        self.session = requests.Session()
+        self.session.trust_env = False  # a proxy of the environment is for other traffic
         self.started = time.monotonic()
         self.level = "none"
         self.levels_seen = ["none"]
@@ -181,7 +183,7 @@ class Watcher:
         )
 
     def get(self, service: str, path: str) -> Any:
-        answer = requests.get(self.bundle.url(service) + path, timeout=5)
+        answer = self.session.get(self.bundle.url(service) + path, timeout=5)
         answer.raise_for_status()
         return answer.json()
 
@@ -198,13 +200,15 @@ class Watcher:
 
     def level_news(self, level: str) -> list[str]:
         config = self.get("receiver", "/config")
-        before, self.config = self.config, config
-        if level == self.level:
-            return []
-        news = [f"LEVEL {self.level} -> {level}"]
-        self.level = level
-        self.levels_seen.append(level)
-        return news + [f"    {line}" for line in changes(before or {}, config)]
+        before, self.config = self.config or config, config
+        news = []
+        if level != self.level:
+            news.append(f"LEVEL {self.level} -> {level}")
+            self.level = level
+            self.levels_seen.append(level)
+        elif config != before:  # a tuning, for one roaster
+            news.append("CONFIG")
+        return news + [f"    {line}" for line in changes(before, config)]
 
     def rate(self, seconds: float, spend: Decimal) -> float:
         """USD per second over the last ten seconds; 0 after the day turned."""

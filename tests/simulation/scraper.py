@@ -36,6 +36,7 @@ class Scraper:
         self.client = client
         self.pipeline = Pipeline(arguments.reading)
         self.session = requests.Session()
+        self.session.trust_env = False  # a proxy of the environment is for other traffic
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=WORKERS)
         self.session.mount("http://", adapter)
         self.stopped = threading.Event()

@@ -130,5 +130,10 @@ def changes(before: dict[str, Any], after: dict[str, Any], path: str = "") -> li
         if isinstance(old, dict) and isinstance(new, dict):
             lines += changes(old, new, f"{name}.")
         elif old != new:
-            lines.append(f"{name}: {old} -> {new}")
+            lines.append(f"{name}: {_short(old)} -> {_short(new)}")
     return lines
+
+
+def _short(value: Any) -> Any:
+    """A whole section, a roaster's override, is told by its size."""
+    return f"{len(value)} keys" if isinstance(value, dict) else value
