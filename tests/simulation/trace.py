@@ -1,4 +1,4 @@
-"""The real trace: arrival times and token counts of 8,818 calls (see tests/data/README.md)."""
+"""The real trace: arrival times and token counts of 8,819 calls (see tests/data/README.md)."""
 
 import csv
 import gzip

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 BAR_WIDTH = 60
+ROWS_BESIDE_TABLES = 12  # the frame, the bar and the lines under it, the blank ones, a wrapped line
 LEVEL_COLOURS = {
     "none": "green",
     "conserve": "cyan",
@@ -102,9 +103,14 @@ class View:
             Text(),
             roasters,
             Text(),
-            *(Text(line, overflow="ellipsis", no_wrap=True) for line in self.history[-14:]),
+            *(Text(line, overflow="ellipsis", no_wrap=True) for line in self._newest(roasters)),
         )
         return Panel(body, title=f"llm-budget · day {picture.day} · {picture.seconds:.0f} s")
+
+    def _newest(self, roasters: Table) -> list[str]:
+        """The last lines of history, as many as the terminal has room for below the rest."""
+        room = self.console.height - ROWS_BESIDE_TABLES - roasters.row_count
+        return self.history[-min(max(room, 3), 14) :]
 
     def _bar(self, picture: Picture) -> Text:
         filled = min(BAR_WIDTH, round(picture.utilization * BAR_WIDTH))
