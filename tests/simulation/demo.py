@@ -71,9 +71,11 @@ def run(folder: Path, console: Console) -> int:
         highlight=False,
     )
     bundle = Bundle(settings)
-    with running(bundle), View(console, thresholds()) as view:
-        watcher = Watcher(bundle, view)
-        return watcher.watch(until=turn.timestamp() + SECONDS_OF_NEW_DAY)
+    view = View(console, thresholds())
+    watcher = Watcher(bundle, view)
+    with running(bundle), view:
+        watcher.watch(until=turn.timestamp() + SECONDS_OF_NEW_DAY)
+    return watcher.summary()
 
 
 def next_whole_minute(now: float, at_least: float) -> datetime:
@@ -139,7 +141,7 @@ class Watcher:
         self.view = view
         self.session = requests.Session()
         self.session.trust_env = False  # a proxy of the environment is for other traffic
-        self.started = time.monotonic()
+        self.started = 0.0
         self.level = "none"
         self.levels_seen = ["none"]
         self.config: dict[str, Any] | None = None
@@ -147,8 +149,9 @@ class Watcher:
         self.days: dict[str, Decimal] = {}
         self.spends: list[tuple[float, Decimal]] = []
 
-    def watch(self, until: float) -> int:
-        """Poll until that Unix time and the restore; 0 when everything came back, else 1."""
+    def watch(self, until: float) -> None:
+        """Poll until that Unix time and the restore."""
+        self.started = time.monotonic()
         next_line = 0.0
         while time.time() < until or (self.level != "none" and time.time() < until + 20):
             picture = self.picture()
@@ -157,7 +160,6 @@ class Watcher:
                 self.view.tick(picture)
                 next_line = picture.seconds + PLAIN_LINE_EVERY
             time.sleep(POLL_SECONDS)
-        return self.summary()
 
     def picture(self) -> Picture:
         """What is true now, and what is new since the last picture."""
@@ -221,7 +223,7 @@ class Watcher:
         return float(last - first) / (end - start) if end > start else 0.0
 
     def summary(self) -> int:
-        """The last words, and whether the loop closed."""
+        """The last words; 0 when everything came back, else 1."""
         first_day, *later = self.days.items()
         overshoot = first_day[1] / LIMIT_USD - 1
         restored = self.level == "none" and "fallback" in self.levels_seen and bool(later)
