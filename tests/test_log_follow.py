@@ -183,6 +183,26 @@ def test_copytruncate_while_the_exporter_is_away(log: Path, follow: Follow) -> N
     assert follower.poll().booked() == once("abcdefgh")
 
 
+@pytest.mark.parametrize("copied", [0, 40, None])  # bytes so far; None: all
+def test_a_look_between_copytruncates_copy_and_its_truncation(
+    log: Path, follow: Follow, copied: int | None
+) -> None:
+    append(log, lines("ab"))
+    follower = follow().poll()
+    append(log, lines("c"))
+    copy = Path(f"{log}.1")
+    copy.write_bytes(log.read_bytes()[:copied])
+    follower.restart()
+    follower.poll()
+    copy.write_bytes(log.read_bytes())
+    follower.poll()
+    follower.restart()
+    follower.poll()
+    os.truncate(log, 0)
+    append(log, lines("de"))
+    assert follower.poll().booked() == once("abcde")
+
+
 def test_a_truncated_log_whose_writer_does_not_append_leaves_a_hole(
     log: Path, follow: Follow
 ) -> None:
@@ -405,6 +425,26 @@ def test_a_lock_taken_later_is_a_problem_and_not_the_end(log: Path, follow: Foll
     assert second.booked() == {}
     first.source.stop()
     assert second.poll().booked() == once("a")
+
+
+def test_a_copy_that_another_exporter_reads_does_not_keep_other_logs_waiting(
+    tmp_path: Path, log: Path, follow: Follow
+) -> None:
+    other, copy = tmp_path / "other.log", Path(f"{log}.1")
+    append(log, lines("ab"))
+    follower = follow(Log(str(log)), Log(str(other))).poll()
+    shutil.copy(log, copy)
+    elsewhere = follow(Log(str(copy)), ledger="second.sqlite")
+    elsewhere.poll()
+    os.truncate(log, 0)
+    append(other, lines("c"))
+    follower.poll()
+    assert follower.booked() == once("abc")
+    assert "another exporter" in follower.state(log)["problem"]
+    elsewhere.close()
+    append(log, lines("d"))
+    assert follower.poll().booked() == once("abcd")
+    elsewhere.open()  # for the end of the test
 
 
 def test_the_reader_does_not_block_writers_that_lock_their_log(log: Path, follow: Follow) -> None:

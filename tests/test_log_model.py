@@ -78,12 +78,15 @@ class Rotation(RuleBasedStateMachine):
         append(self.folder / "llm.log.1", self.next_line())
 
     @precondition(lambda self: self.log.exists() and not self.torn)
-    @rule()
-    def copytruncate(self) -> None:
+    @rule(looks=st.booleans())
+    def copytruncate(self, looks: bool) -> None:
         # A file that was never read and is truncated at once leaves no trace to be found by.
         self.follower.poll()
         self.write(1)
         shutil.copy(self.log, self.shift())
+        if looks:
+            self.follower.restart()
+            self.follower.poll()
         os.truncate(self.log, 0)
 
     @precondition(lambda self: self.log.exists() and not self.torn)

@@ -40,6 +40,7 @@ class Opening:
         self._changed: list[Position] = []
         # Positions in files that lost what they had: a copy of it may be found elsewhere.
         self._lost = [file.position for file in current if not file.is_intact(file.position)]
+        self._current = list(current)
         self.first = path not in shared.places.followed  # whether it was never looked at before
 
     def __enter__(self) -> "Opening":
@@ -67,6 +68,7 @@ class Opening:
         """
         file = LogFile(Path(self._path), self._path)
         self._files.append(file)
+        self._current.append(file)
         known = self._known(file)
         if known is None:
             position = file.at(file.end() if self.first and rule.start == "end" else 0)
@@ -134,7 +136,7 @@ class Opening:
         return rotated and path not in self._shared.matched
 
     def _position_left(self, file: LogFile) -> Position | None:
-        """Where to go on in a file under another name; None: it was never this log."""
+        """Where to go on in a file under another name; None: it is nothing to be read (yet)."""
         known = self._known(file)
         if known is not None and known.offset and file.is_intact(known):
             return known
@@ -146,7 +148,16 @@ class Opening:
             if lost.offset > 0 and lost.key != file.key and file.is_intact(lost):
                 # copytruncate's copy: what was not read before the truncation is read here.
                 return replace(lost, device=file.key[0], inode=file.key[1])
-        return file.at(0)
+        return None if self._is_copy(file) else file.at(0)
+
+    def _is_copy(self, file: LogFile) -> bool:
+        """Whether copytruncate's copy is made at this moment; the truncation is still to come."""
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        key = (status.st_dev, status.st_ino)
+        return any(log.key == key and log.holds(file) for log in self._current)
 
     def _known(self, file: LogFile) -> Position | None:
         """The recorded position of a file; device numbers may differ after a reboot."""

@@ -164,6 +164,9 @@ class LogSource:
     def _step(self, stream: Stream) -> bool:
         try:
             found = stream.next()
+        except UserError as error:
+            self._problems[stream.path] = str(error)
+            return False
         except OSError as error:
             self._problems[stream.path] = f"cannot read {stream.path}: {error.strerror}"
             return False

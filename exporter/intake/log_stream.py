@@ -46,7 +46,9 @@ class Stream:
         self._look_for_folds()
 
     def next(self) -> tuple[LogFile, Piece] | None:
-        """The next lines of the oldest file that has any. Raises OSError, LedgerUnavailableError.
+        """The next lines of the oldest file that has any.
+
+        Raises OSError, UserError (another reader) and LedgerUnavailableError.
 
         A file that the path no longer names is read to its end before its successor starts; it
         stays open for a while, for writers that have not noticed, and does not block meanwhile.
