@@ -200,7 +200,7 @@ def _tokens(usage: Any) -> tuple[int, int, int] | None:
     if usage is None:
         return None
     prompt, completion = _get(usage, "prompt_tokens"), _get(usage, "completion_tokens")
-    if prompt is None:  # OpenAI's Responses API
+    if prompt is None and completion is None:  # OpenAI's Responses API
         prompt, completion = _get(usage, "input_tokens"), _get(usage, "output_tokens")
     if prompt is None and completion is None:
         return None
@@ -216,6 +216,15 @@ def _shares(total: int, weights: Sequence[int]) -> list[int]:
     whole = sum(weights)
     marks = [0, *(total * end // whole for end in itertools.accumulate(weights))]
     return [high - low for low, high in zip(marks, marks[1:])]  # noqa: B905, RUF007  Python 3.9
+
+
+def _whole(weights: list[float]) -> list[int]:
+    """Weights as integers, 0.7 as good as 7; equal ones when they are not usable as weights."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        whole = [round(weight * 1_000_000) for weight in weights]
+        if min(whole) >= 0 and sum(whole) > 0:
+            return whole
+    return [1] * len(weights)
 
 
 def estimate_tokens(text: str) -> int:
@@ -612,7 +621,7 @@ class _Config:
                 raw = file.read(MAX_CONFIG_BYTES + 1)
             self._seen = seen
             self.snapshot = _parse_config(raw)
-        except (OSError, ValueError, RecursionError) as error:
+        except Exception as error:  # whatever is in the file: the caller goes on
             _nag("config", f"keeping the last good config; {path}: {error}")
 
     def _start(self, url: str) -> None:
@@ -629,7 +638,7 @@ class _Config:
         while True:
             try:
                 self._fetch(url)
-            except (OSError, ValueError, RecursionError) as error:
+            except Exception as error:  # whatever came: the thread goes on asking
                 _nag("config", f"keeping the last good config; {url}: {error}")
             answered.set()
             if self._stop.wait(CONFIG_POLL_SECONDS):
@@ -734,7 +743,7 @@ class Client:
                 _text(provider or self.provider),
             )
             tail = self._tail(outcome, estimated, at, duration_seconds)
-            numbers = (tokens, int(batch_items), int(batch_slots))
+            numbers = (tokens, max(0, int(batch_items or 0)), max(0, int(batch_slots or 0)))
             identity = _identity(given) if given else self._spool.fresh_id()
             lines = _event_lines(identity, labels, field, numbers, tail)
             return self._spool.append(lines.encode())
@@ -821,8 +830,7 @@ def _event_lines(
         return _event_line(identity, labels, _text(field or ""), numbers, tail)
     weights = dict(field) if isinstance(field, Mapping) else dict.fromkeys(field, 1)
     tokens, items, slots = numbers
-    whole = [round(weight * 1_000_000) for weight in weights.values()]  # 0.7 is as good as 7
-    split = functools.partial(_shares, weights=whole)
+    split = functools.partial(_shares, weights=_whole(list(weights.values())))
     parts: list[tuple[int, int, int] | None] = [None] * len(weights)
     if tokens is not None:
         prompt, cached, completion = tokens
@@ -1446,7 +1454,8 @@ class _Delivery:
 
     def _send_fold(self, path: str) -> int:
         with open(path, "rb") as file:
-            slots = file.read()
+            # Without the holes that a power cut leaves: one would spoil the sum behind it.
+            slots = file.read().replace(b"\0" * SLOT, b"")
         step = self._batch_bytes // SLOT * SLOT
         sent = sum(self._post(slots[at : at + step]) for at in range(0, len(slots), step))
         os.unlink(path)

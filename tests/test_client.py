@@ -208,6 +208,32 @@ def test_no_field_is_no_reason_to_drop_the_call(client: Client, tmp_path: Path, 
     assert len(events(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("weights", [(0, 0), (1e-9, 0), (-1, 2), (float("nan"), 1), (None, 1)])
+def test_weights_that_are_none_share_equally(
+    client: Client, tmp_path: Path, weights: tuple[float, float]
+) -> None:
+    assert client.record("r", dict(zip(("notes", "tags"), weights, strict=True)), answer(10, 6, 4))
+    shares = [parse_event(event, time.time()) for event in events(tmp_path)]
+    assert [(share.tokens, share.output_tokens) for share in shares] == [(8, 3), (8, 3)]
+
+
+@pytest.mark.parametrize("items", [None, -1])
+def test_a_batch_that_is_none_is_no_reason_to_drop_the_call(
+    client: Client, tmp_path: Path, items: Any
+) -> None:
+    assert client.record("r", "f", answer(10, 6, 4), batch_items=items, batch_slots=5)
+    (event,) = events(tmp_path)
+    assert parse_event(event, time.time()).tokens == 16
+
+
+def test_half_of_a_usage_counts(client: Client, tmp_path: Path) -> None:
+    usage = {"prompt_tokens": None, "completion_tokens": 5}
+    assert client.record("r", "f", {"id": "a", "model": "m", "usage": usage})
+    (event,) = events(tmp_path)
+    assert event["usage"]["completion_tokens"] == 5
+    assert "estimated" not in event
+
+
 def test_the_longest_id_and_labels_are_taken(client: Client, tmp_path: Path) -> None:
     wide = "\U0001f600" * 500
     assert client.record(wide, [wide, "\ud800"], answer(id="a" * module.MAX_ID, model=wide))
@@ -338,7 +364,8 @@ def test_the_last_good_config_stays_while_the_file_is_away_or_wrong(tmp_path: Pa
     assert client.allowed("notes", default=True) is True
     path.write_text('{"enabled": true}')
     assert client.allowed("notes") is True
-    wrong = ("", "{", "[]", "a: [", '{"field_configs": 7}', '{"roasters": {"a": 1}}', "\x00", "3")
+    wrong = ("", "{", "[]", "a: [", "\x00", "3", "!!bool no?")
+    wrong += ('{"field_configs": 7}', '{"roasters": {"a": 1}}')
     for content in (*wrong, " " * (module.MAX_CONFIG_BYTES + 1)):
         path.write_text(content)
         assert client.allowed("notes") is True, content

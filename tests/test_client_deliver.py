@@ -210,6 +210,17 @@ def test_a_large_spool_is_retired_and_folds_are_delivered(
     assert left == {"spool.lock", "spool.delivered"}
 
 
+def test_a_hole_that_a_power_cut_left_in_a_fold_costs_no_sum(
+    spool: Path, exporter: Exporter
+) -> None:
+    fill(spool, 1)
+    fill(spool, 10, max_bytes=0)
+    fold = Path(f"{spool}.fold")
+    fold.write_bytes(b"\0" * module.SLOT + fold.read_bytes() + b"\0" * module.SLOT)
+    deliver(spool, exporter.url, token=token, once=True)
+    assert exporter.calls() == 11
+
+
 def test_a_spool_that_grows_meanwhile_is_not_retired(
     spool: Path, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
