@@ -312,6 +312,17 @@ def test_health_says_when_no_round_comes(tmp_path: Path) -> None:
     receiver.close()
 
 
+def test_health_says_when_not_even_a_first_round_ends(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path)
+    assert receiver.http.get("/health").status_code == 200
+    receiver.clock.advance(31)
+    answer = receiver.http.get("/health")
+    assert answer.status_code == 503
+    assert "no round" in answer.json()["problems"]["rounds"]
+    assert receiver.metric("llm_degradation_last_round_timestamp_seconds") == NOW
+    receiver.close()
+
+
 def test_a_flood_of_alerts_is_bounded_and_never_keeps_a_level_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

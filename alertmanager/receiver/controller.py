@@ -40,8 +40,10 @@ class Controller:
         self.seen = Seen()
         self.holds: list[Hold] = []
         self.reconciled_at: float | None = None
+        self._started_at = clock.now()
         self.lock = threading.Lock()
         metrics.hold.set(hold_seconds)
+        metrics.last_round.set(self._started_at)
         metrics.shadow.set(int(store.shadow))
         with self.lock:
             store.commit(store.state, "start")
@@ -83,8 +85,8 @@ class Controller:
     def problems(self) -> dict[str, str]:
         """What is not as it should be: writing failed, or no round has ended for a while."""
         found = dict(self.store.problems)
-        last = self.reconciled_at
-        if last is not None and abs(self.clock.now() - last) > STALE_ROUND_SECONDS:
+        last = self.reconciled_at or self._started_at
+        if abs(self.clock.now() - last) > STALE_ROUND_SECONDS:
             found["rounds"] = f"no round of reconciling has ended since {iso8601(last)}"
         return found
 
