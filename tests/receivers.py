@@ -34,7 +34,9 @@ class Receiver:
         ladder: Path = LADDER_FILE,
         shadow: bool = False,
         now: float = NOW,
+        alone: bool = False,
     ) -> None:
+        """alone: it has no API to ask; else its test says what they answer."""
         self.folder = folder
         self.file = folder / f"effective{baseline.suffix}"
         self.clock = ManualClock(now)
@@ -48,6 +50,7 @@ class Receiver:
             self.configs, state, audit, self.hooks, self.metrics, self.clock, shadow=shadow
         )
         sources = Sources(lambda: self.configs.ladder, self.clock, [], [], [])
+        sources.can_confirm = not alone
         self.controller = Controller(self.store, sources, self.clock, self.metrics, 600)
         app = Web(self.controller, Tokens(WEBHOOK, ADMIN), []).app()
         self.http = TestClient(app, base_url="http://127.0.0.1")

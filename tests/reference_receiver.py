@@ -42,15 +42,18 @@ class Track:
     clear_last: float = 0.0
     claims: dict[str, tuple[int, float]] = field(default_factory=dict)  # key: rank, received
     ended: dict[str, float] = field(default_factory=dict)
+    started: dict[str, float] = field(default_factory=dict)
 
     def webhook(
         self, key: str, rank: int, firing: bool, start: float, end: float, now: float
     ) -> None:
         if not firing:
-            self.claims.pop(key, None)
+            if self.started.get(key, end) <= end:
+                self.claims.pop(key, None)
             self.ended[key] = max(end, self.ended.get(key, end))
         elif start > self.ended.get(key, -1.0):
             self.claims[key] = (rank, now)
+            self.started[key] = start
 
     def raise_(self, asked: set[int], now: float, day: float | None) -> None:
         highest = max(asked, default=0)
@@ -106,6 +109,7 @@ class Track:
         if self.clear_from is not None:
             self.clear_from = min(self.clear_from, now)
         self.claims = {key: (rank, min(at, now)) for key, (rank, at) in self.claims.items()}
+        self.ended = {key: min(end, now) for key, end in self.ended.items()}
 
     def restart(self) -> None:
         self.clear_from = None

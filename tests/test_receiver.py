@@ -66,6 +66,40 @@ def test_a_late_repeat_of_a_resolved_alert_is_ignored_a_new_one_is_not(receiver:
     assert receiver.level() == "control"
 
 
+def test_a_late_repeat_of_an_older_resolve_takes_no_newer_claim_back(receiver: Receiver) -> None:
+    receiver.webhook(alert("control", start=NOW))
+    over = alert("control", "resolved", start=NOW, end=NOW + 5)
+    receiver.webhook(over)
+    receiver.webhook(alert("control", start=NOW + 6))
+    receiver.webhook(over)  # the pair's other half, late
+    for _ in range(70):
+        receiver.controller.reconcile()
+        receiver.clock.advance(10)
+    assert receiver.level() == "control"
+
+
+def test_a_resolve_from_the_future_does_not_silence_what_fires_after_it(receiver: Receiver) -> None:
+    receiver.webhook(alert("control", "resolved", start=NOW, end=NOW + 86_400))
+    receiver.controller.reconcile()
+    receiver.clock.advance(5)
+    receiver.webhook(alert("control", start=NOW + 4))
+    assert receiver.level() == "control"
+
+
+def test_with_no_api_to_ask_an_alert_that_is_told_again_counts(tmp_path: Path) -> None:
+    """Prometheus was away, so Alertmanager ended the alert; back, it tells the same startsAt."""
+    alone = Receiver(tmp_path, alone=True)
+    alone.webhook(alert("control", start=NOW))
+    alone.webhook(alert("control", "resolved", start=NOW, end=NOW + 20))
+    alone.clock.advance(60)
+    alone.webhook(alert("control", start=NOW))
+    for _ in range(70):
+        alone.controller.reconcile()
+        alone.clock.advance(10)
+    assert alone.level() == "control"
+    alone.close()
+
+
 def test_mixed_alerts_of_one_webhook_are_all_heard(receiver: Receiver) -> None:
     receiver.webhook(
         alert("control", "resolved", end=NOW + 1),

@@ -133,12 +133,13 @@ class Controller:
             return
         who, now = identity(alert), self.clock.now()
         if alert.status == "resolved":
-            state.claims.pop(who, None)
             ended = unix(alert.ends_at) or now
+            if who in state.claims and state.claims[who].starts_at <= ended:
+                del state.claims[who]  # else it fired again since
             state.resolved[who] = max(ended, state.resolved.get(who, 0.0))
             return
         started = unix(alert.starts_at)
-        if started <= state.resolved.get(who, -1.0):
+        if started <= state.resolved.get(who, -1.0) and self.sources.can_confirm:
             return  # a late repeat of what has ended; if it is not, the APIs say so
         if who not in state.claims and len(state.claims) >= MAX_CLAIMS:
             who = f"one of more than {MAX_CLAIMS} that ask for {kind(entry)}"

@@ -81,6 +81,7 @@ def _forget_the_future(state: State, now: float) -> None:
         active.clear_seen = min(active.clear_seen, now) if active.clear_seen else None
     for claim in state.claims.values():
         claim.received_at = min(claim.received_at, now)
+    state.resolved = {who: min(ended, now) for who, ended in state.resolved.items()}
 
 
 def _top(entries: set[str], ladder: Ladder) -> str:

@@ -61,6 +61,7 @@ class Sources:
             (self.prometheus, prometheuses),
             (self.exporter, exporters),
         ]
+        self.can_confirm = bool(alertmanagers or prometheuses)  # that an alert fires
         count = sum(len(urls) for _, urls in self._kinds)
         self._pool = ThreadPoolExecutor(max(1, count), thread_name_prefix="source")
         self._asked: dict[str, Future[Any]] = {}
