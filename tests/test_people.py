@@ -100,6 +100,29 @@ def test_history_tells_when_from_to_why_and_who(
     assert "[bold]now" in capsys.readouterr().out
 
 
+def test_history_tells_a_word_that_changes_nothing_yet(
+    say: Say, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who switched protection off before it was needed, for how long, and who let it be."""
+    say("pin", "none", "--until", "2999-01-01T00:00Z", *WHY)
+    say("pin", "none", "--until", "2999-01-02T00:00Z", *WHY)
+    say("release", *WHY)
+    say("optimize", "--apply", "batch_up", *WHY)
+    said = [line["said"] for line in receiver.audit()]
+    assert said[1:] == [
+        "pin none until 2999-01-01T00:00:00.000Z",
+        "pin none until 2999-01-02T00:00:00.000Z",
+        "release",
+        "apply batch_up",
+    ]
+    assert {line["who"] for line in receiver.audit()[1:]} == {"ann"}
+    capsys.readouterr()
+    say("history")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert receiver.audit()[1]["time"] in printed
+    assert "release:" in printed
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -139,7 +162,9 @@ def test_moments(text: str, seconds: float) -> None:
     assert moment(text, 1000.0) == seconds
 
 
-@pytest.mark.parametrize("text", ["+", "+2w", "+-1h", "2h", "", "+9999999d", "24:00"])
+@pytest.mark.parametrize(
+    "text", ["+", "+2w", "+-1h", "2h", "", "+9999999d", "24:00", "0001-01-01T00:00+14:00"]
+)
 def test_no_moments(text: str) -> None:
     with pytest.raises(UserError):
         moment(text, 1000.0)

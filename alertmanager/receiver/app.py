@@ -59,6 +59,11 @@ class OverrideRequest(Struct, forbid_unknown_fields=True):
     tuning: str | None = None
     until: datetime | None = None
 
+    def __post_init__(self) -> None:
+        # They go to logs and terminals, where control characters could hide or forge lines.
+        if not f"{self.reason}{self.author}{self.tuning or ''}".isprintable():
+            raise ValueError("reason, author and tuning must be printable text in one line")
+
 
 class Web:
     """Everything the receiver answers."""

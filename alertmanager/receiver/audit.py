@@ -14,7 +14,7 @@ TAIL_BYTES = 1 << 20  # as much of it as is ever read back
 
 
 class Change(Struct, frozen=True):
-    """What was put in place. time: RFC 3339; alerts: the entries that alerts asked for."""
+    """What was put in place, or a person said. time: RFC 3339; alerts: what they asked for."""
 
     time: str
     previous: str = field(name="from")
@@ -24,6 +24,7 @@ class Change(Struct, frozen=True):
     who: str
     alerts: list[str]
     shadow: bool
+    said: str = ""  # a person's word, such as "pin none until 2026-11-24T18:00:00.000Z"
 
 
 class Audit:

@@ -97,7 +97,7 @@ class Controller:
             if override is not None:
                 self.store.configs.ladder.rank(override.level)
             state.override = override
-            self._commit_for_person(state, who, why)
+            self._commit_for_person(state, who, why, _words(override))
 
     def tune(self, entry: str, *, apply: bool, who: str, why: str) -> None:
         """Apply or release a tuning for a person. Raises UserError, ApplyError."""
@@ -108,19 +108,22 @@ class Controller:
                 wanted = f"{name}/{tuning.scope.upper()}" if tuning.scope else name
                 raise UserError(f"the tuning is written {wanted}, not {entry[:300]!r}")
             if apply:
+                if tuning.automatic:
+                    raise UserError(f"{name} follows its alert; people cannot apply it")
                 self._need_an_effect(entry)
             state = copy_of(self.store.state)
             tunings = set(state.applied_tunings) - {entry} | ({entry} if apply else set())
             state.applied_tunings = sorted(tunings)
-            self._commit_for_person(state, who, why)
+            said = f"{'apply' if apply else 'release'} {entry}"
+            self._commit_for_person(state, who, why, said)
 
     def _need_an_effect(self, entry: str) -> None:
         config = self.store.configs.effective(NONE, [entry])
         if config.no_ops and config.document == self.store.configs.baseline:
             raise UserError(f"the baseline has nothing for {entry}: no {', '.join(config.no_ops)}")
 
-    def _commit_for_person(self, state: State, who: str, why: str) -> None:
-        self.store.commit(state, why, who)
+    def _commit_for_person(self, state: State, who: str, why: str, said: str) -> None:
+        self.store.commit(state, why, who, said)
         if not self.store.ok:
             raise ApplyError("; ".join(self.store.problems.values()))
 
@@ -153,6 +156,13 @@ class Controller:
             if (hold.entry, hold.reason) not in known:
                 log.info("%s is not lowered (%s): %s", hold.entry, hold.reason, hold.detail)
         self.holds = holds
+
+
+def _words(override: Override | None) -> str:
+    if override is None:
+        return "release"
+    end = f" until {iso8601(override.until)}" if override.until else ""
+    return f"{override.mode} {override.level}{end}"
 
 
 def _forget(state: State, now: float) -> None:

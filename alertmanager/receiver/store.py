@@ -60,7 +60,8 @@ class Store:
         self.applied_at: float | None = None
         self._written: bytes | None = None
         self._saved: State | None = None
-        self._cause: tuple[str, str] | None = None  # why and who of a change not yet in place
+        # why, who and said of a change not yet in place
+        self._cause: tuple[str, str, str] | None = None
         self._computed: tuple[InForce, int, Effective, bytes] | None = None
         self._entries: set[str] = set()  # those that have a metric
         self.state = remembered(configs, state_path, audit, shadow=shadow)
@@ -79,19 +80,23 @@ class Store:
             level, tuple(known(self.configs.ladder, [*state.tunings, *state.applied_tunings]))
         )
 
-    def commit(self, state: State, why: str, who: str = "receiver") -> None:
-        """Make a decision durable and put it in place. What failed is in problems; see ok."""
+    def commit(self, state: State, why: str, who: str = "receiver", said: str = "") -> None:
+        """Make a decision durable and put it in place. What failed is in problems; see ok.
+
+        said: a person's word, which is told even when it changes nothing yet.
+        """
         new = self.in_force(state)
         if not self._save(state) and self._lowers(new):
             return  # it could not be remembered, so it is not done; a raise is done all the same
         self.state, self.shown = state, new
         self.effective, content = self._compute(new)
         self._publish()
-        if new != self._told and self._cause is None:
-            self._cause = (why, who)
+        if said or (new != self._told and self._cause is None):
+            self._cause = (why, who, said)
         outcome = "as decided" if self.shadow else self._write(content)
-        if outcome == "written" or (outcome == "as decided" and new != self._told):
-            self._tell(self._told, new, *(self._cause or (why, who)))
+        changed = outcome == "written" or new != self._told
+        if outcome != "failed" and (changed or said):
+            self._tell(self._told, new, *(self._cause or (why, who, said)), changed=changed)
             self._told, self._cause = new, None
 
     @property
@@ -139,7 +144,7 @@ class Store:
             return "as decided"
         if self._written is not None and on_disk != self._written:
             self.metrics.drift.inc()
-            self._cause = self._cause or (DRIFT, "receiver")
+            self._cause = self._cause or (DRIFT, "receiver", "")
             log.warning("%s %s; putting it back", self.configs.effective_path, DRIFT)
         try:
             self.configs.write(content)
@@ -155,7 +160,9 @@ class Store:
         self._publish_failures()
         return "written"
 
-    def _tell(self, old: InForce, new: InForce, why: str, who: str) -> None:
+    def _tell(
+        self, old: InForce, new: InForce, why: str, who: str, said: str, *, changed: bool
+    ) -> None:
         change = Change(
             time=iso8601(self.clock.now()),
             previous=old.level,
@@ -165,10 +172,14 @@ class Store:
             who=who,
             alerts=sorted({claim.entry for claim in self.state.claims.values()}),
             shadow=self.shadow,
+            said=said,
         )
-        log.info("level %s -> %s, tunings %s: %s (%s)", old.level, new.level, new.tunings, why, who)
+        words = f"{said}: {why}" if said else why
+        log.info(
+            "level %s -> %s, tunings %s: %s (%s)", old.level, new.level, new.tunings, words, who
+        )
         self.audit.record(change)
-        if self.shadow:
+        if self.shadow or not changed:
             return
         ladder, actions, facts = self.configs.ladder, Actions(), msgspec.to_builtins(change)
         if ladder.hook:

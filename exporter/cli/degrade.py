@@ -100,8 +100,8 @@ def moment(text: str, now: float) -> float:
         return now + timedelta(**{_UNITS[relative[2]]: int(relative[1])}).total_seconds()
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        if at.tzinfo is None:
+            raise UserError(f"--until {text!r} has no time zone; end it with Z for UTC, or +05:30")
+        return at.astimezone(UTC).timestamp()
+    except (ValueError, OverflowError) as error:
         raise UserError(f"--until {text!r} is neither like +2h nor ISO 8601") from error
-    if at.tzinfo is None:
-        raise UserError(f"--until {text!r} has no time zone; end it with Z for UTC, or +05:30")
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from exporter.cli.remote import RECEIVER_URL, call
@@ -41,12 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(changes: list[dict[str, Any]]) -> Table:
-    table = Table("when", "from", "to", "tunings", "who", "why", "alerts", box=None)
+    when = Column("when", min_width=24)
+    table = Table(when, "from", "to", "tunings", "who", "why", "alerts", box=None)
     for change in changes:
         who = change["who"] + (" (shadow)" if change["shadow"] else "")
+        why = ": ".join(filter(None, (change.get("said"), change["why"])))
         lists = ", ".join(change["tunings"]), ", ".join(change["alerts"])
         cells = (
-            change["time"], change["from"], change["level"], lists[0], who, change["why"], lists[1]
+            change["time"], change["from"], change["level"], lists[0], who, why, lists[1]
         )  # fmt: skip
         table.add_row(*map(Text, cells))  # Text: a person's reason is no markup
     return table
