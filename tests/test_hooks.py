@@ -232,6 +232,33 @@ verify: {{argv: [sh, -c, 'echo "verify $LLM_BUDGET_LEVEL" >> {log}; exit 1']}}
     receiver.close()
 
 
+def test_a_hook_that_failed_runs_again_until_it_works_as_it_is_written_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    ladder = with_actions(tmp_path, "\nhook: {argv: ['false']}\n")
+    receiver = Receiver(tmp_path, ladder=ladder)
+    until(lambda: receiver.failures, what="the failure")
+    receiver.controller.reconcile()
+    assert len(receiver.failures) == 1  # not at once
+    monkeypatch.setattr("alertmanager.receiver.hooks.AGAIN_SECONDS", 0)
+    receiver.controller.reconcile()
+    until(lambda: len(receiver.failures) == 2, what="the second try")
+    hook = f"\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> {log}']}}\n"
+    with_actions(tmp_path, hook)
+    receiver.controller.reconcile()
+    until(lambda: log.exists() and log.read_text() == "none\n", what="the mended hook")
+    receiver.controller.reconcile()
+    receiver.close()
+    assert log.read_text() == "none\n"
+
+
+def test_a_hook_that_is_gone_fails_no_more(outcomes: Outcomes) -> None:
+    assert outcomes.run("hook", Action(argv=["false"]))
+    outcomes.hooks.retry({"hook": None, "verify": None})
+    assert outcomes.said[-1] == ("hook", None)
+
+
 def test_a_disk_that_was_full_still_gets_its_hook_and_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

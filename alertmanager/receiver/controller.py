@@ -79,6 +79,7 @@ class Controller:
                 state.override, why = None, "the override's time is over"
             self._note_holds(decision.holds)
             self.store.commit(state, "config edited" if refreshed else why)
+            self.store.retry_hooks()
             self.reconciled_at = now
             self.metrics.last_round.set(now)
 

@@ -15,6 +15,7 @@ from alertmanager.receiver.ladder import Action
 
 HTTP_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
+AGAIN_SECONDS = 60.0  # what failed is run again after so long
 KEPT_OUTPUT_BYTES = 300  # the last words of a program; the rest of what it prints is dropped
 CLOSE_SECONDS = 5.0
 POLL_SECONDS = 0.02
@@ -32,6 +33,7 @@ class Hooks:
         self._failed = failed
         self._succeeded = succeeded
         self._waiting: Actions = {}
+        self._failing: dict[str, tuple[float, dict[str, Any]]] = {}  # since when, on which change
         self._news = threading.Condition()
         self._closed = threading.Event()
         self._calls: dict[str, threading.Thread] = {}
@@ -41,7 +43,23 @@ class Hooks:
     def submit(self, actions: Actions) -> None:
         """Run each named action with what it is told about the change."""
         with self._news:
+            for name in actions:
+                self._failing.pop(name, None)  # an older change must not be told after a newer
             self._waiting |= actions
+            self._news.notify()
+
+    def retry(self, current: dict[str, Action | None]) -> None:
+        """Run what failed a while ago again, as it is written now; what is gone fails no more."""
+        with self._news:
+            for name, (failed_at, change) in list(self._failing.items()):
+                action = current[name]
+                if action and time.monotonic() - failed_at < AGAIN_SECONDS:
+                    continue
+                del self._failing[name]
+                if action is None:
+                    self._succeeded(name)
+                else:
+                    self._waiting.setdefault(name, (action, change))
             self._news.notify()
 
     def close(self) -> None:
@@ -60,13 +78,19 @@ class Hooks:
                 actions, self._waiting = self._waiting, {}
             last = actions.pop("", None)
             for name, (action, change) in actions.items():
-                problem = self._run_action(name, action, change)
-                if problem:
-                    self._failed(name, problem)
-                else:
-                    self._succeeded(name)
+                self._note(name, change, self._run_action(name, action, change))
             if last:
                 return
+
+    def _note(self, name: str, change: dict[str, Any], problem: str | None) -> None:
+        with self._news:
+            self._failing.pop(name, None)
+            if problem:
+                self._failing[name] = (time.monotonic(), change)
+        if problem:
+            self._failed(name, problem)
+        else:
+            self._succeeded(name)
 
     def _run_action(self, name: str, action: Action, change: dict[str, Any]) -> str | None:
         """None when it worked, else one sentence."""

@@ -188,6 +188,11 @@ class Store:
             actions["verify"] = (ladder.verify, facts)
         self.hooks.submit(actions)
 
+    def retry_hooks(self) -> None:
+        """A hook that failed leaves the scraper with an old config: it is run again."""
+        ladder = self.configs.ladder
+        self.hooks.retry({"hook": ladder.hook, "verify": ladder.verify})
+
     def _failed(self, step: str, sentence: str) -> None:
         if self.problems.get(step) != sentence:
             log.error("%s", sentence)
