@@ -253,6 +253,21 @@ def test_a_hook_that_failed_runs_again_until_it_works_as_it_is_written_then(
     assert log.read_text() == "none\n"
 
 
+def test_a_start_runs_the_hook_that_a_kill_may_have_kept_from_running(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ladder = with_actions(
+        tmp_path,
+        f"""
+hook: {{argv: [sh, -c, 'echo "$LLM_BUDGET_LEVEL" >> {log}']}}
+""",
+    )
+    first = Receiver(tmp_path)  # without the hook, as if it had been killed before
+    first.webhook(alert("control"))
+    first.close()
+    Receiver(tmp_path, ladder=ladder).close()
+    assert log.read_text() == "control\n"
+
+
 def test_a_hook_that_is_gone_fails_no_more(outcomes: Outcomes) -> None:
     assert outcomes.run("hook", Action(argv=["false"]))
     outcomes.hooks.retry({"hook": None, "verify": None})

@@ -14,7 +14,7 @@ TAIL_BYTES = 1 << 20  # as much of it as is ever read back
 
 
 class Change(Struct, frozen=True):
-    """What was put in place, or a person said. time: RFC 3339; alerts: what they asked for."""
+    """What was put in place, or a person said. time: RFC 3339; alerts: their names."""
 
     time: str
     previous: str = field(name="from")

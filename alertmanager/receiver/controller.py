@@ -18,6 +18,7 @@ from exporter.core.errors import UserError
 
 log = logging.getLogger("receiver")
 MAX_CLAIMS = 10_000
+MAX_NAME_LENGTH = 100  # of an alert's name, as it is remembered
 STALE_ROUND_SECONDS = 30.0  # rounds come every two seconds; without them nothing converges
 RESOLVED_KEPT_SECONDS = 26 * 3600.0  # an alert's longest life: what the rules hold
 
@@ -147,7 +148,8 @@ class Controller:
             return  # a late repeat of what has ended; if it is not, the APIs say so
         if who not in state.claims and len(state.claims) >= MAX_CLAIMS:
             who = f"one of more than {MAX_CLAIMS} that ask for {kind(entry)}"
-        state.claims[who] = Claim(entry, started, now)
+        name = alert.labels.get("alertname", "")[:MAX_NAME_LENGTH]
+        state.claims[who] = Claim(entry, started, now, name)
 
     def _note_holds(self, holds: list[Hold]) -> None:
         """Count every round; log only what is new."""

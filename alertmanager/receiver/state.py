@@ -28,6 +28,7 @@ class Claim(Struct):
     entry: str
     starts_at: float
     received_at: float
+    alert: str = ""  # its name
 
 
 class Override(Struct):

@@ -64,6 +64,7 @@ class Store:
         self._cause: tuple[str, str, str] | None = None
         self._computed: tuple[InForce, int, Effective, bytes] | None = None
         self._entries: set[str] = set()  # those that have a metric
+        self._started = False  # whether a start has been told: a kill may have come before the hook
         self.state = remembered(configs, state_path, audit, shadow=shadow)
         self.shown = self._told = self.in_force(self.state)
         self.effective, _ = self._compute(self.shown)
@@ -94,10 +95,10 @@ class Store:
         if said or (new != self._told and self._cause is None):
             self._cause = (why, who, said)
         outcome = "as decided" if self.shadow else self._write(content)
-        changed = outcome == "written" or new != self._told
+        changed = outcome == "written" or new != self._told or not self._started
         if outcome != "failed" and (changed or said):
             self._tell(self._told, new, *(self._cause or (why, who, said)), changed=changed)
-            self._told, self._cause = new, None
+            self._told, self._cause, self._started = new, None, True
 
     @property
     def ok(self) -> bool:
@@ -170,7 +171,7 @@ class Store:
             tunings=list(new.tunings),
             why=why,
             who=who,
-            alerts=sorted({claim.entry for claim in self.state.claims.values()}),
+            alerts=sorted({claim.alert or claim.entry for claim in self.state.claims.values()}),
             shadow=self.shadow,
             said=said,
         )
