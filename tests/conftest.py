@@ -1,9 +1,40 @@
 """What holds for every test."""
 
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from exporters import write_config
 from hypothesis import HealthCheck, settings
+
+from exporter.stack.processes import Child, free_port
 
 # A busy machine makes no test fail. With CI=true the examples are the same each time.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "ci", settings.get_profile("ci"), suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """start(*flags, config="", ledger=…, answers="/health") -> an exporter that answers there."""
+    children: list[Child] = []
+
+    def run(
+        *flags: str, config: str = "", ledger: Path | None = None, answers: str = "/health"
+    ) -> Child:
+        port = free_port()
+        argv = [sys.executable, "-m", "exporter", "--config", str(write_config(tmp_path, config))]
+        argv += ["--listen", f"127.0.0.1:{port}", *flags]
+        argv += ["--ledger", str(ledger or tmp_path / "ledger.sqlite")]
+        child = Child("exporter", argv, tmp_path / "log", f"http://127.0.0.1:{port}{answers}")
+        child.start()
+        children.append(child)
+        child.wait_ready()
+        return child
+
+    yield run
+    for child in children:
+        child.stop()

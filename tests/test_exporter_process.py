@@ -2,8 +2,7 @@
 
 import signal
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,29 +11,9 @@ from exporters import event, write_config
 
 from exporter.core.http import bind
 from exporter.service import main
-from exporter.stack.processes import Child, free_port
+from exporter.stack.processes import Child
 
 Start = Callable[..., Child]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """start(config) -> a ready exporter; its URL is ready_url without /health."""
-    children: list[Child] = []
-
-    def run(config: str = "") -> Child:
-        url = f"http://127.0.0.1:{(port := free_port())}"
-        argv = [sys.executable, "-m", "exporter", "--config", str(write_config(tmp_path, config))]
-        argv += ["--listen", f"127.0.0.1:{port}", "--ledger", str(tmp_path / "ledger.sqlite")]
-        child = Child("exporter", argv, tmp_path / "log", f"{url}/health")
-        child.start()
-        children.append(child)
-        child.wait_ready()
-        return child
-
-    yield run
-    for child in children:
-        child.stop()
 
 
 def url(child: Child, path: str) -> str:

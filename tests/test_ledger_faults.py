@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import requests
-from exporters import NOON, Exporter, event, write_config
+from exporters import NOON, Exporter, event
 from waiting import until
 
 from exporter.core.errors import UserError
 from exporter.intake.event import UsageEvent, parse_event
 from exporter.ledger import ledger, schema
-from exporter.stack.processes import Child, free_port
+from exporter.stack.processes import Child
 
 TWO_PRICES = """
 limits: {roasters: 3}
@@ -181,25 +181,6 @@ def test_a_lock_is_found_through_another_name_and_freed_after_a_failure(tmp_path
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
-    children: list[Child] = []
-
-    def run(path: Path, answers: str = "/health") -> Child:
-        url = f"http://127.0.0.1:{(port := free_port())}"
-        argv = [sys.executable, "-m", "exporter", "--config", str(write_config(tmp_path, ""))]
-        argv += ["--listen", f"127.0.0.1:{port}", "--ledger", str(path)]
-        child = Child("exporter", argv, tmp_path / "log", f"{url}{answers}")
-        child.start()
-        children.append(child)
-        child.wait_ready()
-        return child
-
-    yield run
-    for child in children:
-        child.stop()
-
-
-@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
@@ -266,7 +247,7 @@ def refused_until_mended(
     assert sender.writable() == "llm_ledger_writable 1.0"
     sender.check()
     child.kill()
-    sender.base = start(path).ready_url.removesuffix("/health")
+    sender.base = start(ledger=path).ready_url.removesuffix("/health")
     sender.check()
 
 
@@ -274,7 +255,9 @@ def refused_until_mended(
 def test_a_full_disk_refuses_and_recovers(small_disk: Path, start: Callable[..., Child]) -> None:
     path = small_disk / "ledger.sqlite"
     remount = ["mount", "-o", "remount,size=8m", str(small_disk)]
-    refused_until_mended(start(path), path, start, lambda: subprocess.run(remount, check=True))
+    refused_until_mended(
+        start(ledger=path), path, start, lambda: subprocess.run(remount, check=True)
+    )
 
 
 @pytest.mark.slow
@@ -283,7 +266,7 @@ def test_a_file_size_limit_refuses_and_recovers(
 ) -> None:
     """EFBIG instead of ENOSPC: SQLite reports an I/O error instead of a full disk."""
     path = tmp_path / "ledger.sqlite"
-    child = start(path)
+    child = start(ledger=path)
     (_, hard) = resource.prlimit(child.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (300_000, hard))
     unlimited = (hard, hard)
@@ -297,7 +280,7 @@ def test_a_ledger_that_becomes_read_only_refuses_and_recovers(
     tmp_path: Path, start: Callable[..., Child]
 ) -> None:
     path = tmp_path / "ledger.sqlite"
-    child = start(path)
+    child = start(ledger=path)
     files = [str(path), f"{path}-wal"]
     if subprocess.run(["chattr", "+i", *files], capture_output=True).returncode != 0:
         pytest.skip("making an open file immutable needs root and a file system that knows how")
@@ -320,7 +303,7 @@ def run_exporter(folder: Path, ledger: Path) -> "subprocess.CompletedProcess[str
 def test_a_read_only_ledger_is_refused_at_start_with_a_sentence(
     small_disk: Path, tmp_path: Path, start: Callable[..., Child]
 ) -> None:
-    start(small_disk / "ledger.sqlite").stop()
+    start(ledger=small_disk / "ledger.sqlite").stop()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     done = run_exporter(tmp_path, small_disk / "ledger.sqlite")
     assert done.returncode == 2
@@ -343,12 +326,12 @@ def test_started_on_a_full_disk_it_says_what_it_has_and_recovers(
     small_disk: Path, start: Callable[..., Child]
 ) -> None:
     path = small_disk / "ledger.sqlite"
-    sender = Sender(child := start(path))
+    sender = Sender(child := start(ledger=path))
     assert sender.send().status_code == 200
     child.kill()
     filler = fill_up(small_disk)
     answers = "/api/v1/status"  # /health says 503 as soon as anything had to be written
-    sender.base = start(path, answers).ready_url.removesuffix(answers)
+    sender.base = start(ledger=path, answers=answers).ready_url.removesuffix(answers)
     sender.check()
     assert sender.fill().status_code == 503
     sender.check()
@@ -364,7 +347,7 @@ def test_a_disk_too_full_to_open_the_ledger_is_named_and_loses_nothing(
 ) -> None:
     """After a clean end even the write-ahead log's index must be made anew."""
     path = small_disk / "ledger.sqlite"
-    sender = Sender(child := start(path))
+    sender = Sender(child := start(ledger=path))
     assert sender.send().status_code == 200
     child.stop()
     filler = fill_up(small_disk)
@@ -373,7 +356,7 @@ def test_a_disk_too_full_to_open_the_ledger_is_named_and_loses_nothing(
     assert done.stderr.startswith("exporter: cannot open the ledger ")
     assert done.stderr.count("\n") == 1
     filler.unlink()
-    sender.base = start(path).ready_url.removesuffix("/health")
+    sender.base = start(ledger=path).ready_url.removesuffix("/health")
     sender.check()
 
 

@@ -1,41 +1,19 @@
 """A real exporter that follows logs: kill -9 in the middle, SIGTERM, health, two of them."""
 
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
-from exporters import write_config
 from log_followers import append, line
 from waiting import until
 
 from exporter.service import main
-from exporter.stack.processes import Child, free_port
+from exporter.stack.processes import Child
 
 Start = Callable[..., Child]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """start(flags) -> a ready exporter."""
-    children: list[Child] = []
-
-    def run(*flags: str, config: str = "") -> Child:
-        url = f"http://127.0.0.1:{(port := free_port())}"
-        argv = [sys.executable, "-m", "exporter", "--config", str(write_config(tmp_path, config))]
-        argv += ["--listen", f"127.0.0.1:{port}", "--ledger", str(tmp_path / "ledger.sqlite")]
-        child = Child("exporter", [*argv, *flags], tmp_path / "output", f"{url}/health")
-        child.start()
-        children.append(child)
-        child.wait_ready()
-        return child
-
-    yield run
-    for child in children:
-        child.stop()
 
 
 def get(child: Child, path: str) -> requests.Response:
