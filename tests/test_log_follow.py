@@ -422,6 +422,7 @@ def test_a_lock_taken_later_is_a_problem_and_not_the_end(log: Path, follow: Foll
     first.poll()
     second.poll()
     assert "read by another exporter" in second.source.problems[0]
+    assert second.state(log)["lag_bytes"] == log.stat().st_size  # so that an alert tells
     assert second.booked() == {}
     first.source.stop()
     assert second.poll().booked() == once("a")
@@ -524,6 +525,7 @@ def test_more_logs_than_can_be_open_wait_and_say_so(
     follower = follow(Log(str(tmp_path / "*.jsonl"))).poll()
     assert follower.booked() == once("ab")
     assert "more than 2 logs" in follower.source.problems[0]
+    assert follower.state(tmp_path / "c.jsonl")["lag_bytes"] > 0
 
 
 def test_a_fault_of_ours_is_said_and_reading_goes_on(

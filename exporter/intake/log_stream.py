@@ -1,6 +1,7 @@
 """One followed path through its rotations: which files to read, in which order, when to let go."""
 
 import os
+import stat
 from pathlib import Path
 
 from exporter.config import Log
@@ -67,8 +68,8 @@ class Stream:
         return None
 
     def lag(self) -> int:
-        """Bytes not yet committed."""
-        return sum(max(0, file.size - file.position.offset) for file in self.files)
+        """Bytes not yet committed, also those of a file that cannot be opened."""
+        return self._shut() + sum(max(0, file.size - file.position.offset) for file in self.files)
 
     @property
     def finished(self) -> bool:
@@ -152,6 +153,18 @@ class Stream:
                 self._forget(file)
         elif final:
             self._drop(file)
+
+    def _shut(self) -> int:
+        """Bytes that wait in the file that the path names while it is not open."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return 0
+        key = (status.st_dev, status.st_ino)
+        if key in self._shared.open or not stat.S_ISREG(status.st_mode):
+            return 0
+        known = self._shared.places.positions.get(key)
+        return max(0, status.st_size - (known.offset if known else 0))
 
     def _forget(self, file: LogFile) -> None:
         """The file is gone for ever, and so may be its position."""
