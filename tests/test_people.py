@@ -98,7 +98,8 @@ def test_history_tells_when_from_to_why_and_who(
     assert first["alerts"] == second["alerts"] == ["LLMUnpricedModel"]
     assert (second["who"], second["why"]) == ("ann", "[bold]now")
     assert say("history") == 0
-    assert "[bold]now" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "control -> emergency ann degrade emergency: [bold]now (LLMUnpricedModel)" in printed
 
 
 def test_history_tells_a_word_that_changes_nothing_yet(
@@ -120,7 +121,7 @@ def test_history_tells_a_word_that_changes_nothing_yet(
     capsys.readouterr()
     say("history")
     printed = " ".join(capsys.readouterr().out.split())
-    assert receiver.audit()[1]["time"] in printed
+    assert receiver.audit()[1]["time"][:19] in printed
     assert "release:" in printed
 
 

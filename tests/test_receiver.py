@@ -288,6 +288,10 @@ def test_people_degrade_pin_and_release_and_the_audit_tells(receiver: Receiver) 
         ({"mode": "pin", "level": "none", "until": "2001-01-01T00:00:00Z"}, "future"),
         ({"mode": "degrade", "level": "meltdown"}, "meltdown"),
         ({"mode": "degrade"}, "level"),
+        (
+            {"mode": "pin", "level": "none", "until": "9999-12-31T23:59:59-14:00"},
+            "beyond the calendar",
+        ),
         ({"mode": "tune", "tuning": "field_threshold"}, "field_threshold/FIELD"),
         ({"mode": "degrade", "level": "control", "reason": ""}, "reason"),
         ({"mode": "explode"}, "explode"),

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,6 +34,7 @@ from exporter.core.room import Room
 from exporter.core.yamlfile import dump
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
+LAST_MOMENT = unix(datetime(9999, 12, 31, tzinfo=UTC))
 MAX_HISTORY = 1000  # changes an answer
 MAX_BODY_BYTES = 4 << 20  # a notification of 10,000 alerts is smaller
 MAX_NOTIFICATIONS, MAX_BYTES = 64, 32 << 20  # at once; beyond it Alertmanager tries again
@@ -193,7 +194,7 @@ class Web:
         if asked.mode == "pin" and asked.until is None:
             raise UserError("a pin needs an end: the key until is missing")
         until = unix(asked.until) if asked.until else None
-        if until is not None and until <= now:
-            raise UserError("until is not in the future")
+        if until is not None and not now < until < LAST_MOMENT:
+            raise UserError("until is not in the future, or beyond the calendar")
         mode: Literal["degrade", "pin"] = "pin" if asked.mode == "pin" else "degrade"
         return Override(mode, asked.level, asked.reason, asked.author, now, until)

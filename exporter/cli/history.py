@@ -41,14 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(changes: list[dict[str, Any]]) -> Table:
-    when = Column("when", min_width=24)
-    table = Table(when, "from", "to", "tunings", "who", "why", "alerts", box=None)
+    """Narrow enough for a terminal of 80 columns; what is long goes on in the next line."""
+    rest = (Column(name, overflow="fold") for name in ("in force", "who", "why"))
+    table = Table(Column("when", no_wrap=True), *rest, box=None)
     for change in changes:
+        in_force = [f"{change['from']} -> {change['level']}", *change["tunings"]]
         who = change["who"] + (" (shadow)" if change["shadow"] else "")
         why = ": ".join(filter(None, (change.get("said"), change["why"])))
-        lists = ", ".join(change["tunings"]), ", ".join(change["alerts"])
-        cells = (
-            change["time"], change["from"], change["level"], lists[0], who, why, lists[1]
-        )  # fmt: skip
+        asked = [f"({', '.join(change['alerts'])})"] if change["alerts"] else []
+        cells = (change["time"][:19] + "Z", "\n".join(in_force), who, " ".join([why, *asked]))
         table.add_row(*map(Text, cells))  # Text: a person's reason is no markup
     return table
