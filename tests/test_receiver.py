@@ -16,6 +16,7 @@ from alertmanager.receiver.observations import Seen
 from alertmanager.receiver.service import main
 from exporter.core.clock import iso8601
 from exporter.core.errors import UserError
+from exporter.core.http import bind
 
 
 @pytest.fixture
@@ -341,6 +342,20 @@ def test_what_keeps_it_from_starting_is_one_sentence_and_status_2(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("receiver: ")
     assert words in error
+
+
+def test_a_taken_port_leaves_the_files_of_its_holder_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    effective = tmp_path / "effective.yml"
+    effective.write_text("enabled: false\n")
+    with bind("127.0.0.1", 0) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        files = ["--effective", str(effective), "--state", str(tmp_path / "state.json")]
+        assert main([*files, "--listen", listen]) == 2
+    assert f"cannot listen on {listen}" in capsys.readouterr().err
+    assert effective.read_text() == "enabled: false\n"
+    assert list(tmp_path.iterdir()) == [effective]
 
 
 def test_baseline_and_effective_must_differ(tmp_path: Path) -> None:

@@ -104,8 +104,8 @@ async def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.hold < 0:
         raise UserError("--hold must not be negative")
-    with _controller(arguments) as controller:
-        listener = bind(host, port)
+    # The port first: a receiver that cannot have it must not touch the files of the one that has.
+    with bind(host, port) as listener, _controller(arguments) as controller:
         log.info("listening on http://%s:%d", host, listener.getsockname()[1])
         loop = asyncio.create_task(_reconcile_forever(controller))
         try:
