@@ -18,6 +18,8 @@ BINARIES = {
 # Debian's newest releases split promtool out of prometheus; apt ignores no name it lacks, so the
 # split package is asked for only after the others left promtool missing.
 PACKAGES = ("prometheus", "prometheus-alertmanager")
+SERVICES = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}  # their units
+SYSTEMD = Path("/run/systemd/system")  # there when systemd runs the machine
 TEST_TOOLS = ("docker-compose",)  # binaries that only the tests need, each a package of its name
 TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
 
@@ -53,10 +55,12 @@ def ensure(*tools: str) -> None:
     prefix = _apt_prefix()
     if packages and prefix is not None:
         print(f"Installing {', '.join(packages)} with apt-get …", flush=True)
+        new = _missing(SERVICES)
         _apt(prefix, "update")
         _apt(prefix, "install", *packages)
         if find("promtool") is None:
             _apt(prefix, "install", "promtool")
+        _keep_stopped(prefix, [SERVICES[name] for name in new])
     for name in (*BINARIES, *tools):
         need(name)
 
@@ -77,15 +81,22 @@ def _apt_prefix() -> list[str] | None:
     return None
 
 
+def _keep_stopped(prefix: list[str], units: list[str]) -> None:
+    """Debian starts what it installs, now and at each boot, on the ports that we need.
+
+    units: those installed just now; one that was there before is in somebody's use.
+    """
+    if units and SYSTEMD.is_dir():
+        subprocess.run([*prefix, "systemctl", "disable", "--now", *units], capture_output=True)
+
+
 def _apt(prefix: list[str], *arguments: str) -> None:
     """One quiet apt-get call; its output is shown only when it fails."""
     options = ["-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
-    # policy-rc.d would be the packages' way to stay stopped; RUNLEVEL=1 does the same for one call.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    argv = [*prefix, "apt-get", *options, *arguments]
-    done = subprocess.run(
-        argv, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    # sudo passes no environment on; RUNLEVEL=1 keeps services stopped where init is not systemd.
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+    argv = [*prefix, *environment, "apt-get", *options, *arguments]
+    done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0 and arguments[0] != "update":
         print(done.stdout)
         raise UserError(
