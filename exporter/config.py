@@ -118,6 +118,8 @@ class Log(_Strict, frozen=True):
     timezone: Text | None = None  # of times that name none
 
     def __post_init__(self) -> None:
+        if "\0" in self.path:
+            raise UserError(f"log: path {self.path!r} is no path")
         if self.timezone is None:
             return
         try:

@@ -173,9 +173,10 @@ def test_tokens_come_from_the_config_s_files_before_the_environment(
     assert settings_of(tmp_path, "").ingest == "another-token-0123456789"
 
 
-def test_a_token_file_that_is_gone_is_named_and_no_open_door(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["/nowhere", r'"/nowhere\0"'])
+def test_a_token_file_that_is_gone_is_named_and_no_open_door(tmp_path: Path, file: str) -> None:
     with pytest.raises(UserError, match="cannot read the admin token file /nowhere"):
-        settings_of(tmp_path, "admin_token_file: /nowhere")
+        settings_of(tmp_path, f"admin_token_file: {file}")
 
 
 def test_tokens_never_show_in_a_representation_or_an_answer(web: TestClient) -> None:

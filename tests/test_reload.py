@@ -110,6 +110,8 @@ def test_a_new_calendar_waits_for_the_next_start_and_survives_a_restart(
         ("prices: {m: {input_usd_per_1k: -1, output_usd_per_1k: 0}}", "not between 0 and 10"),
         ("surprise: 1", "surprise"),
         ("budget: [", "not valid"),
+        ("budget: !!bool no?", "not valid"),
+        ('log: [{path: "a\\0"}]', "no path"),
     ],
 )
 def test_a_bad_file_keeps_the_old_one_and_says_why(

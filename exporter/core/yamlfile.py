@@ -80,7 +80,8 @@ def parse_document(raw: bytes, path: Path) -> Any:
         if path.suffix == ".json":
             return json.loads(raw, parse_float=Decimal)
         return yaml.load(raw, _Loader)  # noqa: S506  _Loader is a SafeLoader
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError, LookupError, AttributeError) as error:
+        # The last two: what PyYAML makes of "!!bool no?" and "!!timestamp then".
         problem = " ".join(str(error).split())
         raise UserError(f"{path} is not valid: {problem}") from error
 
