@@ -331,7 +331,8 @@ def test_the_files_mode_is_kept(receiver: Receiver) -> None:
         (["--config", "/nowhere/ladder.yml"], "cannot read /nowhere/ladder.yml"),
         (["--listen", "8001"], "not HOST:PORT"),
         (["--listen", "0.0.0.0:0"], "needs a webhook token"),
-        (["--hold", "-1"], "must not be negative"),
+        (["--hold", "-1"], "0 or more seconds"),
+        (["--hold", "nan"], "0 or more seconds"),
     ],
 )
 def test_what_keeps_it_from_starting_is_one_sentence_and_status_2(

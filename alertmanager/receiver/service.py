@@ -102,8 +102,8 @@ async def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"listening on {host} needs a webhook token (LLM_BUDGET_WEBHOOK_TOKEN_FILE)"
         )
-    if arguments.hold < 0:
-        raise UserError("--hold must not be negative")
+    if not arguments.hold >= 0:  # nor no number at all
+        raise UserError("--hold must be 0 or more seconds")
     # The port first: a receiver that cannot have it must not touch the files of the one that has.
     with bind(host, port) as listener, _controller(arguments) as controller:
         log.info("listening on http://%s:%d", host, listener.getsockname()[1])
