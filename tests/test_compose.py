@@ -68,6 +68,8 @@ def test_the_prepared_configs_are_valid_and_preparing_twice_keeps_the_tokens(
     compose = prepared / "compose"
     assert compose.stat().st_mode & 0o777 == 0o700
     token = (compose / "secrets" / "ingest_token").read_text()
+    assert (prepared / "secrets" / "ingest_token").read_text() == token
+    assert (prepared / "secrets" / "ingest_token").stat().st_mode & 0o777 == 0o600
     assert main(["up", "--prepare-only", "--data", str(prepared)]) == 0
     assert (compose / "secrets" / "ingest_token").read_text() == token
     subprocess.run(

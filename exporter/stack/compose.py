@@ -17,6 +17,7 @@ from exporter.stack.bundle import (
     RECEIVER_AS_SHIPPED,
     RULES,
     TOKENS,
+    ensure_token,
     write_yaml,
 )
 from exporter.stack.contacts import load_contacts, template
@@ -32,7 +33,10 @@ PEOPLES_SECRETS = ("pagerduty_routing_key", "slack_webhook_url")
 
 
 def prepare(folder: Path, contacts: Path) -> None:
-    """Write everything that the compose file mounts; tokens stay as they are. Raises UserError."""
+    """Write everything that the compose file mounts; tokens stay as they are, in data/secrets.
+
+    folder: data/compose. Raises UserError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     _prepare_secrets(folder / "secrets")
@@ -65,9 +69,13 @@ def alertmanager_config() -> dict[str, Any]:
 
 def _prepare_secrets(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for name in (*(f"{token}_token" for token in TOKENS), "grafana_admin_password"):
-        if not (folder / name).exists():
-            replace_file(folder / name, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o644)
+    for name in (f"{token}_token" for token in TOKENS):
+        made = folder.parents[1] / "secrets" / name  # where the command line looks, too
+        ensure_token(made)
+        replace_file(folder / name, made.read_bytes(), mode=0o644)
+    password = folder / "grafana_admin_password"
+    if not password.exists():
+        replace_file(password, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o644)
     for name in PEOPLES_SECRETS:
         if not (folder / name).exists():
             replace_file(folder / name, b"", mode=0o644)
