@@ -85,6 +85,18 @@ def test_what_is_no_csv_is_one_sentence(content: bytes, tmp_path: Path) -> None:
         read_csv(path, PRICE)
 
 
+def test_a_damaged_gz_is_one_sentence_and_a_byte_order_mark_is_no_name(tmp_path: Path) -> None:
+    packed = bytearray(
+        gzip.compress(b"minute,tokens\n" + b"".join(b"%d,7\n" % m for m in range(999)))
+    )
+    packed[500:600] = bytes(100)
+    path = tmp_path / "damaged.csv.gz"
+    path.write_bytes(packed)
+    with pytest.raises(UserError, match="cannot read"):
+        read_csv(path, PRICE)
+    assert read_csv(write(tmp_path, "\ufeffminute,tokens\n0,0\n"), PRICE).picodollars == [0]
+
+
 def test_a_ledger_gives_its_days_spread_evenly_to_the_last_picodollar(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     db = open_ledger(path)

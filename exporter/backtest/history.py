@@ -3,6 +3,7 @@
 import csv
 import gzip
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -42,9 +43,11 @@ def read_csv(path: Path, usd_per_token: Decimal) -> History:
     that names the line.
     """
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
+        # Spreadsheets put a byte order mark before the header.
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             return _collect(path, file, usd_per_token)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
