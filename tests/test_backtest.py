@@ -85,6 +85,11 @@ def test_what_is_no_csv_is_one_sentence(content: bytes, tmp_path: Path) -> None:
         read_csv(path, PRICE)
 
 
+def test_a_last_day_whose_last_hour_is_quiet_is_whole(tmp_path: Path) -> None:
+    assert len(read_csv(write(tmp_path, "minute,tokens\n1380,5\n"), PRICE).picodollars) == 1440
+    assert len(read_csv(write(tmp_path, "minute,tokens\n1379,5\n"), PRICE).picodollars) == 1380
+
+
 def test_a_damaged_gz_is_one_sentence_and_a_byte_order_mark_is_no_name(tmp_path: Path) -> None:
     packed = bytearray(
         gzip.compress(b"minute,tokens\n" + b"".join(b"%d,7\n" % m for m in range(999)))

@@ -16,6 +16,8 @@ from exporter.core.money import PICODOLLARS_PER_USD
 MINUTES_PER_DAY = 1440
 MAX_DAYS = 400  # bounds memory; a year and its holidays
 MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may stand on several lines
+# Minutes without usage have no line: a day whose last line is this near its end is whole.
+QUIET_END_MINUTES = 60
 COST_COLUMNS = ("cost_usd", "cost")
 
 
@@ -39,7 +41,8 @@ class History:
 def read_csv(path: Path, usd_per_token: Decimal) -> History:
     """The history in a CSV file (gzip by the suffix .gz), columns minute and tokens, or cost_usd.
 
-    Minutes that are missing cost nothing; a minute on several lines is summed. Raises UserError
+    Minutes that are missing cost nothing, also at the end of a day whose last hour was begun; a
+    minute on several lines is summed. Raises UserError
     that names the line.
     """
     try:
@@ -90,7 +93,13 @@ def _collect(path: Path, file: TextIO, usd_per_token: Decimal) -> History:
         minutes[minute] = minutes.get(minute, 0) + cost
     if not minutes:
         raise UserError(f"{path} has no lines after its header; nothing to replay")
-    return History([minutes.get(minute, 0) for minute in range(max(minutes) + 1)])
+    return History([minutes.get(minute, 0) for minute in range(_end(max(minutes)))])
+
+
+def _end(last: int) -> int:
+    """Where a history ends whose last line is of this minute: with the day, if that is near."""
+    left = MINUTES_PER_DAY - 1 - last % MINUTES_PER_DAY
+    return last + 1 + (left if left < QUIET_END_MINUTES else 0)
 
 
 def _rows(path: Path, file: TextIO, usd_per_token: Decimal) -> Iterator[tuple[int, int]]:
