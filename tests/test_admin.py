@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from exporters import ADMIN, INGEST, Exporter, event, write_config
 
 from exporter.cli.main import main
@@ -231,13 +232,13 @@ def test_the_command_asks_a_running_exporter_and_repeats_its_refusal(
 ) -> None:  # fmt: skip
     asked: list[Any] = []
 
-    def over_http(method: str, url: str, **options: Any) -> Any:
+    def over_http(_: requests.Session, method: str, url: str, **options: Any) -> Any:
         asked.append(json.loads(json.dumps(options["json"])))
         return exporter.http.request(
             method, url.removeprefix(AWAY), headers=options["headers"], json=options["json"]
         )
 
-    monkeypatch.setattr("exporter.cli.remote.requests.request", over_http)
+    monkeypatch.setattr("exporter.cli.remote.requests.Session.request", over_http)
     monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", ADMIN)
     assert command(tmp_path, "grant", "12.50") == 0
     assert capsys.readouterr().out == "Granted $12.5 for 2027-01-15.\n"
