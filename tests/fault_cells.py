@@ -110,15 +110,21 @@ class Watch:
                 self.seen += re.findall(r"level (\w+)", self.path.read_text().splitlines()[0])
 
 
-def run_column(folder: Path, faults: Sequence[Fault]) -> list[Row]:
-    """A fault while each threshold is crossed, then one while the money comes back."""
-    rows, before = [], "none"
+def run_column(folder: Path, faults: Sequence[Fault], floor: str = "none") -> list[Row]:
+    """A fault while each threshold is crossed, then one while the money comes back.
+
+    floor: a level that a person holds meanwhile. conserve is reached so, because the forecast that
+    asks for it wants half an hour of data.
+    """
+    rows, before = [], floor
     with Loop(folder, kind=LinkedBundle) as loop:
+        if floor != "none":
+            loop.degrade(floor)
         for fault, (after, percent) in zip(faults, CROSSINGS, strict=False):
             target = LIMIT * percent // 100 + (0 if percent == 100 else 10**6)
             rows.append(_cell(loop, fault, before, after, _spending(loop, target)))
             before = after
-        rows.append(_cell(loop, faults[-1], before, "none", lambda: loop.grant("1000")))
+        rows.append(_cell(loop, faults[-1], before, floor, lambda: loop.grant("1000")))
         if Decimal(loop.status()["spend_usd"]).scaleb(12) != loop.sent:
             rows[-1].problems.append(f"booked {loop.status()['spend_usd']}, sent {loop.sent}")
     return rows

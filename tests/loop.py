@@ -124,9 +124,16 @@ class Loop:
         """Today's spend so far is written off."""
         self._adjust("resets")
 
+    def degrade(self, level: str) -> None:
+        """A person's floor."""
+        self._word("receiver", "override", mode="degrade", level=level)
+
     def _adjust(self, what: str, **body: str) -> None:
+        self._word("exporter", what, **body)
+
+    def _word(self, service: str, what: str, **body: str) -> None:
         answer = requests.post(
-            f"{self.bundle.url('exporter')}/api/v1/{what}",
+            f"{self.bundle.url(service)}/api/v1/{what}",
             json={"reason": "a test", "author": "test", **body},
             headers={"Authorization": f"Bearer {self.bundle.token('admin')}"},
             timeout=30,

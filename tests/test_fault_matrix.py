@@ -45,7 +45,11 @@ def test_each_part_killed_while_a_threshold_is_crossed(
 @pytest.mark.timeout(1800)
 def test_the_whole_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        jobs = [pool.submit(_column, tmp_path, fault) for fault in ALL_FAULTS]
+        jobs = [
+            pool.submit(_column, tmp_path, fault, count, floor)
+            for count, floor in ((4, "none"), (1, "conserve"))
+            for fault in ALL_FAULTS
+        ]
         rows = [row for job in jobs for row in job.result()]
     with capsys.disabled():
         print("\n" + table(rows))
@@ -55,7 +59,7 @@ def test_the_whole_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not problems(rows)
 
 
-def _column(folder: Path, fault: Fault) -> list[Row]:
-    own = folder / str(ALL_FAULTS.index(fault))
+def _column(folder: Path, fault: Fault, count: int, floor: str) -> list[Row]:
+    own = folder / f"{floor}{ALL_FAULTS.index(fault)}"
     own.mkdir()
-    return run_column(own, [fault] * 4)
+    return run_column(own, [fault] * count, floor)
