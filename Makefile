@@ -54,8 +54,9 @@ test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 test-versions: $(VENV)/.dev ## the rules on Prometheus 2.42, 2.53 and 3.5, a loop on the newest
 	$(BIN)/python -m pytest -m versions
 
-bench: $(VENV)/.dev ## measure: client, intake, /metrics, rules, crossing to applied, overshoot
-	@for benchmark in client ingest metrics rules loop; do PYTHONPATH=.:tests $(BIN)/python -m tests.benchmarks.$$benchmark; done
+bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossing to applied, overshoot
+	@status=0; for benchmark in client latency ingest metrics rules loop; do \
+	  PYTHONPATH=.:tests $(BIN)/python -m tests.benchmarks.$$benchmark || status=1; done; exit $$status
 
 golden: $(VENV)/.dev ## write the golden /metrics page anew, after a change that is meant
 	$(BIN)/python tests/golden_metrics.py

@@ -75,6 +75,8 @@ class Link:
         except OSError:
             client.close()
             return
+        for side in (client, server):  # a wire does not wait for acknowledgements
+            side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open |= {client, server}
         with contextlib.suppress(OSError, ValueError):

@@ -13,13 +13,18 @@ from typing import Any
 
 import pytest
 import requests
-from exporters import event, exporter_process, url
+from exporters import event, exporter_process, url, write_config
+from ladders import BASELINE_FILE, LADDER_FILE
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from waiting import until
 
+from alertmanager.receiver import service as receiver
+from exporter import service as exporter
 from exporter.core import server
+from exporter.core.errors import UserError
 from exporter.core.http import bind
 
 App = Callable[..., Awaitable[None]]
@@ -176,6 +181,61 @@ def test_whoever_is_being_served_is_never_dropped(monkeypatch: pytest.MonkeyPatc
                 assert (await rest(reader)).endswith(b"done")
 
     asyncio.run(scenario())
+
+
+# Both services, as their commands run them.
+
+
+def exporter_at(listen: str, folder: Path) -> Awaitable[int]:
+    files = ["--config", str(write_config(folder)), "--ledger", str(folder / "ledger.sqlite")]
+    return exporter.run(exporter.parser().parse_args([*files, "--listen", listen]))
+
+
+def receiver_at(listen: str, folder: Path) -> Awaitable[int]:
+    files = ["--config", str(LADDER_FILE), "--baseline", str(BASELINE_FILE)]
+    files += ["--effective", str(folder / "effective.yml"), "--state", str(folder / "state.json")]
+    return receiver.run(receiver.parser().parse_args([*files, "--listen", listen]))
+
+
+@pytest.fixture
+def delays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """TCP_NODELAY of each connection as it is accepted."""
+    found: list[int] = []
+
+    class Watched(server.GuardedProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            accepted = transport.get_extra_info("socket")
+            found.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(server, "GuardedProtocol", Watched)
+    return found
+
+
+@pytest.mark.parametrize("service", [exporter_at, receiver_at])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_no_answer_waits_for_the_client_to_acknowledge_its_first_half(
+    service: Callable[[str, Path], Awaitable[int]], host: str, tmp_path: Path, delays: list[int]
+) -> None:
+    try:
+        with bind(host, 0) as free:
+            port = free.getsockname()[1]
+    except UserError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+
+    def ask() -> bool:
+        return requests.get(f"http://{netloc}/health", timeout=10).status_code == 200
+
+    async def scenario() -> int:
+        running = asyncio.ensure_future(service(netloc, tmp_path))
+        await asyncio.to_thread(until, ask, what="an answer")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return await running
+
+    netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    assert asyncio.run(scenario()) == 0
+    assert delays
+    assert all(delays)
 
 
 # The whole exporter, with fewer file descriptors than the usual 1,024.

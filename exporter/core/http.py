@@ -160,7 +160,9 @@ def parse_listen(listen: str) -> tuple[str, int]:
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket (port 0 picks a free one). Raises UserError: who holds the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named: only then asyncio sets TCP_NODELAY on what is accepted, and without
+    # that every answer waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
