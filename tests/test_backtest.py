@@ -312,7 +312,8 @@ def test_a_bad_file_and_a_bad_limit_are_one_sentence(
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_process_and_no_folder(number: signal.Signals, tmp_path: Path) -> None:
     path = write(tmp_path, "\n".join(["minute,tokens", *(f"{m},1" for m in range(14400))]))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -323,9 +324,9 @@ def test_ctrl_c_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
     )
     until(lambda: list(scratch.glob("*/prometheus.log")), what="a Prometheus")
-    command.send_signal(signal.SIGINT)
+    command.send_signal(number)
     _, words = command.communicate(timeout=30)
-    assert command.returncode == 130
+    assert command.returncode == 128 + number
     assert b"Traceback" not in words
     assert list(scratch.iterdir()) == []
     left = [line for line in Path("/proc").glob("[0-9]*/cmdline") if str(scratch) in _text(line)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.cli.main import parser
+from exporter.cli.commands import parser
 
 ROOT = Path(__file__).resolve().parents[1]
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rule_files import ROOT, alerts, names_in, published, recorded
 
-from exporter.cli.main import parser
+from exporter.cli.commands import parser
 
 TEXT = (ROOT / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))

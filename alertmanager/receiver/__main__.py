@@ -2,7 +2,10 @@
 
 import sys
 
-from alertmanager.receiver.service import main
+from exporter.core.signals import end_at_once
 
 if __name__ == "__main__":
+    end_at_once(0)  # until the server has its own handlers
+    from alertmanager.receiver.service import main
+
     sys.exit(main())

@@ -1,69 +1,24 @@
-"""The llm-budget command."""
+"""The llm-budget command: signals first, then the imports, which take half a second."""
 
-import argparse
-import os
 import sys
-from types import ModuleType
 
-from exporter import __version__
-from exporter.cli import (
-    adjust,
-    backtest,
-    backup,
-    check,
-    degrade,
-    history,
-    optimize,
-    reprice,
-    status,
-    up,
-)
-from exporter.core.errors import UserError
-
-COMMANDS: tuple[ModuleType, ...] = (
-    status,
-    adjust,
-    reprice,
-    degrade,
-    optimize,
-    history,
-    backtest,
-    backup,
-    check,
-    up,
-)
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-
-
-def parser() -> argparse.ArgumentParser:
-    """The whole command line; the modules in COMMANDS each add their own part."""
-    main_parser = argparse.ArgumentParser(
-        prog="llm-budget", description="Keeps an LLM-using pipeline inside its daily budget."
-    )
-    main_parser.add_argument("--version", action="version", version=f"llm-budget {__version__}")
-    subparsers = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(subparsers)
-    return main_parser
+from exporter.core import signals
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; its exit status. A UserError is one sentence on standard error, status 2."""
-    arguments = parser().parse_args(argv)
-    try:
-        result = arguments.run(arguments)
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"llm-budget {arguments.command}: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `llm-budget … | head`: the reader has what it wants
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return int(result)
+    """Run a command in this process; its exit status."""
+    from exporter.cli import commands
+
+    return commands.main(argv)
+
+
+def entry() -> int:
+    """The process of the command: SIGINT or SIGTERM ends it at any moment, without a traceback."""
+    signals.end_at_once()
+    from exporter.cli import commands
+
+    return signals.run(commands.main)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

@@ -1,12 +1,12 @@
 """`llm-budget up`: the whole bundle as local processes, until Ctrl-C."""
 
 import argparse
-import signal
-import threading
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from exporter.core import signals
 from exporter.core.errors import UserError
 from exporter.core.files import FileLock
 from exporter.stack.binaries import ensure
@@ -57,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
             prepare(folder / "compose", arguments.contacts)
             return 0
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "up.lock", "llm-budget up"):  # two would share configs
-            return _run_here(arguments, folder)
+        with FileLock(folder / "up.lock", "llm-budget up"), signals.noted():
+            _run_here(arguments, folder)  # locked, because two would share configs
+            return 0
     except OSError as error:
         raise UserError(
             f"cannot use {error.filename or folder}: {error.strerror}; "
@@ -66,11 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         ) from error
 
 
-def _run_here(arguments: argparse.Namespace, folder: Path) -> int:
+def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     """Start everything, restart what dies, stop all on SIGINT or SIGTERM."""
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     ensure()
     settings = Settings(
         folder=folder,
@@ -80,16 +78,12 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> int:
         ports=Ports(**{name: getattr(arguments, f"{name}_port") for name in asdict(Ports())}),
     )
     bundle = Bundle(settings)
-    bundle.start()
-    _announce(bundle)
     try:
-        while not stopped.wait(CHECK_EVERY_SECONDS):
-            for child in bundle.children:
-                _revive(child)
+        bundle.start()
+        _announce(bundle)
+        _watch(bundle)
     finally:
-        print("stopping …", flush=True)
         bundle.stop()
-    return 0
 
 
 def _port(text: str) -> int:
@@ -97,6 +91,16 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
     return int(text)
+
+
+def _watch(bundle: Bundle) -> None:
+    """Start again what dies, until SIGINT or SIGTERM: the way in which it ends well."""
+    with contextlib.suppress(signals.Interrupted):
+        while True:
+            signals.sleep(CHECK_EVERY_SECONDS)
+            for child in bundle.children:
+                _revive(child)
+    print("stopping …", flush=True)
 
 
 def _revive(child: Child) -> None:

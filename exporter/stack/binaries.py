@@ -3,9 +3,11 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from exporter.core import signals
 from exporter.core.errors import UserError
 
 # Debian calls Alertmanager's binary prometheus-alertmanager; upstream and containers, alertmanager.
@@ -96,7 +98,9 @@ def _apt(prefix: list[str], *arguments: str) -> None:
     # sudo passes no environment on; RUNLEVEL=1 keeps services stopped where init is not systemd.
     environment = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
     argv = [*prefix, *environment, "apt-get", *options, *arguments]
-    done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # A killed apt-get leaves packages half installed; Ctrl-C reaches it, too, and it knows when.
+    with signals.noted():
+        done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0 and arguments[0] != "update":
         print(done.stdout)
         raise UserError(
@@ -104,8 +108,15 @@ def _apt(prefix: list[str], *arguments: str) -> None:
         )
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Install what the tests need; 1 when that is not possible."""
     try:
         ensure(*TEST_TOOLS)
     except UserError as error:
-        raise SystemExit(str(error)) from None
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(signals.run(main))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import requests
 
+from exporter.core import signals
 from exporter.core.errors import UserError
 
 READY_TIMEOUT_SECONDS = 30.0
@@ -68,7 +69,7 @@ class Child:
     def start(self) -> None:
         """Start without waiting; see wait_ready."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "ab") as output:
+        with open(self.log, "ab") as output, signals.noted():
             self._log_from = output.tell()  # an earlier run's words explain nothing
             self._process = subprocess.Popen(
                 self.argv,
@@ -81,12 +82,15 @@ class Child:
             )
 
     def wait_ready(self, timeout: float = READY_TIMEOUT_SECONDS) -> None:
-        """Poll ready_url until it answers 200. Raises UserError with the last words of its log."""
+        """Poll ready_url until it answers 200. Raises UserError with the last words of its log.
+
+        Raises Interrupted at a signal.
+        """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and self.running:
             if self.ready():
                 return
-            time.sleep(0.05)
+            signals.sleep(0.05)
         words = self._words().strip().splitlines()[-5:]
         state = "did not get ready" if self.running else "ended at once"
         raise UserError(f"{self.name} {state}; its last words: " + (" | ".join(words) or "none"))

@@ -5,9 +5,13 @@ trace and obeys the effective config; a provider that speaks DeepSeek's API. All
 temporary folder; nothing stays.
 """
 
+from exporter.core import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # while the imports below take their time
+
 import argparse
 import contextlib
-import signal
 import sys
 import tempfile
 import time
@@ -41,18 +45,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--plain", action="store_true", help="lines instead of a live picture")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(force_terminal=False if arguments.plain else None)
     try:
-        ensure()
-        with tempfile.TemporaryDirectory(prefix="llm-budget-demo-") as folder:
+        with signals.noted(), tempfile.TemporaryDirectory(prefix="llm-budget-demo-") as folder:
+            ensure()
             return run(Path(folder), console)
     except UserError as error:
         print(f"make demo: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except signals.Interrupted as interrupted:
         console.print("stopped; nothing is left running")
-        return 130
+        return interrupted.status
 
 
 def run(folder: Path, console: Console) -> int:
@@ -159,7 +162,7 @@ class Watcher:
             if picture.seconds >= next_line:
                 self.view.tick(picture)
                 next_line = picture.seconds + PLAIN_LINE_EVERY
-            time.sleep(POLL_SECONDS)
+            signals.sleep(POLL_SECONDS)
 
     def picture(self) -> Picture:
         """What is true now, and what is new since the last picture."""
@@ -237,4 +240,4 @@ class Watcher:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(signals.run(main))
