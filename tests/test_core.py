@@ -15,8 +15,9 @@ from exporter.core.auth import bearer_matches, read_token
 from exporter.core.day import BudgetCalendar
 from exporter.core.errors import UserError
 from exporter.core.files import FileLock, replace_file
-from exporter.core.http import bind, is_loopback, parse_listen, port_holder
+from exporter.core.http import bind, is_loopback, parse_listen
 from exporter.core.money import picodollars, usd
+from exporter.core.ports import port_holder
 from exporter.core.yamlfile import dump, parse_document, read_document
 
 

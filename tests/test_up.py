@@ -13,7 +13,7 @@ import pytest
 import requests
 from waiting import until
 
-from exporter.core.http import port_holder
+from exporter.core.ports import port_holder
 from exporter.stack.bundle import REPOSITORY, Ports
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`llm-budget check`: every config file of the bundle together, and who holds the ports."""
+"""`llm-budget check`: every config file of the bundle together, and whether its ports are free."""
 
 import argparse
 import json
@@ -6,16 +6,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from exporter.cli import ports
 from exporter.cli.thresholds import thresholds
 from exporter.config import load_config
 from exporter.core.errors import UserError
-from exporter.core.http import port_holder
 from exporter.stack.binaries import find
 from exporter.stack.bundle import ALERTMANAGER, REPOSITORY, RULES, Ports
 from exporter.stack.contacts import load_contacts
@@ -34,7 +35,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     """Add the check command."""
     command = subparsers.add_parser(
         "check",
-        help="check every config file, and who holds the ports",
+        help="check every config file, and whether the ports are free or the bundle's",
         description="Exit status 0 when all is well, 1 when something is wrong.",
     )
     files = {
@@ -47,6 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     }
     for name, path in files.items():
         command.add_argument(f"--{name}", type=Path, default=path, metavar="FILE")
+    ports.add_flags(command)
     command.add_argument("--json", action="store_true", help="for programs")
     command.set_defaults(run=run)
 
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         _ladder(arguments.ladder, arguments.baseline),
         _tool("rules", "promtool", "check", "config", str(arguments.rules)),
         _tool("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
-        *_ports(),
+        *_ports(ports.from_flags(arguments)),
     ]
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -118,13 +120,11 @@ def _run(part: str, argv: Sequence[str]) -> Finding:
     return Finding(part, "error", " ".join(lines[-3:]))
 
 
-def _ports() -> list[Finding]:
-    findings = []
-    for service, port in asdict(Ports()).items():
-        holder = port_holder(port)
-        detail = f"{port} is held by {holder}" if holder else f"{port} is free"
-        findings.append(Finding(f"port of {service}", "ok", detail))
-    return findings
+def _ports(wanted: Ports) -> list[Finding]:
+    return [
+        _python(f"port of {service}", partial(ports.state, service, port))
+        for service, port in asdict(wanted).items()
+    ]
 
 
 def _table(findings: list[Finding]) -> None:

@@ -2,15 +2,15 @@
 
 import argparse
 import contextlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from exporter.cli import ports
 from exporter.core import signals
 from exporter.core.errors import UserError
 from exporter.core.files import FileLock
 from exporter.stack.binaries import ensure
-from exporter.stack.bundle import REPOSITORY, Bundle, Ports, Settings
+from exporter.stack.bundle import REPOSITORY, Bundle, Settings
 from exporter.stack.compose import prepare
 from exporter.stack.processes import Child
 
@@ -39,8 +39,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     command.add_argument(
         "--contacts", type=Path, default=REPOSITORY / "contacts.yml", metavar="FILE"
     )
-    for service, port in asdict(Ports()).items():
-        command.add_argument(f"--{service}-port", type=_port, default=port, metavar="PORT")
+    ports.add_flags(command)
     command.add_argument(
         "--prepare-only",
         action="store_true",
@@ -75,7 +74,7 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
         budget=arguments.config.resolve(),
         baseline=arguments.baseline.resolve(),
         contacts=arguments.contacts.resolve(),
-        ports=Ports(**{name: getattr(arguments, f"{name}_port") for name in asdict(Ports())}),
+        ports=ports.from_flags(arguments),
     )
     bundle = Bundle(settings)
     try:
@@ -84,13 +83,6 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
         _watch(bundle)
     finally:
         bundle.stop()
-
-
-def _port(text: str) -> int:
-    """A TCP port from a flag."""
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
-    return int(text)
 
 
 def _watch(bundle: Bundle) -> None:

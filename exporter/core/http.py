@@ -1,11 +1,9 @@
-"""HTTP shared by both services: bounded bodies, Host check, bearer guard, who holds a port."""
+"""HTTP shared by both services: bounded bodies, Host check, bearer guard, the listener."""
 
 import asyncio
 import ipaddress
-import os
 import socket
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.core.auth import bearer_matches
 from exporter.core.errors import UserError
+from exporter.core.ports import port_holder
 
 BODY_TIMEOUT_SECONDS = 10.0  # a client that dribbles its body must not hold a slot
 
@@ -169,36 +168,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         listener.close()
-        holder = f" (held by {port_holder(port)})" if port_holder(port) else ""
+        holder = port_holder(port)
+        held = f" (held by {holder})" if holder else ""
         raise UserError(
-            f"cannot listen on {host}:{port}: {error.strerror}{holder}; free it or choose another"
+            f"cannot listen on {host}:{port}: {error.strerror}{held}; free it or choose another"
         ) from error
     return listener
-
-
-def port_holder(port: int) -> str | None:
-    """The process listening on a TCP port of this machine, as "name (pid N)", if /proc shows it."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        columns = (line.split() for line in lines)
-        inodes |= {c[9] for c in columns if c[3] == "0A" and c[1].endswith(f":{port:04X}")}
-    sockets = {f"socket:[{inode}]" for inode in inodes}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(_link(fd) in sockets for fd in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
-        except OSError:
-            continue
-    return None
-
-
-def _link(path: Path) -> str:
-    """What a link of /proc leads to; "" when it was closed meanwhile."""
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
