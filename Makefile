@@ -5,8 +5,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# As modules: a script that starts with #! cannot name a Python whose path is long or has blanks.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+VENV_IS := $(BIN)/python -I -X utf8 -c 'import sys; print(sys.prefix, *sys.version_info[:2])' 2>/dev/null
 
+.NOTPARALLEL:
 .PHONY: help install up demo test test-faults test-versions bench bench-forecast golden lint fmt check generate clean
 
 help: ## show this list
@@ -15,24 +18,34 @@ help: ## show this list
 
 install: $(VENV)/.runtime ## build .venv with the services and the llm-budget command
 
-$(VENV)/.python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "llm-budget needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
-	  as_root=; [ "$$(id -u)" = 0 ] || as_root='sudo -n'; \
-	  $$as_root apt-get update -q && $$as_root apt-get install -y -q python3-venv; } || \
-	  { echo "this Python has no venv; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	@touch $@
+# A stamp stands for a whole venv at this path, and says which: what was cut short has none, and one
+# that was moved, or whose Python is gone, has the wrong one. Both are made anew, since pip takes a
+# package for installed that it has copied half of.
+ifneq ($(shell $(VENV_IS)),$(shell cat $(VENV)/.runtime 2>/dev/null))
+.PHONY: $(VENV)/.runtime $(VENV)/.dev
+endif
 
-$(VENV)/.runtime: $(VENV)/.python requirements.txt pyproject.toml
-	$(PIP) install -r requirements.txt
-	$(PIP) install --no-deps --editable .
-	@touch $@
+$(VENV)/.runtime: requirements.txt pyproject.toml
+	$(call build,requirements.txt)
+	@$(VENV_IS) > $(VENV)/.runtime
 
-$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
-	$(PIP) install -r requirements-dev.txt
-	@touch $@
+$(VENV)/.dev: requirements-dev.txt requirements.txt pyproject.toml
+	$(call build,requirements-dev.txt)
+	@touch $(VENV)/.dev
+	@$(VENV_IS) > $(VENV)/.runtime
+
+define build
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+  { echo "llm-budget needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+  as_root=; [ "$$(id -u)" = 0 ] || as_root='sudo -n'; \
+  $$as_root apt-get update -q && $$as_root apt-get install -y -q python3-venv; } || \
+  { echo "this Python has no venv; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+@rm -f $(VENV)/.runtime $(VENV)/.dev && rm -rf $(VENV)
+$(PYTHON) -m venv $(VENV)
+$(PIP) install -r $(1)
+$(PIP) install --no-deps --editable .
+endef
 
 up: install ## run the bundle: docker compose where an engine answers, else local processes (Ctrl-C stops)
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
@@ -65,13 +78,13 @@ bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through 
 	@$(BIN)/python -m tests.benchmarks.forecast
 
 lint: $(VENV)/.dev ## ruff, mypy --strict
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 fmt: $(VENV)/.dev ## format the code
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 check: install ## check budget.yml, the ladder, rules, alertmanager.yml and contacts together
 	@$(BIN)/llm-budget check
