@@ -31,7 +31,9 @@ class Finder:
 
 sys.meta_path.insert(0, Finder())
 """
-NEVER_READY = f"#!{sys.executable}\nimport signal\nsignal.pause()\n"
+NEVER_READY = f"""#!/bin/sh
+exec '{sys.executable}' -c 'import signal; signal.pause()' "$0"
+"""
 
 
 def up(folder: Path) -> list[str]:
