@@ -1,5 +1,10 @@
 """What holds for every test."""
 
+# ruff: noqa: E402  the surroundings come first
+import surroundings
+
+surroundings.settle()
+
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +20,13 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.register_profile(
     "ci", settings.get_profile("ci"), suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.fixture(autouse=True)
+def known_surroundings() -> Iterator[None]:
+    """What one test leaves behind is not there for the next."""
+    yield
+    surroundings.settle()
 
 
 @pytest.fixture

@@ -58,6 +58,8 @@ def writers() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
             subprocess.Popen(
                 [sys.executable, "-c", WRITER, *arguments],
                 stdout=subprocess.PIPE,
+                # Not pytest's capture file, which the limit on file sizes would hold for too.
+                stderr=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"},
             )
         )
@@ -66,9 +68,7 @@ def writers() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     yield start
     for process in running:
         process.kill()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
+        process.communicate()
 
 
 def acknowledged(process: subprocess.Popen[bytes]) -> Counter[str]:
@@ -291,7 +291,7 @@ def test_a_write_cut_short_goes_to_the_fold_and_the_piece_rejects_only_itself(
 ) -> None:
     limited = writers(spool, 60, "limited", file_size=file_size)
     said = acknowledged(limited)
-    assert limited.returncode == 0
+    assert limited.returncode == 0, limited.stderr.read() if limited.stderr else ""
     if file_size > 6 * SLOT:
         assert said["+"] == 60, "the sums of three roasters in two minutes fit into the fold"
     free = acknowledged(writers(spool, 20, "free"))

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,15 +15,10 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def pages() -> list[Path]:
-    """Every Markdown page that is part of the project."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [ROOT / name for name in listed.stdout.split() if (ROOT / name).exists()]
+    """Every Markdown page that is part of the project, which need not be a git checkout."""
+    built = {"data", "build"}
+    folders = [d for d in ROOT.iterdir() if d.is_dir() and d.name not in built and d.name[0] != "."]
+    return [*ROOT.glob("*.md"), *(page for folder in folders for page in folder.rglob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
@@ -58,3 +52,12 @@ def test_what_a_page_points_at_is_there(page: Path) -> None:
     assert set(re.findall(r"(?:`|^    )make ([a-z][a-z-]+)", text, re.MULTILINE)) <= targets
     named = re.findall(r"(?:`|^    |bin/)llm-budget ([a-z]+)", text, re.MULTILINE)
     assert set(named) <= commands(), page.name
+
+
+def test_the_readme_counts_the_packages_that_it_fetches() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if "packages, " in line]
+    files = [ROOT / name for name in ("requirements.txt", "requirements-dev.txt")]
+    for row, file in zip(rows, files, strict=True):
+        assert int(
+            re.findall(r"(\d+) (?:more )?Python packages", row)[0]
+        ) == file.read_text().count("==")
