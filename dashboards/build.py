@@ -26,10 +26,10 @@ def main() -> int:
     stale = []
     for name, content in rendered().items():
         path = FOLDER / name
-        if not path.exists() or path.read_text() != content:
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
             stale.append(name)
             if not check:
-                path.write_text(content)
+                path.write_text(content, encoding="utf-8")
     for name in stale:
         sys.stdout.write(f"{name} {'is not what dashboards/ makes' if check else 'written'}\n")
     return int(check and bool(stale))

@@ -17,6 +17,7 @@ from exporter.core.clock import SystemClock
 from exporter.core.errors import UserError
 from exporter.core.http import bind, json_response, parse_listen
 from exporter.core.server import ignore_hangup, serve
+from exporter.core.startup import settle
 from exporter.ledger.ledger import Ledger
 from exporter.web.app import Web
 
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run until SIGTERM. 0 after a clean end, 2 when something keeps it from starting."""
+    settle()
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )

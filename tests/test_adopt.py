@@ -64,7 +64,7 @@ def host(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def test_the_page_works_as_printed(host: dict[str, str], tmp_path: Path) -> None:
     copy, deliver = blocks("bash")
-    python = ["python", "-c", "\n".join(blocks("python"))]
+    python = ["python", "-c", "\n".join(blocks("python")).encode()]
     for argv in (["sh", "-ec", copy], python, ["sh", "-ec", deliver]):
         done = subprocess.run(
             argv, cwd=tmp_path, env=host, capture_output=True, text=True, timeout=60, check=False

@@ -281,8 +281,9 @@ def test_on_composites_it_foretells_a_crossing_hours_ahead_without_false_alarms(
 
 @pytest.mark.slow
 def test_the_command_prints_json_that_names_crossing_alerts_and_errors(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # is for other traffic
     lines = [f"{minute},{10 if minute < 1440 else 20}" for minute in range(2880)]
     path = write(tmp_path, "\n".join(["minute,tokens", *lines]))
     argv = ["backtest", "--csv", str(path), "--limit", "20", "--usd-per-token", "0.001"]

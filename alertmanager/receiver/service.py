@@ -23,6 +23,7 @@ from exporter.core.errors import UserError
 from exporter.core.files import FileLock, remove_leftovers
 from exporter.core.http import bind, is_loopback, parse_listen
 from exporter.core.server import ignore_hangup, serve
+from exporter.core.startup import settle
 
 log = logging.getLogger("receiver")
 RECONCILE_SECONDS = 2.0
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run until SIGTERM. 0 after a clean end, 2 when something keeps it from starting."""
+    settle()
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )

@@ -29,7 +29,7 @@ def write(path: Path, replay: Replay, judged: list[Day], thresholds: dict[str, D
     svg = render(replay, judged, thresholds)
     try:
         if path.suffix == ".svg":
-            path.write_text(svg)
+            path.write_text(svg, encoding="utf-8")
         else:
             _png(path, svg, len(judged))
     except OSError as error:
@@ -92,7 +92,7 @@ def _png(path: Path, svg: str, panels: int) -> None:
         raise UserError(f"{path}: a PNG needs Chromium (apt-get install chromium); or name an .svg")
     with tempfile.TemporaryDirectory(prefix="llm-budget-picture-") as folder:
         source = Path(folder) / "picture.svg"
-        source.write_text(svg)
+        source.write_text(svg, encoding="utf-8")
         argv = [
             str(browser), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
             f"--user-data-dir={folder}/profile", f"--screenshot={path.resolve()}",

@@ -65,7 +65,7 @@ class Server:
     def fill_metrics(self, history: History, limit_usd: str) -> None:
         """Blocks of the exporter's own series."""
         path = self.folder / "history.txt"
-        with open(path, "w") as file:
+        with open(path, "w", encoding="utf-8") as file:
             write(file, history, limit_usd, self.interval // 60)
         self._promtool("openmetrics", str(path), str(self.folder / "data"))
         path.unlink()
@@ -101,9 +101,11 @@ class Server:
             "query": expression, "start": start, "end": end, "step": self.interval,
         }  # fmt: skip
         try:
-            answer = requests.get(
-                f"{self.url}/api/v1/query_range", params=params, timeout=QUERY_TIMEOUT_SECONDS
-            )
+            with requests.Session() as session:
+                session.trust_env = False  # a proxy of the environment is for other traffic
+                answer = session.get(
+                    f"{self.url}/api/v1/query_range", params=params, timeout=QUERY_TIMEOUT_SECONDS
+                )
             answer.raise_for_status()
             return list(answer.json()["data"]["result"])
         except requests.RequestException as error:

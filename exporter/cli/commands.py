@@ -19,6 +19,7 @@ from exporter.cli import (
     up,
 )
 from exporter.core.errors import UserError
+from exporter.core.startup import settle
 
 COMMANDS: tuple[ModuleType, ...] = (
     status,
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; its exit status. A UserError is one sentence on standard error, status 2."""
+    settle()
     arguments = parser().parse_args(argv)
     try:
         result = arguments.run(arguments)

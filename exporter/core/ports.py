@@ -14,7 +14,8 @@ def port_holder(port: int) -> str | None:
     for process in Path("/proc").glob("[0-9]*") if sockets else ():
         try:
             if any(_link(fd) in sockets for fd in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+                name = (process / "comm").read_text("utf-8", "replace").strip()
+                return f"{name} (pid {process.name})"
         except OSError:  # it has ended, or is another user's
             continue
     return next((f"a process of the user {_name(user)}" for user in users.values()), None)

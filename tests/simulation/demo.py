@@ -26,6 +26,7 @@ from rich.console import Console
 
 from exporter.cli.thresholds import thresholds
 from exporter.core.errors import UserError
+from exporter.core.startup import settle
 from exporter.core.yamlfile import dump, read_document
 from exporter.stack.binaries import ensure
 from exporter.stack.bundle import REPOSITORY, Bundle, Ports, Settings
@@ -42,6 +43,7 @@ PLAIN_LINE_EVERY = 10.0
 
 def main() -> int:
     """Run the demo; 0 when the loop closed: degraded to fallback, then restored on the new day."""
+    settle()
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--plain", action="store_true", help="lines instead of a live picture")
     arguments = parser.parse_args()

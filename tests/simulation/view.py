@@ -47,7 +47,8 @@ class View:
         self.console = console
         self.thresholds = thresholds
         self.history: list[str] = []
-        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        live = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(console=console, refresh_per_second=4) if live else None
 
     def __enter__(self) -> "View":
         if self._live:
