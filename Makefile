@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+RELEASE ?= trixie
 VENV := .venv
 BIN := $(VENV)/bin
 # As modules: a script that starts with #! cannot name a Python whose path is long or has blanks.
@@ -10,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VENV_IS := $(BIN)/python -I -X utf8 -c 'import sys; print(sys.prefix, *sys.version_info[:2])' 2>/dev/null
 
 .NOTPARALLEL:
-.PHONY: help install up demo test test-faults test-versions bench bench-forecast golden lint fmt check generate clean
+.PHONY: help install up demo test test-faults test-versions test-fresh bench bench-forecast golden lint fmt check generate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
@@ -52,20 +53,24 @@ up: install ## run the bundle: docker compose where an engine answers, else loca
 	  $(BIN)/llm-budget up --prepare-only && exec docker compose up --build; \
 	else exec $(BIN)/llm-budget up; fi
 
-demo: $(VENV)/.dev ## watch a small budget run out, the config degrade and come back (two minutes)
+demo: install ## watch a small budget run out, the config degrade and come back (two minutes)
 	@$(BIN)/python -m tests.simulation.demo
 
-test: $(VENV)/.dev ## everything that CI checks: lint, types, rules, unit, end to end
+test: $(VENV)/.dev ## lint, types, rules, unit, end to end; CI runs test-versions after it
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m exporter.stack.binaries
-	$(BIN)/python -m pytest -m "not faults"
+	$(BIN)/python -m pytest -m "not faults and not versions"
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 	@$(BIN)/python -m exporter.stack.binaries
 	LLM_BUDGET_KEEP_RESULTS=1 $(BIN)/python -m pytest -m faults
 
-test-versions: $(VENV)/.dev ## the rules on Prometheus 2.42, 2.53 and 3.5, a loop on the newest
+test-versions: $(VENV)/.dev ## fetch Prometheus 2.42, 2.53 and 3.5 into .tools; the rules on each, a loop
+	@$(BIN)/python -m tests.versions
 	$(BIN)/python -m pytest -m versions
+
+test-fresh: install ## make demo and make test in a bare Debian, RELEASE=trixie (root, debootstrap)
+	@$(BIN)/python -m tests.fresh $(RELEASE)
 
 bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossing to applied, overshoot
 	@status=0; for benchmark in client latency ingest metrics rules loop; do \
@@ -89,6 +94,6 @@ fmt: $(VENV)/.dev ## format the code
 check: install ## check budget.yml, the ladder, rules, alertmanager.yml and contacts together
 	@$(BIN)/llm-budget check
 
-clean: ## remove what make built; data and tokens stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+clean: ## remove what make built and fetched; data and tokens stay
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

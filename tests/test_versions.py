@@ -1,4 +1,4 @@
-"""The same rule and Alertmanager files on the Prometheus versions that people run."""
+"""The same files on the Prometheus versions that people run, and on docker-compose itself."""
 
 import subprocess
 from collections.abc import Iterator
@@ -8,21 +8,22 @@ import pytest
 from loop import LIMIT, Loop
 from rule_files import RULES
 from rule_files import test_files as promtool_files
-from versions import NEWEST, SUITES, Release, UnavailableError, release
+from versions import NEWEST, SUITES, WITH_COMPOSE, Release, release
 
 from exporter.stack.binaries import TOOLS_VARIABLE
-from exporter.stack.bundle import ALERTMANAGER
+from exporter.stack.bundle import ALERTMANAGER, REPOSITORY
 
 pytestmark = [pytest.mark.versions, pytest.mark.slow]
 
 
 def fetched(version: str) -> Release:
-    """The version's tools; skips, and says why, where they cannot be had."""
+    """The version's tools; skips, and says why, where they are not."""
     tools = release(version)
-    try:
-        tools.fetch()
-    except UnavailableError as reason:
-        pytest.skip(f"Prometheus {version} cannot be had here: {reason}")
+    if tools.missing:
+        missing = ", ".join(tools.missing)
+        pytest.skip(
+            f"no {missing} in {tools.folder}: make test-versions fetches it, or says why not"
+        )
     return tools
 
 
@@ -54,6 +55,11 @@ def test_promtool_accepts_the_config(tools: Release) -> None:
 
 def test_amtool_accepts_the_config(tools: Release) -> None:
     run(tools, "amtool", "check-config", str(ALERTMANAGER / "alertmanager.yml"))
+
+
+def test_docker_compose_accepts_the_shipped_file() -> None:
+    file = str(REPOSITORY / "docker-compose.yml")
+    run(fetched(WITH_COMPOSE), "docker-compose", "-f", file, "--profile", "demo", "config", "-q")
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Other versions of Prometheus and Alertmanager, unpacked from Debian's archive into .tools/.
+"""Other versions of Prometheus and Alertmanager, and docker-compose, from Debian's archive.
 
-`python -m tests.versions` fetches them. Nothing is installed: apt-get runs on a private sources
-list and state, dpkg unpacks its packages, and the mirror is the one that this machine's apt uses.
+`make test-versions` fetches them into .tools/ first, with `python -m tests.versions`. Nothing is
+installed: apt-get runs on a private sources list and state, dpkg unpacks its packages, and the
+mirror is the one that this machine's apt uses.
 """
 
 import os
@@ -15,6 +16,7 @@ TOOLS = Path(__file__).resolve().parents[1] / ".tools"
 # Debian release by the Prometheus it is there for; unstable moves on, which is what it is for.
 SUITES = {"2.42": "bookworm", "2.53": "trixie", "3.5": "sid"}
 NEWEST = "3.5"
+WITH_COMPOSE = "2.53"  # its release has the first docker-compose that needs no other package
 # The older releases have promtool and amtool inside the other two.
 PACKAGES, SPLIT_PACKAGES = ("prometheus", "prometheus-alertmanager"), ("promtool", "amtool")
 NEEDED = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
@@ -37,24 +39,30 @@ class Release:
         return self.folder / "usr" / "bin"
 
     @property
-    def complete(self) -> bool:
-        return all((self.bin / name).exists() for name in NEEDED)
+    def missing(self) -> list[str]:
+        """The programs that are not there."""
+        compose = ("docker-compose",) if self.suite == SUITES[WITH_COMPOSE] else ()
+        return [name for name in (*NEEDED, *compose) if not (self.bin / name).exists()]
 
     def fetch(self) -> None:
-        """Download and unpack, unless that is done. Raises UnavailableError."""
-        if self.complete:
+        """Download and unpack, unless that is done; say so first. Raises UnavailableError."""
+        if not self.missing:
             return
-        sources = _sources(self.suite)
-        apt = self._apt(sources)
+        apt = self._apt(_sources(self.suite))
+        print(f"Debian {self.suite}: fetching its package list (about 10 MB) …", flush=True)
         _run(*apt, "update")
-        packages = [*PACKAGES, *(name for name in SPLIT_PACKAGES if _exists(apt, name))]
+        optional = [*SPLIT_PACKAGES, *(name for name in self.missing if name == "docker-compose")]
+        packages = [*PACKAGES, *(name for name in optional if _exists(apt, name))]
+        listed = _run(*apt, "download", "--print-uris", *packages).splitlines()
+        megabytes = sum(int(line.split()[2]) for line in listed) // 1_000_000
+        print(f"fetching {megabytes} MB, {', '.join(packages)}, into {self.folder} …", flush=True)
         _run(*apt, "download", *packages, folder=self.folder / "apt")
         for package in (self.folder / "apt").glob("*.deb"):
             _run("dpkg", "-x", str(package), str(self.folder))
         shutil.rmtree(self.folder / "apt")
-        if not self.complete:
+        if self.missing:
             raise UnavailableError(
-                f"Debian {self.suite} has no {', '.join(NEEDED)} for this machine"
+                f"Debian {self.suite} has no {', '.join(self.missing)} for this machine"
             )
 
     def _apt(self, sources: str) -> list[str]:
@@ -84,8 +92,11 @@ def release(version: str) -> Release:
     return Release(SUITES[version], TOOLS / SUITES[version])
 
 
-def _sources(suite: str) -> str:
-    """A sources list for the suite, at this machine's own mirror. Raises UnavailableError."""
+def debian_mirror() -> tuple[str, str]:
+    """This machine's own Debian mirror, and the keyring it is signed by, or "".
+
+    Raises UnavailableError.
+    """
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         raise UnavailableError("there is no apt-get here: this is no Debian")
     form = "$(ORIGIN)|$(SITE)|$(SIGNED_BY)|$(LABEL)"
@@ -93,9 +104,15 @@ def _sources(suite: str) -> str:
     for line in known.splitlines():
         origin, site, signed_by, label = line.split("|")
         if (origin, label) == ("Debian", "Debian"):
-            option = f" [signed-by={signed_by}]" if signed_by.startswith("/") else ""
-            return f"deb{option} {site} {suite} main\n"
+            return site, signed_by if signed_by.startswith("/") else ""
     raise UnavailableError("this machine's apt knows no Debian mirror (run: apt-get update)")
+
+
+def _sources(suite: str) -> str:
+    """A sources list for the suite. Raises UnavailableError."""
+    site, signed_by = debian_mirror()
+    option = f" [signed-by={signed_by}]" if signed_by else ""
+    return f"deb{option} {site} {suite} main\n"
 
 
 def _exists(apt: list[str], package: str) -> bool:
@@ -114,6 +131,7 @@ def _run(*argv: str, folder: Path | None = None) -> str:
 
 def main() -> int:
     """Fetch all; say what is there and what is not, and why."""
+    print(f"Other versions are kept in {TOOLS}; make clean removes them.")
     for version in SUITES:
         try:
             release(version).fetch()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exporter.core import signals
 from exporter.core.errors import UserError
+from exporter.core.startup import settle
 
 # Debian calls Alertmanager's binary prometheus-alertmanager; upstream and containers, alertmanager.
 BINARIES = {
@@ -22,7 +23,6 @@ BINARIES = {
 PACKAGES = ("prometheus", "prometheus-alertmanager")
 SERVICES = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}  # their units
 SYSTEMD = Path("/run/systemd/system")  # there when systemd runs the machine
-TEST_TOOLS = ("docker-compose",)  # binaries that only the tests need, each a package of its name
 TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
 
 
@@ -40,30 +40,24 @@ def need(name: str) -> str:
     """The path of a binary. Raises UserError that says what to install."""
     found = find(name)
     if found is None:
-        packages = " ".join(PACKAGES if name in BINARIES else (name,))
         raise UserError(
-            f"{name} is not installed; on Debian or Ubuntu run: apt-get install {packages}; "
-            "elsewhere put it on PATH"
+            f"{name} is not installed; on Debian or Ubuntu run: apt-get install "
+            f"{' '.join(PACKAGES)}; elsewhere put it on PATH"
         )
     return str(found)
 
 
-def ensure(*tools: str) -> None:
-    """Install what is missing with apt-get when that is possible; raises UserError when not.
-
-    tools: binaries wanted besides Prometheus' and Alertmanager's.
-    """
-    packages = [*(PACKAGES if _missing(BINARIES) else ()), *_missing(tools)]
-    prefix = _apt_prefix()
-    if packages and prefix is not None:
-        print(f"Installing {', '.join(packages)} with apt-get …", flush=True)
+def ensure() -> None:
+    """Install what is missing with apt-get when that is possible; raises UserError when not."""
+    if _missing(BINARIES) and (prefix := _apt_prefix()) is not None:
+        print(f"Installing {', '.join(PACKAGES)} with apt-get …", flush=True)
         new = _missing(SERVICES)
         _apt(prefix, "update")
-        _apt(prefix, "install", *packages)
+        _apt(prefix, "install", *PACKAGES)
         if find("promtool") is None:
             _apt(prefix, "install", "promtool")
         _keep_stopped(prefix, [SERVICES[name] for name in new])
-    for name in (*BINARIES, *tools):
+    for name in BINARIES:
         need(name)
 
 
@@ -110,8 +104,9 @@ def _apt(prefix: list[str], *arguments: str) -> None:
 
 def main() -> int:
     """Install what the tests need; 1 when that is not possible."""
+    settle()
     try:
-        ensure(*TEST_TOOLS)
+        ensure()
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
