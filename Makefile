@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 RELEASE ?= trixie
+EXAMPLES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 # As modules: a script that starts with #! cannot name a Python whose path is long or has blanks.
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VENV_IS := $(BIN)/python -I -X utf8 -c 'import sys; print(sys.prefix, *sys.version_info[:2])' 2>/dev/null
 
 .NOTPARALLEL:
-.PHONY: help install up demo test test-faults test-versions test-fresh bench bench-forecast golden lint fmt check generate clean
+.PHONY: help install up demo test test-faults test-versions test-fresh fuzz bench bench-forecast golden lint fmt check generate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
@@ -71,6 +72,12 @@ test-versions: $(VENV)/.dev ## fetch Prometheus 2.42, 2.53 and 3.5 into .tools; 
 
 test-fresh: install ## make demo and make test in a bare Debian, RELEASE=trixie (root, debootstrap)
 	@$(BIN)/python -m tests.fresh $(RELEASE)
+
+fuzz: $(VENV)/.dev ## the properties with fresh seeds and EXAMPLES=10 times the examples; SEED=… repeats a run
+	@seed=$${SEED:-$$(( RANDOM * 32768 + RANDOM ))}; \
+	  echo "make fuzz SEED=$$seed EXAMPLES=$(EXAMPLES) repeats this run"; \
+	  LLM_BUDGET_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m "hypothesis and not faults" \
+	    --hypothesis-seed=$$seed --timeout=3600
 
 bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossing to applied, overshoot
 	@status=0; for benchmark in client latency ingest metrics rules loop; do \

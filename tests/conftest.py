@@ -10,16 +10,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from examples import FUZZING, examples
 from exporters import write_config
 from hypothesis import HealthCheck, settings
 
 from exporter.stack.processes import Child, free_port
 
-# A busy machine makes no test fail. With CI=true the examples are the same each time.
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine makes no test fail. Outside make fuzz the examples are the same each time.
 settings.register_profile(
-    "ci", settings.get_profile("ci"), suppress_health_check=[HealthCheck.too_slow]
+    "ours",
+    max_examples=examples(100),
+    derandomize=not FUZZING,
+    print_blob=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
+settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 # Where programs and their libraries are, and what somebody tells the tests themselves.
 KEPT = (
     "PATH", "TMPDIR", "VIRTUAL_ENV", "CI",
-    "LLM_BUDGET_TOOLS", "LLM_BUDGET_KEEP_RESULTS", "LOG_EXAMPLES",
+    "LLM_BUDGET_TOOLS", "LLM_BUDGET_KEEP_RESULTS", "LLM_BUDGET_EXAMPLES",
 )  # fmt: skip
 KEPT_FAMILIES = ("LD_", "PYTEST_", "HYPOTHESIS_", "COV")
 GIVEN = {

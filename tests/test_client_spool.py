@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spools import Reader, answer
@@ -391,7 +392,7 @@ def test_a_reader_that_hangs_with_the_lock_sends_calls_to_the_fold_and_waits_onc
     st.integers(0, 3000),
     st.sampled_from([0, 2, 4096]),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_sums_are_exact_whatever_folds_when(
     tmp_path_factory: pytest.TempPathFactory, calls: list, max_bytes: int, fine_slots: int
 ) -> None:

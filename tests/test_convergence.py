@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+from examples import examples
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from receivers import NOW, Receiver
@@ -340,4 +341,6 @@ def evidence(
 
 
 TestConvergence = Convergence.TestCase
-TestConvergence.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestConvergence.settings = settings(
+    max_examples=examples(40), stateful_step_count=20, deadline=None
+)

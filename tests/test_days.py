@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from examples import examples
 from exporters import Exporter, event
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,7 +64,7 @@ def test_days_tile_time_and_their_dates_rise_through_any_changes(
         day = following
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.lists(steps, min_size=2, max_size=4), calendars, st.integers(0, 30 * 365 * DAY))
 def test_a_change_leaves_the_running_day_and_its_past_as_they_are(
     taken: list[tuple[BudgetCalendar, int]], calendar: BudgetCalendar, origin: int
@@ -81,7 +82,7 @@ def test_a_change_leaves_the_running_day_and_its_past_as_they_are(
     assert after.at(later).end == calendar.end(calendar.day_of(later))
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.lists(steps, min_size=2, max_size=4), st.integers(0, 48).map(lambda n: n * HOUR))
 def test_the_same_calendar_again_changes_nothing(
     taken: list[tuple[BudgetCalendar, int]], later: int
@@ -207,7 +208,7 @@ def test_a_clock_that_jumps_ahead_and_comes_back_loses_nothing(tmp_path: Path) -
         assert exporter.book(event(id="b"))["duplicate"] == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.sampled_from(ZONES),
     st.lists(st.tuples(st.integers(0, 34 * DAY), st.integers(1, 999)), max_size=8),

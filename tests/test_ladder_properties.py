@@ -6,6 +6,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ladders import shipped_baseline, shipped_ladder
@@ -119,7 +120,7 @@ TASKS = [
 ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(baselines, st.sampled_from(READINGS), chosen)
 def test_a_higher_level_makes_no_more_calls_whatever_the_baseline(
     baseline: dict[str, Any], reading: str, tunings: list[str]

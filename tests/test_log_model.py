@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -120,13 +121,14 @@ class Rotation(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_every_interleaving_of_write_rotate_and_read_counts_each_line_once() -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(
         Rotation,
         settings=settings(
-            max_examples=int(os.environ.get("LOG_EXAMPLES", "30")),
+            max_examples=examples(30),
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

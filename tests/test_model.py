@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from examples import examples
 from exporters import ADMIN, INGEST, Exporter, event
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -288,12 +289,12 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def run(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def run(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "connect", connect)
     logging.getLogger("exporter").setLevel(logging.ERROR)
     case = Books.TestCase
     case.settings = settings(
-        max_examples=examples,
+        max_examples=count,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -302,8 +303,9 @@ def run(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_the_ledger_equals_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    run(25, monkeypatch)
+    run(examples(25), monkeypatch)
 
 
 @pytest.mark.faults

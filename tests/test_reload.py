@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from examples import examples
 from exporters import ADMIN, INGEST, NOON, Exporter, event, exporter_process, url, write_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -162,7 +163,9 @@ def test_only_the_admin_token_reloads(exporter: Exporter, tmp_path: Path) -> Non
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(20),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.sampled_from(("10", "20", "30", "0")), min_size=1, max_size=6))
 def test_the_last_good_file_is_in_force(exporter: Exporter, limits: list[str]) -> None:

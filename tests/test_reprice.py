@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from examples import examples
 from exporters import ADMIN, INGEST, NOON, Exporter, event, exporter_process, url, write_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -314,7 +315,7 @@ CALLS = st.lists(
 )
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(CALLS, st.integers(0, 30))
 def test_the_accounts_are_what_they_had_been_with_the_price_at_once(
     tmp_path_factory: pytest.TempPathFactory, calls: list[dict[str, Any]], known_after: int
