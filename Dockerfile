@@ -8,11 +8,13 @@ RUN apt-get update \
 
 WORKDIR /app
 COPY Makefile pyproject.toml requirements.txt README.md ./
+COPY common common
 COPY exporter exporter
 COPY alertmanager alertmanager
+COPY command command
+COPY sdk sdk
 COPY rules rules
-COPY tests/simulation tests/simulation
-COPY tests/data tests/data
+COPY demo demo
 RUN make install
 
 ENV PATH=/app/.venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

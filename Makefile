@@ -55,23 +55,23 @@ up: install ## run the bundle: docker compose where an engine answers, else loca
 	else exec $(BIN)/llm-budget up; fi
 
 demo: install ## watch a small budget run out, the config degrade and come back (two minutes)
-	@$(BIN)/python -m tests.simulation.demo
+	@$(BIN)/python -m demo
 
 test: $(VENV)/.dev ## lint, types, rules, unit, end to end; CI runs test-versions after it
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m exporter.stack.binaries
+	@$(BIN)/python -m command.stack.binaries
 	$(BIN)/python -m pytest -m "not faults and not versions"
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
-	@$(BIN)/python -m exporter.stack.binaries
+	@$(BIN)/python -m command.stack.binaries
 	LLM_BUDGET_KEEP_RESULTS=1 $(BIN)/python -m pytest -m faults
 
 test-versions: $(VENV)/.dev ## fetch Prometheus 2.42, 2.53 and 3.5 into .tools; the rules on each, a loop
-	@$(BIN)/python -m tests.versions
+	@$(BIN)/python -m tests.support.versions
 	$(BIN)/python -m pytest -m versions
 
 test-fresh: install ## make demo and make test in a bare Debian, RELEASE=trixie (root, debootstrap)
-	@$(BIN)/python -m tests.fresh $(RELEASE)
+	@$(BIN)/python -m tests.support.fresh $(RELEASE)
 
 fuzz: $(VENV)/.dev ## the properties with fresh seeds and EXAMPLES=10 times the examples; SEED=… repeats a run
 	@seed=$${SEED:-$$(( RANDOM * 32768 + RANDOM ))}; \
@@ -81,10 +81,10 @@ fuzz: $(VENV)/.dev ## the properties with fresh seeds and EXAMPLES=10 times the 
 
 bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossing to applied, overshoot
 	@status=0; for benchmark in client latency ingest metrics rules loop; do \
-	  PYTHONPATH=.:tests $(BIN)/python -m tests.benchmarks.$$benchmark || status=1; done; exit $$status
+	  $(BIN)/python -m tests.benchmarks.$$benchmark || status=1; done; exit $$status
 
 golden: $(VENV)/.dev ## write the golden /metrics page anew, after a change that is meant
-	$(BIN)/python tests/golden_metrics.py
+	$(BIN)/python -m tests.support.golden_metrics
 
 bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through the real rules (ten minutes)
 	@$(BIN)/python -m tests.benchmarks.forecast

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeser
 from grafana_foundation_sdk.models import common, units
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
-from exporter.core import names
+from common import names
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEIGHT = 8

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.auth import read_token
+from common.errors import UserError
+from common.http import is_loopback
 from exporter.config import Access, Config, load_config
-from exporter.core.auth import read_token
-from exporter.core.errors import UserError
-from exporter.core.http import is_loopback
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from exporter.core.day import BudgetCalendar
-from exporter.core.errors import UserError
-from exporter.core.http import is_loopback
-from exporter.core.money import picodollars
-from exporter.core.yamlfile import read_as
-from exporter.ledger.pricing_schedule import schedules
-from exporter.ledger.pricing_schema import Price, Prices
+from common.errors import UserError
+from common.http import is_loopback
+from common.money import picodollars
+from common.yamlfile import read_as
+from exporter.budget.day import BudgetCalendar
+from exporter.prices.schedule import schedules
+from exporter.prices.schema import Price, Prices
 
 Count = Annotated[int, Meta(ge=1)]
 Text = Annotated[str, Meta(min_length=1)]

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.clock import SystemClock
+from common.errors import UserError
+from common.http import bind, json_response, parse_listen
+from common.server import ignore_hangup, serve
+from common.startup import settle
 from exporter.access import load_settings
 from exporter.config import Log
-from exporter.core.clock import SystemClock
-from exporter.core.errors import UserError
-from exporter.core.http import bind, json_response, parse_listen
-from exporter.core.server import ignore_hangup, serve
-from exporter.core.startup import settle
 from exporter.ledger.ledger import Ledger
 from exporter.web.app import Web
 

@@ -1,7 +1,7 @@
 """What holds for every test."""
 
 # ruff: noqa: E402  the surroundings come first
-import surroundings
+from tests.support import surroundings
 
 surroundings.settle()
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from examples import FUZZING, examples
-from exporters import write_config
 from hypothesis import HealthCheck, settings
 
-from exporter.stack.processes import Child, free_port
+from command.stack.processes import Child, free_port
+from tests.support.examples import FUZZING, examples
+from tests.support.exporters import write_config
 
 # A busy machine makes no test fail. Outside make fuzz the examples are the same each time.
 settings.register_profile(

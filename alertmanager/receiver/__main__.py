@@ -2,7 +2,7 @@
 
 import sys
 
-from exporter.core.signals import end_at_once
+from common.signals import end_at_once
 
 if __name__ == "__main__":
     end_at_once(0)  # until the server has its own handlers

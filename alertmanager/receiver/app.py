@@ -17,21 +17,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from alertmanager.receiver.controller import ApplyError, Controller
-from alertmanager.receiver.operations import Document
+from alertmanager.receiver.ladder.operations import Document
 from alertmanager.receiver.report import report
 from alertmanager.receiver.state import Override
 from alertmanager.receiver.webhook import parse_notification, unix
-from exporter.core.errors import UserError
-from exporter.core.http import (
-    HostCheck,
-    HttpError,
-    http_error,
-    json_response,
-    read_body,
-    require_token,
-)
-from exporter.core.room import Room
-from exporter.core.yamlfile import dump
+from common.errors import UserError
+from common.http import HostCheck, HttpError, http_error, json_response, read_body, require_token
+from common.room import Room
+from common.yamlfile import dump
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 LAST_MOMENT = unix(datetime(9999, 12, 31, tzinfo=UTC))

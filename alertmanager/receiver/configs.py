@@ -4,13 +4,13 @@ from pathlib import Path
 
 from yaml import YAMLError
 
-from alertmanager.receiver.baseline import parse_baseline
-from alertmanager.receiver.effective import ROASTERS, Effective, effective
-from alertmanager.receiver.ladder import Ladder, parse_ladder
-from alertmanager.receiver.operations import Document
-from exporter.core.errors import UserError
-from exporter.core.files import replace_file
-from exporter.core.yamlfile import MAX_DOCUMENT_BYTES, dump, parse_document
+from alertmanager.receiver.ladder.baseline import parse_baseline
+from alertmanager.receiver.ladder.effective import ROASTERS, Effective, effective
+from alertmanager.receiver.ladder.ladder import Ladder, parse_ladder
+from alertmanager.receiver.ladder.operations import Document
+from common.errors import UserError
+from common.files import replace_file
+from common.yamlfile import MAX_DOCUMENT_BYTES, dump, parse_document
 
 _HEADER = "# The effective LLM config, written by llm-budget: {what}. Edit {baseline} instead.\n"
 

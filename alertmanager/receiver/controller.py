@@ -5,16 +5,16 @@ import threading
 
 from alertmanager.receiver.decide import Hold, decide, raised
 from alertmanager.receiver.entries import MAX_SCOPE_LENGTH, asks, entry_of, kind
-from alertmanager.receiver.ladder import NONE
+from alertmanager.receiver.evidence.observations import Seen
+from alertmanager.receiver.evidence.sources import Sources
+from alertmanager.receiver.ladder.ladder import NONE
 from alertmanager.receiver.metrics import Metrics
-from alertmanager.receiver.observations import Seen
 from alertmanager.receiver.precedence import in_force
-from alertmanager.receiver.sources import Sources
 from alertmanager.receiver.state import Claim, Override, State, copy_of
 from alertmanager.receiver.store import Store
 from alertmanager.receiver.webhook import Alert, Notification, identity, unix
-from exporter.core.clock import Clock, iso8601
-from exporter.core.errors import UserError
+from common.clock import Clock, iso8601
+from common.errors import UserError
 
 log = logging.getLogger("receiver")
 MAX_CLAIMS = 10_000

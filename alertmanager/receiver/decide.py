@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from alertmanager.receiver.entries import kind
-from alertmanager.receiver.ladder import NONE, Ladder
-from alertmanager.receiver.observations import Seen
+from alertmanager.receiver.evidence.observations import Seen
+from alertmanager.receiver.ladder.ladder import NONE, Ladder
 from alertmanager.receiver.state import Active, State, actives, copy_of
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from alertmanager.receiver.ladder import Ladder
+from alertmanager.receiver.ladder.ladder import Ladder
 
 MAX_SCOPE_LENGTH = 256  # a label value longer than this is no roaster
 

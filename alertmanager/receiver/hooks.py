@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from alertmanager.receiver.ladder import Action
+from alertmanager.receiver.ladder.ladder import Action
 
 HTTP_ATTEMPTS = 3
 RETRY_SECONDS = 1.0

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from exporter.core import names
+from common import names
 
 HOLD_REASONS = (
     "source_unknown",

@@ -1,6 +1,6 @@
 """Person > backstop > alerts: which of them decides the level."""
 
-from alertmanager.receiver.ladder import Ladder
+from alertmanager.receiver.ladder.ladder import Ladder
 from alertmanager.receiver.state import Override, State
 
 

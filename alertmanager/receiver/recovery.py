@@ -7,7 +7,7 @@ from pathlib import Path
 from alertmanager.receiver.audit import Audit
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.entries import kind
-from alertmanager.receiver.ladder import NONE, Ladder
+from alertmanager.receiver.ladder.ladder import NONE, Ladder
 from alertmanager.receiver.state import Active, CorruptStateError, State, load_state
 
 log = logging.getLogger("receiver")

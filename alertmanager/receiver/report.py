@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 
 from alertmanager.receiver.controller import Controller
-from alertmanager.receiver.ladder import Tuning
-from alertmanager.receiver.observations import ExporterSeen, PrometheusSeen, Unknown
+from alertmanager.receiver.evidence.observations import ExporterSeen, PrometheusSeen, Unknown
+from alertmanager.receiver.ladder.ladder import Tuning
 from alertmanager.receiver.precedence import in_force
-from exporter.core.clock import iso8601
+from common.clock import iso8601
 
 
 def report(controller: Controller) -> dict[str, Any]:

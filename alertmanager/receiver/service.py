@@ -10,20 +10,20 @@ from pathlib import Path
 
 from alertmanager.receiver.app import Tokens, Web
 from alertmanager.receiver.audit import Audit
-from alertmanager.receiver.check import check
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.controller import Controller
+from alertmanager.receiver.evidence.sources import Sources
 from alertmanager.receiver.hooks import Hooks
+from alertmanager.receiver.ladder.check import check
 from alertmanager.receiver.metrics import Metrics
-from alertmanager.receiver.sources import Sources
 from alertmanager.receiver.store import Store
-from exporter.core.auth import read_token
-from exporter.core.clock import SystemClock
-from exporter.core.errors import UserError
-from exporter.core.files import FileLock, remove_leftovers
-from exporter.core.http import bind, is_loopback, parse_listen
-from exporter.core.server import ignore_hangup, serve
-from exporter.core.startup import settle
+from common.auth import read_token
+from common.clock import SystemClock
+from common.errors import UserError
+from common.files import FileLock, remove_leftovers
+from common.http import bind, is_loopback, parse_listen
+from common.server import ignore_hangup, serve
+from common.startup import settle
 
 log = logging.getLogger("receiver")
 RECONCILE_SECONDS = 2.0

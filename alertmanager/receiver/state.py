@@ -6,9 +6,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
-from alertmanager.receiver.ladder import NONE
-from exporter.core.errors import UserError
-from exporter.core.files import replace_file
+from alertmanager.receiver.ladder.ladder import NONE
+from common.errors import UserError
+from common.files import replace_file
 
 VERSION = 1
 

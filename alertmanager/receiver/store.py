@@ -9,19 +9,14 @@ import msgspec
 
 from alertmanager.receiver.audit import Audit, Change
 from alertmanager.receiver.configs import Configs
-from alertmanager.receiver.effective import Effective
 from alertmanager.receiver.hooks import Actions, Hooks
+from alertmanager.receiver.ladder.effective import Effective
+from alertmanager.receiver.ladder.operations import Document
 from alertmanager.receiver.metrics import Metrics
-from alertmanager.receiver.operations import Document
 from alertmanager.receiver.precedence import in_force, level_in_force
 from alertmanager.receiver.recovery import known, remembered
-from alertmanager.receiver.state import (
-    State,
-    actives,
-    copy_of,
-    save_state,
-)
-from exporter.core.clock import Clock, iso8601
+from alertmanager.receiver.state import State, actives, copy_of, save_state
+from common.clock import Clock, iso8601
 
 log = logging.getLogger("receiver")
 DRIFT = "was changed by someone else"

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
-from exporter.core.http import HttpError
+from common.http import HttpError
 
 
 class Alert(Struct, frozen=True, rename="camel"):

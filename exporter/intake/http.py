@@ -10,15 +10,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.clock import Clock
+from common.http import HttpError, json_response, require_content
+from common.room import Room
+from common.server import MAX_CONNECTIONS
 from exporter.config import Limits
-from exporter.core.clock import Clock
-from exporter.core.http import HttpError, json_response, require_content
-from exporter.core.room import Room
-from exporter.core.server import MAX_CONNECTIONS
-from exporter.intake.event import EventError, UsageEvent, parse_event
+from exporter.event import EventError, UsageEvent, parse_event
+from exporter.intake.counters import IntakeMetrics
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerUnavailableError
-from exporter.metrics.intake import IntakeMetrics
 
 NDJSON = "application/x-ndjson"
 CONTENT_TYPES = ("application/json", NDJSON)

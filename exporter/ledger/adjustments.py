@@ -7,9 +7,9 @@ from hashlib import blake2b
 from itertools import chain
 from typing import Any, Literal
 
-from exporter.core.clock import iso8601
-from exporter.core.errors import UserError
-from exporter.core.money import PICODOLLARS_PER_USD, usd
+from common.clock import iso8601
+from common.errors import UserError
+from common.money import PICODOLLARS_PER_USD, usd
 from exporter.ledger.ids import IdTables
 
 Kind = Literal["grant", "reset"]

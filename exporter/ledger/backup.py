@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from exporter.core.errors import UserError
-from exporter.core.files import FileLock, sync_folder
+from common.errors import UserError
+from common.files import FileLock, sync_folder
 from exporter.ledger.schema import MIGRATIONS
 
 PAGES_PER_STEP = 256  # 1 MiB between two reports of progress

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from datetime import date
 
+from common.names import FIELD, MODEL, OTHER, ROASTER, UNKNOWN
 from exporter.config import Limits
-from exporter.core.names import FIELD, MODEL, OTHER, ROASTER, UNKNOWN
-from exporter.intake.event import EventError, UsageEvent
+from exporter.event import EventError, UsageEvent
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Series
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
-from exporter.ledger.pricing import PriceList
-from exporter.ledger.tokenprice import TokenPrice
 from exporter.ledger.unpriced import Unpriced, UnpricedKey, add_unpriced
+from exporter.prices.pricelist import PriceList
+from exporter.prices.tokenprice import TokenPrice
 
 _ADD = ", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)
 _UPSERT = (

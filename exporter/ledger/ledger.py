@@ -11,22 +11,22 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.clock import Clock
+from common.errors import UserError
+from common.files import FileLock
+from exporter.budget.calendars import Calendars, Day, set_calendar, store_calendars
 from exporter.config import Config
-from exporter.core.clock import Clock
-from exporter.core.errors import UserError
-from exporter.core.files import FileLock
-from exporter.intake.event import UsageEvent
+from exporter.event import UsageEvent
 from exporter.ledger import adjustments, repricing
 from exporter.ledger.adjustments import Adjustment, Booked
 from exporter.ledger.booking import Batch, Booking, Outcome
-from exporter.ledger.calendars import Calendars, Day, set_calendar, store_calendars
 from exporter.ledger.loading import load
-from exporter.ledger.pricing import PriceList
 from exporter.ledger.progress import LogProgress, read_places, write_progress
 from exporter.ledger.repricing import Reprice, Repriced
 from exporter.ledger.schema import open_ledger
-from exporter.ledger.tokenprice import TokenPrice
 from exporter.ledger.writer import LedgerUnavailableError, Submission, Task, Writer
+from exporter.prices.pricelist import PriceList
+from exporter.prices.tokenprice import TokenPrice
 
 # An account beyond 64 bits (nine million dollars a day) must not keep others from being booked.
 _UNSTORABLE = (OverflowError, sqlite3.IntegrityError)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from exporter.core.errors import UserError
-from exporter.core.money import usd
+from common.errors import UserError
+from common.money import usd
 from exporter.ledger.booking import Booking
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Series
-from exporter.ledger.tokenprice import TokenPrice
 from exporter.ledger.unpriced import Unpriced, UnpricedKey, read_unpriced
+from exporter.prices.tokenprice import TokenPrice
 
 UNPRICED_VERSION = 0
 _FORGET_EMPTY = (

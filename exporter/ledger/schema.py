@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from exporter.core.errors import UserError
+from common.errors import UserError
 
 BUSY_TIMEOUT_SECONDS = 5.0
 Migration = Callable[[sqlite3.Connection], None]

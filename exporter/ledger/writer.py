@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from exporter.intake.event import UsageEvent
+from exporter.event import UsageEvent
 from exporter.ledger.booking import Outcome
 from exporter.ledger.progress import LogProgress
 

@@ -6,11 +6,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from common import names
+from common.money import PICODOLLARS_PER_USD
+from exporter.budget.calendars import Day
 from exporter.config import Config
-from exporter.core import names
-from exporter.core.money import PICODOLLARS_PER_USD
 from exporter.ledger.books import Adjustments
-from exporter.ledger.calendars import Day
 from exporter.ledger.ledger import Ledger
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import date
 
-from exporter.core import names
-from exporter.core.money import usd
+from common import names
+from common.money import usd
 from exporter.ledger.books import Amounts, Books, Series
 
 _FAMILIES = {

@@ -4,7 +4,7 @@ import threading
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 
-from exporter.ledger.calendars import Day
+from exporter.budget.calendars import Day
 from exporter.metrics.ledger_text import LedgerText
 
 disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -12,15 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from exporter.core.errors import UserError
-from exporter.core.http import (
-    HttpError,
-    json_response,
-    read_body,
-    require_content,
-    require_token,
-)
-from exporter.core.money import picodollars, usd
+from common.errors import UserError
+from common.http import HttpError, json_response, read_body, require_content, require_token
+from common.money import picodollars, usd
 from exporter.ledger.adjustments import Adjustment, Kind
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice, report

@@ -15,20 +15,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from common.clock import Clock
+from common.errors import UserError
+from common.http import HostCheck, HttpError, http_error, json_response, require_token
 from exporter.access import Settings, Tokens
 from exporter.config import Config, Log
-from exporter.core.clock import Clock
-from exporter.core.errors import UserError
-from exporter.core.http import HostCheck, HttpError, http_error, json_response, require_token
+from exporter.intake.counters import IntakeMetrics
 from exporter.intake.http import UsageEndpoint
-from exporter.intake.log_source import LogSource
+from exporter.intake.logs.source import LogSource
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerUnavailableError
 from exporter.metrics.collectors import BudgetCollector, LedgerCollector, LimitsCollector
-from exporter.metrics.intake import IntakeMetrics
 from exporter.metrics.ledger_text import LedgerText
 from exporter.metrics.page import CONTENT_TYPE, Page
-from exporter.provider import ProviderPoller
+from exporter.metrics.provider import ProviderPoller
 from exporter.web.admin import Admin
 from exporter.web.reload import Reloader
 from exporter.web.status import status

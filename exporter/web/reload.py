@@ -9,10 +9,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 from starlette.concurrency import run_in_threadpool
 
+from common import names
+from common.clock import Clock, iso8601
+from common.errors import UserError
 from exporter.access import Settings
-from exporter.core import names
-from exporter.core.clock import Clock, iso8601
-from exporter.core.errors import UserError
 from exporter.ledger.writer import LedgerUnavailableError
 
 log = logging.getLogger("exporter")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from common.clock import Clock
+from common.money import picodollars, usd
 from exporter.config import Config
-from exporter.core.clock import Clock
-from exporter.core.money import picodollars, usd
 from exporter.ledger.books import Adjustments
 from exporter.ledger.ledger import Ledger
 

@@ -1,4 +1,4 @@
-"""What exporter/client.py costs its host: `make bench`. Figures; 1 when a promise is broken."""
+"""What sdk/client.py costs its host: `make bench`. Figures; 1 when a promise is broken."""
 
 import json
 import statistics
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from openai.types.chat import ChatCompletion
 
-from exporter.client import MAX_BYTES, Client
+from sdk.client import MAX_BYTES, Client
 
 RECORD_MICROSECONDS, ALLOWED_MICROSECONDS = 20.0, 1.0  # what docs/adopt.md promises
 RESPONSE = {

@@ -8,14 +8,13 @@ import csv
 import gzip
 from decimal import Decimal
 from itertools import accumulate
-from pathlib import Path
 from statistics import fmean, median
 
-from exporter.backtest.history import MINUTES_PER_DAY, History
-from exporter.backtest.judge import FORETELLING, Day, days
-from exporter.backtest.replay import replay
+from command.replay.history import MINUTES_PER_DAY, History
+from command.replay.judge import FORETELLING, Day, days
+from command.replay.replay import replay
+from tests.support.paths import DATA
 
-DATA = Path(__file__).resolve().parents[1] / "data"
 PREDICTED = FORETELLING[0]
 PICODOLLARS_PER_TOKEN = 1_000_000  # 1 USD a million tokens
 WEEK = 7

@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from exporters import event, exporter_process
+from tests.support.exporters import event, exporter_process
 
 PROCESSES, THREADS = 4, 4
 SECONDS = 6.0

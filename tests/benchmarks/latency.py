@@ -20,10 +20,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from exporters import event
-from receivers import alert
-
-from exporter.stack.bundle import Bundle, Ports, Settings
+from command.stack.bundle import Bundle, Ports, Settings
+from tests.support.exporters import event
+from tests.support.receivers import alert
 
 REQUESTS = 400
 WARM_UP = 20

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from loop import INTERVAL_SECONDS, LIMIT, Call, Loop
-from waiting import until
-
-from exporter.core.yamlfile import parse_document
+from common.yamlfile import parse_document
+from tests.support.loop import INTERVAL_SECONDS, LIMIT, Call, Loop
+from tests.support.waiting import until
 
 FLOOR_SECONDS = 2.0 * INTERVAL_SECONDS
 CYCLES = 10  # of two crossings each

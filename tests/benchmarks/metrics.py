@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
-from exporters import NOON
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from common import names
+from common.clock import ManualClock
 from exporter.config import Config
-from exporter.core import names
-from exporter.core.clock import ManualClock
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.schema import open_ledger
 from exporter.metrics.ledger_text import LedgerText
+from tests.support.exporters import NOON
 
 SERIES, DAYS = 20_000, 40
 TODAY = date(2027, 1, 15)

@@ -16,8 +16,8 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from exporter.stack.binaries import need
-from exporter.stack.bundle import Bundle, Ports, Settings
+from command.stack.binaries import need
+from command.stack.bundle import Bundle, Ports, Settings
 
 ROASTERS, FIELDS = 200, 10
 EVENTS_PER_REQUEST = 500

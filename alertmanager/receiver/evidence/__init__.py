@@ -1,0 +1,1 @@
+"""What the receiver asks its sources, and what they answered."""

@@ -1,0 +1,1 @@
+"""degradation.yml and what it makes of a config."""

@@ -1,0 +1,165 @@
+"""`llm-budget backtest`: what the rules would have said of a usage history, day by day."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from command.replay import picture
+from command.replay.history import History, read_csv, read_ledger
+from command.replay.judge import HOURS, Day, days, summary
+from command.replay.replay import Replay, replay
+from command.thresholds import RULES, thresholds
+
+RUNBOOK_USD_PER_TOKEN = Decimal("0.00000027")  # the runbook's input price: $0.00027 per 1K
+SHOWN_HOURS = (2, 4, 6, 8, 10, 12, 16, 20)
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Add the backtest command."""
+    command = subparsers.add_parser(
+        "backtest",
+        help="replay a usage history through the real rules",
+        description="Replays a usage history through the real rule files on a real Prometheus: "
+        "forecast errors, alerts, lead times and false alarms, day by day.",
+    )
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--csv", type=Path, metavar="FILE",
+        help="columns minute (from the first midnight, UTC) and tokens or cost_usd; also .gz",
+    )  # fmt: skip
+    source.add_argument(
+        "--ledger", type=Path, metavar="FILE",
+        help="a ledger: it keeps days, so that each is spread evenly",
+    )  # fmt: skip
+    command.add_argument("--limit", type=_usd, required=True, metavar="USD", help="daily budget")
+    command.add_argument(
+        "--usd-per-token", type=_usd, default=RUNBOOK_USD_PER_TOKEN, metavar="USD",
+        help=f"price of a token; default: {RUNBOOK_USD_PER_TOKEN:f}, the runbook's input",
+    )  # fmt: skip
+    command.add_argument(
+        "--interval", type=int, choices=(1, 2, 3, 4, 5, 10), default=1, metavar="MINUTES",
+        help="between evaluations; default: 1. From 5 on LLMBudgetBurnRateHigh sees nothing",
+    )  # fmt: skip
+    command.add_argument("--rules", type=Path, default=RULES, metavar="FOLDER")
+    command.add_argument("--picture", type=Path, metavar="FILE", help="draw it, .svg or .png")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay, judge, print; always 0, for a bad forecast is no failure of the command."""
+    history = _history(arguments)
+    result = _replay(arguments, history)
+    judged = days(result)
+    if arguments.picture:
+        picture.write(arguments.picture, result, judged, thresholds(arguments.rules))
+    if arguments.json:
+        print(json.dumps(_document(arguments, judged), indent=2))
+    else:
+        _print(judged)
+    return 0
+
+
+def _usd(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount above 0 in USD")
+    return amount
+
+
+def _history(arguments: argparse.Namespace) -> History:
+    if arguments.ledger:
+        return read_ledger(arguments.ledger)
+    return read_csv(arguments.csv, arguments.usd_per_token)
+
+
+def _replay(arguments: argparse.Namespace, history: History) -> Replay:
+    # On standard error: standard output is the report's.
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("…", total=None)
+        return replay(
+            history,
+            arguments.limit,
+            interval_minutes=arguments.interval,
+            folder=arguments.rules,
+            progress=lambda done, of, what: bar.update(
+                task, completed=done, total=of, description=what[:50]
+            ),
+        )
+
+
+def _document(arguments: argparse.Namespace, judged: list[Day]) -> dict[str, Any]:
+    return {
+        "limit_usd": f"{arguments.limit:f}",
+        "interval_minutes": arguments.interval,
+        "summary": summary(judged),
+        "days": [{**asdict(day), "mean_error": day.mean_error} for day in judged],
+    }
+
+
+def _print(judged: list[Day]) -> None:
+    wide = Console(width=None if sys.stdout.isatty() else 160)
+    table = Table("day", "total USD", "crossed", "mean error", *_hours(), box=None)
+    for day in judged:
+        table.add_row(
+            str(day.number), f"{day.total_usd:.4g}{'' if day.complete else ' so far'}",
+            _clock(day.crossed_minute), _percent(day.mean_error),
+            *(_percent(day.error.get(hour)) for hour in SHOWN_HOURS),
+        )  # fmt: skip
+    wide.print("Forecast: error of the day's total, mean over hours 1-23, and by hour")
+    wide.print(table)
+    wide.print("\nAlerts: first firing, times that it started, lead before the crossing")
+    wide.print(_alert_table(judged))
+    _print_summary(summary(judged), wide)
+
+
+def _hours() -> list[str]:
+    assert set(SHOWN_HOURS) <= set(HOURS)
+    return [f"{hour} h" for hour in SHOWN_HOURS]
+
+
+def _alert_table(judged: list[Day]) -> Table:
+    table = Table("day", "alert", "fired", "times", "lead", "", box=None)
+    for day in judged:
+        for name, firing in day.alerts.items():
+            lead = "" if firing.lead_hours is None else f"{firing.lead_hours:.1f} h"
+            false = "[red]false alarm[/]" if firing.false_alarm else ""
+            table.add_row(
+                str(day.number),
+                name,
+                _clock(firing.first_minute),
+                str(firing.episodes),
+                lead,
+                false,
+            )
+    return table
+
+
+def _print_summary(figures: dict[str, Any], console: Console) -> None:
+    console.print(f"\nMean error of days with a history: {_percent(figures['mean_error'])}")
+    for name, alert in figures["alerts"].items():
+        lead = alert["median_lead_hours"]
+        console.print(
+            f"{name}: foretold {alert['days_foretold']} of {alert['days_crossed']} crossings"
+            + ("" if lead is None else f", median lead {lead:.1f} h")
+            + f"; false alarms on {alert['false_alarm_days']} of {alert['days_calm']} other days"
+        )
+
+
+def _clock(minute: int | None) -> str:
+    return "" if minute is None else f"{minute // 60:02d}:{minute % 60:02d}"
+
+
+def _percent(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.0%}"

@@ -1,0 +1,107 @@
+"""`llm-budget degrade`, `pin`, `release`: a person's word on the level, told to the receiver."""
+
+import argparse
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from command.adjust import user
+from command.offline import admin_token
+from command.remote import RECEIVER_URL, call
+from common.clock import SystemClock, iso8601
+from common.errors import UserError
+
+_RELATIVE = re.compile(r"\+(\d{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Add the degrade, pin and release commands."""
+    degrade = subparsers.add_parser(
+        "degrade",
+        help="set a floor: at least this level until released",
+        description="A floor under what the alerts ask for. It ends with release or --until.",
+    )
+    pin = subparsers.add_parser(
+        "pin",
+        help="set the level exactly, lower too, until a time",
+        description="Exactly this level, whatever the alerts ask for: none switches protection "
+        "off. It ends with release or at --until.",
+    )
+    release = subparsers.add_parser(
+        "release",
+        help="end degrade or pin: the alerts decide again",
+        description="Ends what degrade or pin has set; the level the alerts ask for applies.",
+    )
+    for command, word in ((degrade, "degrade"), (pin, "pin")):
+        command.add_argument(
+            "level", metavar="LEVEL", help="of alertmanager/degradation.yml, or none"
+        )
+        command.add_argument(
+            "--until",
+            required=word == "pin",
+            metavar="WHEN",
+            help="+30m, +2h, +1d, or ISO 8601 with its zone, like 2026-11-24T18:00Z",
+        )
+    for command, word in ((degrade, "degrade"), (pin, "pin"), (release, "release")):
+        add_word_flags(command)
+        command.set_defaults(run=run, mode=word)
+
+
+def add_word_flags(command: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Who says it and why, and to which receiver."""
+    command.add_argument("--reason", required=required, metavar="TEXT")
+    command.add_argument("--author", metavar="NAME", help="default: who is logged in")
+    command.add_argument("--receiver", default=RECEIVER_URL, metavar="URL")
+    command.add_argument("--json", action="store_true", help="for programs: the receiver's state")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tell the receiver; print what is in force now."""
+    body = {"mode": arguments.mode}
+    if arguments.mode != "release":
+        body["level"] = arguments.level
+        if arguments.until:
+            body["until"] = iso8601(moment(arguments.until, SystemClock().now()))
+    state = tell(arguments, body)
+    if arguments.json:
+        print(json.dumps(state, indent=2))
+    else:
+        print(sentence(state))
+    return 0
+
+
+def tell(arguments: argparse.Namespace, body: dict[str, str]) -> dict[str, Any]:
+    """The receiver's state after a person's word. Raises UserError with its own sentence."""
+    token = admin_token()
+    if token is None:
+        raise UserError("no admin token: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE")
+    said = {"reason": arguments.reason, "author": arguments.author or user()}
+    url = arguments.receiver.rstrip("/") + "/api/v1/override"
+    return dict(call("the receiver", url, method="POST", token=token, body={**body, **said}))
+
+
+def sentence(state: dict[str, Any]) -> str:
+    """What is in force, what the alerts ask for, and a person's word."""
+    words = f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."
+    override = state.get("override")
+    if override:
+        until = override.get("until")
+        end = f"until {iso8601(until)}" if until else "until released"
+        words += f" {override['author']} says {override['mode']} {override['level']}, {end}."
+    return words
+
+
+def moment(text: str, now: float) -> float:
+    """ "+2h" or an ISO 8601 time as Unix seconds. Raises UserError."""
+    relative = _RELATIVE.fullmatch(text)
+    if relative:
+        return now + timedelta(**{_UNITS[relative[2]]: int(relative[1])}).total_seconds()
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            raise UserError(f"--until {text!r} has no time zone; end it with Z for UTC, or +05:30")
+        return at.astimezone(UTC).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"--until {text!r} is neither like +2h nor ISO 8601") from error

@@ -1,0 +1,85 @@
+"""A person's word on the books: through the exporter, or with it down through its ledger."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from command.remote import EXPORTER_URL, UnreachableError, call
+from command.stack.bundle import REPOSITORY
+from common.auth import read_token
+from common.clock import SystemClock
+from common.errors import UserError
+from exporter.config import load_config
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.writer import LedgerUnavailableError
+
+DATA = REPOSITORY / "data"
+LEDGER = DATA / "ledger" / "ledger.sqlite"
+T = TypeVar("T")
+
+
+def add_flags(command: argparse.ArgumentParser) -> None:
+    """Where the exporter is, and where its files are when it is down."""
+    command.add_argument("--exporter", default=EXPORTER_URL, metavar="URL")
+    command.add_argument("--config", type=Path, default=REPOSITORY / "budget.yml", metavar="FILE")
+    command.add_argument(
+        "--ledger",
+        type=Path,
+        default=LEDGER,
+        metavar="FILE",
+        help="used when the exporter is down",
+    )
+
+
+def admin_token() -> str | None:
+    """The admin token of the environment, else the one that `make up` wrote. Raises UserError."""
+    made = DATA / "secrets" / "admin_token"
+    return read_token("admin") or (read_token("admin", made) if made.exists() else None)
+
+
+def post(
+    arguments: argparse.Namespace, path: str, body: Any, offline: Callable[[Ledger], T]
+) -> Any | T:
+    """The exporter's answer to a POST; when it is down, what offline makes of its ledger.
+
+    Raises UserError when the exporter refuses, or when neither way is possible.
+    """
+    try:
+        url = arguments.exporter.rstrip("/") + path
+        return call("the exporter", url, method="POST", token=admin_token(), body=body)
+    except UnreachableError as away:
+        with open_ledger(arguments, str(away)) as ledger:
+            return offline(ledger)
+
+
+@contextmanager
+def open_ledger(arguments: argparse.Namespace, why: str) -> Iterator[Ledger]:
+    """The ledger itself, under the exporter's lock. why: what kept us from asking the exporter.
+
+    Raises UnreachableError when there is no ledger, or an exporter holds it.
+    """
+    away = why.partition(";")[0]
+    if not arguments.ledger.exists():
+        raise UnreachableError(
+            f"{away}, and there is no ledger at {arguments.ledger}; "
+            "start the exporter or name its ledger with --ledger"
+        )
+    try:
+        ledger = Ledger(arguments.ledger, load_config(arguments.config), SystemClock())
+    except UserError as error:
+        raise UnreachableError(f"{away}, and its ledger is no way either: {error}") from error
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def wait(future: "Future[T]") -> T:
+    """The result of the ledger's work. Raises UserError when it cannot be written."""
+    try:
+        return future.result()
+    except LedgerUnavailableError as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,143 @@
+"""A usage history: what each minute cost, from a CSV file or, day by day, from a ledger."""
+
+import csv
+import gzip
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TextIO
+
+from common.errors import UserError
+from common.money import PICODOLLARS_PER_USD
+
+MINUTES_PER_DAY = 1440
+MAX_DAYS = 400  # bounds memory; a year and its holidays
+MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may stand on several lines
+# Minutes without usage have no line: a day whose last line is this near its end is whole.
+QUIET_END_MINUTES = 60
+COST_COLUMNS = ("cost_usd", "cost")
+
+
+@dataclass(frozen=True)
+class History:
+    """Pico-dollars per minute, from the first midnight (UTC) on."""
+
+    picodollars: list[int]
+
+    @property
+    def days(self) -> int:
+        """How many days were begun."""
+        return -(-len(self.picodollars) // MINUTES_PER_DAY)
+
+    def day(self, number: int) -> list[int]:
+        """The minutes of a day; fewer than 1,440 when the history ends in it."""
+        start = number * MINUTES_PER_DAY
+        return self.picodollars[start : start + MINUTES_PER_DAY]
+
+
+def read_csv(path: Path, usd_per_token: Decimal) -> History:
+    """The history in a CSV file (gzip by the suffix .gz), columns minute and tokens, or cost_usd.
+
+    Minutes that are missing cost nothing, also at the end of a day whose last hour was begun; a
+    minute on several lines is summed. Raises UserError
+    that names the line.
+    """
+    try:
+        # Spreadsheets put a byte order mark before the header.
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            return _collect(path, file, usd_per_token)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def read_ledger(path: Path) -> History:
+    """The days of a ledger, each spread evenly: a ledger keeps days, not minutes.
+
+    Opened read-only. Raises UserError when it is no ledger or has no cost yet.
+    """
+    try:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            rows = db.execute(
+                "SELECT julianday(day), sum(cost_picodollars) FROM accounts GROUP BY 1 ORDER BY 1"
+            ).fetchall()
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise UserError(f"cannot read the ledger {path}: {error}") from error
+    if not rows:
+        raise UserError(f"the ledger {path} has no cost yet; nothing to replay")
+    return History(_spread(rows[-MAX_DAYS:]))
+
+
+def _spread(rows: list[tuple[float, int]]) -> list[int]:
+    first = round(rows[0][0])
+    days = [0] * min(round(rows[-1][0]) - first + 1, MAX_DAYS)
+    for day, cost in rows:
+        if round(day) - first < len(days):
+            days[round(day) - first] = cost
+    minutes = []
+    for cost in days:
+        share, rest = divmod(cost, MINUTES_PER_DAY)
+        minutes += [share + (minute < rest) for minute in range(MINUTES_PER_DAY)]
+    return minutes
+
+
+def _collect(path: Path, file: TextIO, usd_per_token: Decimal) -> History:
+    minutes: dict[int, int] = {}
+    for minute, cost in _rows(path, file, usd_per_token):
+        minutes[minute] = minutes.get(minute, 0) + cost
+    if not minutes:
+        raise UserError(f"{path} has no lines after its header; nothing to replay")
+    return History([minutes.get(minute, 0) for minute in range(_end(max(minutes)))])
+
+
+def _end(last: int) -> int:
+    """Where a history ends whose last line is of this minute: with the day, if that is near."""
+    left = MINUTES_PER_DAY - 1 - last % MINUTES_PER_DAY
+    return last + 1 + (left if left < QUIET_END_MINUTES else 0)
+
+
+def _rows(path: Path, file: TextIO, usd_per_token: Decimal) -> Iterator[tuple[int, int]]:
+    reader = csv.DictReader(file)
+    column, usd_per_unit = _column(path, list(reader.fieldnames or ()), usd_per_token)
+    for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        if reader.line_num > MAX_LINES:
+            raise UserError(f"{where}: more than {MAX_LINES} lines; replay a shorter history")
+        minute = _number(row["minute"], f"{where}: minute")
+        if minute != int(minute) or minute >= MAX_DAYS * MINUTES_PER_DAY:
+            raise UserError(
+                f"{where}: minute {row['minute']!r} is not a whole number below "
+                f"{MAX_DAYS * MINUTES_PER_DAY} ({MAX_DAYS} days)"
+            )
+        amount = _number(row[column], f"{where}: {column}")
+        yield int(minute), int((amount * usd_per_unit * PICODOLLARS_PER_USD).to_integral_value())
+
+
+def _column(path: Path, found: list[str], usd_per_token: Decimal) -> tuple[str, Decimal]:
+    """The column that tells the cost, and USD per its unit."""
+    if "minute" in found:
+        for column in COST_COLUMNS:
+            if column in found:
+                return column, Decimal(1)
+        if "tokens" in found:
+            return "tokens", usd_per_token
+    raise UserError(
+        f"{path}, line 1: the columns must be minute and tokens (or cost_usd), "
+        f"not {', '.join(found) or 'none'}"
+    )
+
+
+def _number(text: str | None, what: str) -> Decimal:
+    try:
+        number = Decimal((text or "").strip())
+    except InvalidOperation as error:
+        raise UserError(f"{what} {text!r} is not a number") from error
+    if not number.is_finite() or number < 0 or number > 10**15:
+        raise UserError(f"{what} {text!r} is not a number from 0 to 10^15")
+    return number

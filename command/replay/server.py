@@ -1,0 +1,124 @@
+"""A Prometheus over backfilled blocks: fed by promtool, asked by range queries, gone afterwards."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import requests
+
+from command.replay.history import History
+from command.replay.openmetrics import FIRST_MIDNIGHT, write
+from command.replay.rulefiles import Rule, document
+from command.stack.binaries import need
+from command.stack.processes import Child, free_port
+from common.errors import UserError
+from common.yamlfile import dump
+
+MAX_POINTS = 10_000  # Prometheus refuses a range query of more than 11,000
+BLOCK_HOURS = tuple(2 * 3**power for power in range(9))  # the lengths that Prometheus' blocks have
+QUERY_TIMEOUT_SECONDS = 300
+
+
+class Server:
+    """The data of one replay; start() again after each fill, because blocks are read at start."""
+
+    def __init__(self, folder: Path, interval_minutes: int) -> None:
+        self.folder = folder
+        self.interval = 60 * interval_minutes
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        config = folder / "prometheus.yml"
+        config.write_text("{}\n")
+        argv = [
+            need("prometheus"), f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}",
+            "--storage.tsdb.retention.time=100y", "--log.level=warn",
+            f"--query.lookback-delta={max(300, self.interval + 60)}s",
+            f"--query.timeout={QUERY_TIMEOUT_SECONDS}s", "--query.max-samples=500000000",
+        ]  # fmt: skip
+        self._child = Child("prometheus", argv, folder / "prometheus.log", f"{self.url}/-/ready")
+
+    @classmethod
+    @contextmanager
+    def temporary(cls, interval_minutes: int) -> Iterator[Self]:
+        """A server in a folder of its own; both are gone afterwards, Ctrl-C included."""
+        with TemporaryDirectory(prefix="llm-budget-backtest-") as folder:
+            server = cls(Path(folder), interval_minutes)
+            try:
+                yield server
+            finally:
+                server.stop()
+
+    def start(self) -> None:
+        """Start, or start again, and read the blocks."""
+        self.stop()
+        self._child.start()
+        self._child.wait_ready()
+
+    def stop(self) -> None:
+        """End it; safe to call twice."""
+        self._child.stop()
+
+    def fill_metrics(self, history: History, limit_usd: str) -> None:
+        """Blocks of the exporter's own series."""
+        path = self.folder / "history.txt"
+        with open(path, "w", encoding="utf-8") as file:
+            write(file, history, limit_usd, self.interval // 60)
+        self._promtool("openmetrics", str(path), str(self.folder / "data"))
+        path.unlink()
+
+    def fill_rules(self, rules: list[Rule], end: int) -> None:
+        """Blocks of what recording rules say, from the first midnight to end (Unix seconds)."""
+        # Relative: the second at which a group runs is a hash of the path, and is to stay.
+        path = Path("rules.yml")
+        content = dump(document(rules), path)
+        (self.folder / path).write_bytes(content)
+        self._promtool(
+            "rules", f"--url={self.url}", f"--start={FIRST_MIDNIGHT}", f"--end={end}",
+            f"--eval-interval={self.interval}s", f"--output-dir={self.folder / 'data'}", str(path),
+        )  # fmt: skip
+
+    def series(self, expression: str, end: int) -> list[tuple[dict[str, str], dict[int, float]]]:
+        """A range query: labels, and values by minutes since the first midnight.
+
+        Asked just before the next sample, so that all rules had their turn on the minute's.
+        """
+        found: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
+        late = self.interval - 1
+        for start in range(FIRST_MIDNIGHT, end, MAX_POINTS * self.interval):
+            stop = min(start + (MAX_POINTS - 1) * self.interval, end - 1)
+            for series in self._query(expression, start + late, stop + late):
+                values = found.setdefault(tuple(sorted(series["metric"].items())), {})
+                for time, value in series["values"]:
+                    values[(int(time) - late - FIRST_MIDNIGHT) // 60] = float(value)
+        return [(dict(labels), values) for labels, values in found.items()]
+
+    def _query(self, expression: str, start: int, end: int) -> list[Any]:
+        params: dict[str, str | int] = {
+            "query": expression, "start": start, "end": end, "step": self.interval,
+        }  # fmt: skip
+        try:
+            with requests.Session() as session:
+                session.trust_env = False  # a proxy of the environment is for other traffic
+                answer = session.get(
+                    f"{self.url}/api/v1/query_range", params=params, timeout=QUERY_TIMEOUT_SECONDS
+                )
+            answer.raise_for_status()
+            return list(answer.json()["data"]["result"])
+        except requests.RequestException as error:
+            raise UserError(f"the backtest's Prometheus did not answer: {error}") from error
+
+    def _promtool(self, kind: str, *arguments: str) -> None:
+        # The longest block that promtool fills with one query: few blocks are quickly read.
+        hours = max(h for h in BLOCK_HOURS if h * 3600 <= MAX_POINTS * self.interval)
+        argv = [
+            need("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={hours}h",
+            "--quiet", kind, *arguments,
+        ]  # fmt: skip
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=self.folder)
+        if done.returncode != 0:
+            words = " ".join((done.stdout + done.stderr).split()[-40:])
+            raise UserError(f"promtool could not make blocks from {kind}: {words}")

@@ -1,0 +1,90 @@
+"""`llm-budget reprice`: book the cost that was withheld for want of a price."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from command.adjust import user
+from command.offline import add_flags, post, wait
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.repricing import Reprice, report
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Add the reprice command."""
+    command = subparsers.add_parser(
+        "reprice",
+        help="book withheld cost of models that have a price now",
+        description="Shows what withheld usage costs at the prices now known, each call at its "
+        "own time, then books it. Nothing already booked changes; run again, it finds nothing.",
+    )
+    command.add_argument("--model", metavar="NAME", help="this model only")
+    command.add_argument("--yes", action="store_true", help="book without asking")
+    command.add_argument("--json", action="store_true", help="for programs; books only with --yes")
+    command.add_argument("--reason", default="a price became known", metavar="TEXT")
+    command.add_argument("--author", metavar="NAME", help="default: who is logged in")
+    add_flags(command)
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show before and after; book when told so. 0 also when there is nothing to book."""
+    author = arguments.author or user()
+    if not arguments.yes:
+        found = _ask(arguments, author, dry_run=True)
+        _show(found, arguments.json)
+        if arguments.json or not found["lines"] or not _confirmed():
+            return 0
+    _show(_ask(arguments, author, dry_run=False), arguments.json)
+    return 0
+
+
+def _ask(arguments: argparse.Namespace, author: str, *, dry_run: bool) -> dict[str, Any]:
+    wish = Reprice(author, arguments.reason, arguments.model, dry_run)
+
+    def offline(ledger: Ledger) -> dict[str, Any]:
+        print("The exporter is down: using its ledger.", file=sys.stderr)
+        return report(wait(ledger.reprice(wish)))
+
+    body = {"author": author, "reason": wish.reason, "model": wish.model, "dry_run": dry_run}
+    return dict(post(arguments, "/api/v1/reprice", body, offline))
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        print("Nothing booked; say --yes to book it.")
+        return False
+    return input("Book it? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    if found["lines"]:
+        _table(found["lines"])
+        done = "Would add" if found["dry_run"] else "Booked"
+        print(f"{done} ${found['added_usd']}.")
+    else:
+        print("No withheld cost has a price now.")
+    for item in found["withheld"]:
+        print(
+            f"Still without a price: {item['model']} of {item['provider']}, "
+            f"{item['tokens']} tokens; give it one under `prices:` in budget.yml, and reload."
+        )
+
+
+def _table(lines: list[dict[str, Any]]) -> None:
+    table = Table("day", "model", "tokens", "before USD", "added USD", "after USD", "price of")
+    table.box = None
+    for line in lines:
+        sources = ", ".join(sorted({price["source"] for price in line["prices"]}))
+        money = (line["before_usd"], line["added_usd"], line["after_usd"])
+        cells = (line["day"], line["model"], str(line["tokens"]), *money, sources)
+        table.add_row(*(Text(cell) for cell in cells))  # Text: a model's name is no markup
+    Console().print(table)

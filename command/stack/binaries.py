@@ -1,0 +1,117 @@
+"""Prometheus and Alertmanager: found on PATH, or installed from the distribution where allowed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from common import signals
+from common.errors import UserError
+from common.startup import settle
+
+# Debian calls Alertmanager's binary prometheus-alertmanager; upstream and containers, alertmanager.
+BINARIES = {
+    "prometheus": ("prometheus",),
+    "promtool": ("promtool",),
+    "alertmanager": ("prometheus-alertmanager", "alertmanager"),
+    "amtool": ("amtool",),
+}
+# Debian's newest releases split promtool out of prometheus; apt ignores no name it lacks, so the
+# split package is asked for only after the others left promtool missing.
+PACKAGES = ("prometheus", "prometheus-alertmanager")
+SERVICES = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}  # their units
+SYSTEMD = Path("/run/systemd/system")  # there when systemd runs the machine
+TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
+
+
+def find(name: str) -> Path | None:
+    """The path of a binary by its upstream name, or None."""
+    search = os.pathsep.join(filter(None, [os.environ.get(TOOLS_VARIABLE), os.environ.get("PATH")]))
+    for candidate in BINARIES.get(name, (name,)):
+        found = shutil.which(candidate, path=search)
+        if found:
+            return Path(found)
+    return None
+
+
+def need(name: str) -> str:
+    """The path of a binary. Raises UserError that says what to install."""
+    found = find(name)
+    if found is None:
+        raise UserError(
+            f"{name} is not installed; on Debian or Ubuntu run: apt-get install "
+            f"{' '.join(PACKAGES)}; elsewhere put it on PATH"
+        )
+    return str(found)
+
+
+def ensure() -> None:
+    """Install what is missing with apt-get when that is possible; raises UserError when not."""
+    if _missing(BINARIES) and (prefix := _apt_prefix()) is not None:
+        print(f"Installing {', '.join(PACKAGES)} with apt-get …", flush=True)
+        new = _missing(SERVICES)
+        _apt(prefix, "update")
+        _apt(prefix, "install", *PACKAGES)
+        if find("promtool") is None:
+            _apt(prefix, "install", "promtool")
+        _keep_stopped(prefix, [SERVICES[name] for name in new])
+    for name in BINARIES:
+        need(name)
+
+
+def _missing(names: Iterable[str]) -> list[str]:
+    return [name for name in names if find(name) is None]
+
+
+def _apt_prefix() -> list[str] | None:
+    """How to run apt-get as root without asking: [], ["sudo", "-n"], or None when not allowed."""
+    if shutil.which("apt-get") is None:
+        return None
+    if os.geteuid() == 0:
+        return []
+    sudo = shutil.which("sudo")
+    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True).returncode == 0:
+        return [sudo, "-n"]
+    return None
+
+
+def _keep_stopped(prefix: list[str], units: list[str]) -> None:
+    """Debian starts what it installs, now and at each boot, on the ports that we need.
+
+    units: those installed just now; one that was there before is in somebody's use.
+    """
+    if units and SYSTEMD.is_dir():
+        subprocess.run([*prefix, "systemctl", "disable", "--now", *units], capture_output=True)
+
+
+def _apt(prefix: list[str], *arguments: str) -> None:
+    """One quiet apt-get call; its output is shown only when it fails."""
+    options = ["-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+    # sudo passes no environment on; RUNLEVEL=1 keeps services stopped where init is not systemd.
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+    argv = [*prefix, *environment, "apt-get", *options, *arguments]
+    # A killed apt-get leaves packages half installed; Ctrl-C reaches it, too, and it knows when.
+    with signals.noted():
+        done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0 and arguments[0] != "update":
+        print(done.stdout)
+        raise UserError(
+            f"apt-get could not install {', '.join(arguments[1:])}; see its words above"
+        )
+
+
+def main() -> int:
+    """Install what the tests need; 1 when that is not possible."""
+    settle()
+    try:
+        ensure()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(signals.run(main))

@@ -1,0 +1,71 @@
+"""contacts.yml: whom the alerts concern, rendered as Alertmanager templates."""
+
+import re
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from common.errors import UserError
+from common.yamlfile import read_as
+
+_ADDRESS = re.compile(r"[^\s@,{}]+@[^\s@,{}]+")
+
+
+class Person(Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of the messages' end; a person without a name is left out."""
+
+    role: str
+    name: str = ""
+    phone: str = ""
+    chat: str = ""
+
+
+class Mail(Struct, frozen=True, forbid_unknown_fields=True):
+    """Mail addresses."""
+
+    to: list[str]
+    from_: str = field(name="from", default="llm-budget@localhost")
+
+    def __post_init__(self) -> None:
+        for address in (*self.to, self.from_):
+            if not _ADDRESS.fullmatch(address):
+                raise UserError(f"{address!r} is not a mail address")
+        if not self.to:
+            raise UserError("mail.to needs at least one address")
+
+
+class Contacts(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of contacts.yml."""
+
+    mail: Mail
+    people: list[Person] = field(default_factory=list)
+
+
+def load_contacts(path: Path) -> Contacts:
+    """contacts.yml, checked. Raises UserError naming the file and the key."""
+    return read_as(path, Contacts)
+
+
+def template(contacts: Contacts) -> str:
+    """The contacts.* templates; text is quoted, so that no name is taken for template code."""
+    people = "\n".join(_line(person) for person in contacts.people if person.name)
+    defined = {
+        "contacts.mail_to": ", ".join(contacts.mail.to),
+        "contacts.mail_from": contacts.mail.from_,
+        "contacts.people": people,
+    }
+    return "".join(
+        f'{{{{ define "{name}" }}}}{{{{ {_quoted(text)} }}}}{{{{ end }}}}\n'
+        for name, text in defined.items()
+    )
+
+
+def _line(person: Person) -> str:
+    ways = ", ".join(way for way in (person.phone, person.chat) if way)
+    return f"{person.role}: {person.name}" + (f" ({ways})" if ways else "")
+
+
+def _quoted(text: str) -> str:
+    """A Go string literal."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

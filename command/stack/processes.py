@@ -1,0 +1,140 @@
+"""One child process: started with a log of its own, ended by its own process id, never orphaned."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import requests
+
+from common import signals
+from common.errors import UserError
+
+READY_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def free_port() -> int:
+    """A loopback TCP port that nothing listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    """In the child: SIGKILL when the parent goes, so that even its kill -9 leaves nothing behind.
+
+    Linux counts the thread that started the child as its parent: start from one that lives on.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Child:
+    """A child process with a readiness URL; start, stop, kill, pause and resume by its own pid."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        ready_url: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """log: its output, appended. ready_url: answers 200 when it is up."""
+        self.name = name
+        self.argv = list(argv)
+        self.log = log
+        self.ready_url = ready_url
+        self.environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_from = 0
+
+    @property
+    def pid(self) -> int:
+        """The process id. Raises RuntimeError when it was never started."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start without waiting; see wait_ready."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "ab") as output, signals.noted():
+            self._log_from = output.tell()  # an earlier run's words explain nothing
+            self._process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment},
+                start_new_session=True,  # Ctrl-C reaches the parent, which stops them in order
+                preexec_fn=_die_with_parent,
+            )
+
+    def wait_ready(self, timeout: float = READY_TIMEOUT_SECONDS) -> None:
+        """Poll ready_url until it answers 200. Raises UserError with the last words of its log.
+
+        Raises Interrupted at a signal.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and self.running:
+            if self.ready():
+                return
+            signals.sleep(0.05)
+        words = self._words().strip().splitlines()[-5:]
+        state = "did not get ready" if self.running else "ended at once"
+        raise UserError(f"{self.name} {state}; its last words: " + (" | ".join(words) or "none"))
+
+    def _words(self) -> str:
+        """What this run of it has logged."""
+        with open(self.log, "rb") as log:
+            log.seek(self._log_from)
+            return log.read().decode(errors="replace")
+
+    def ready(self) -> bool:
+        """Whether ready_url answers 200 right now."""
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy of the environment is for other traffic
+            try:
+                return session.get(self.ready_url, timeout=2).status_code == 200
+            except requests.RequestException:
+                return False
+
+    def stop(self) -> int | None:
+        """SIGTERM, then SIGKILL after ten seconds; the exit status, None if it did not run."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int | None:
+        """kill -9; the exit status."""
+        return self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """SIGSTOP: connections hang instead of being refused."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _end(self, number: signal.Signals) -> int | None:
+        process = self._process
+        if process is None:
+            return None
+        if process.poll() is None:
+            process.send_signal(number)
+            process.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
+        try:
+            return process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()

@@ -1,0 +1,143 @@
+"""`llm-budget status`: the runbook's budget check, for people, scripts and monitoring plug-ins."""
+
+import argparse
+import json
+import sys
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from command.remote import EXPORTER_URL, RECEIVER_URL, call, exporter_status
+from command.thresholds import thresholds
+from common.errors import UserError
+
+# The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
+NO_STATUS = "the answer is not an exporter's status; is another program, or version, listening?"
+EXIT_CODES = {"OK": 0, "INFO": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Add the status command."""
+    command = subparsers.add_parser(
+        "status",
+        help="spend, utilization and remaining budget of today",
+        description="Today's budget. Exit status: 0 OK or INFO, 1 WARNING, 2 CRITICAL, 3 unknown.",
+    )
+    command.add_argument(
+        "--exporter",
+        action="append",
+        metavar="URL",
+        help=f"repeat for several, which are summed; default: {EXPORTER_URL}",
+    )
+    command.add_argument("--receiver", default=RECEIVER_URL, metavar="URL")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the budget's state; the exit status says it too."""
+    urls = arguments.exporter or [EXPORTER_URL]
+    try:
+        reports = [exporter_status(url) for url in urls]
+        summary = summarize(reports, thresholds())
+    except (UserError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        # Never Python's exit status of an error: 1 would say WARNING.
+        reason = error if isinstance(error, UserError) else f"{' '.join(urls)}: {NO_STATUS}"
+        print(f"llm-budget status: {reason}", file=sys.stderr)
+        _print({"status": "UNKNOWN", "error": str(reason)}, arguments.json)
+        return EXIT_CODES["UNKNOWN"]
+    summary.update(_degradation(arguments.receiver))
+    _print(summary, arguments.json)
+    return EXIT_CODES[str(summary["status"])]
+
+
+def summarize(reports: list[dict[str, Any]], limits: dict[str, Decimal]) -> dict[str, Any]:
+    """One summary of several exporters' /api/v1/status; money as exact decimal strings of USD.
+
+    Spend, grants and write-offs add up; the limit is the smallest, as in the rules.
+    """
+    spend = _sum(reports, "spend_usd")
+    written_off, granted = _sum(reports, "written_off_usd"), _sum(reports, "granted_usd")
+    limit = min(Decimal(report["limit_usd"]) for report in reports) + granted
+    utilization = (spend - written_off) / limit if limit > 0 else Decimal("Infinity")
+    return {
+        "status": severity(utilization, limits),
+        "utilization": float(utilization),
+        "spend_usd": f"{spend:f}",
+        "written_off_usd": f"{written_off:f}",
+        "granted_usd": f"{granted:f}",
+        "limit_usd": f"{limit:f}",
+        "remaining_usd": f"{limit - spend + written_off:f}",
+        "day": reports[0]["day"],
+        "by_roaster": _merge(reports, "by_roaster"),
+        "by_field": _merge(reports, "by_field"),
+        "unpriced_tokens": sum(report["unpriced_tokens"] for report in reports),
+        "config_problems": [
+            report["config"]["problem"] for report in reports if report["config"]["problem"]
+        ],
+    }
+
+
+def severity(utilization: Decimal, limits: dict[str, Decimal]) -> str:
+    """The runbook's word for a utilization: above a threshold counts, at the limit counts too."""
+    if utilization > limits["critical"] or utilization >= limits["exhausted"]:
+        return "CRITICAL"
+    if utilization > limits["warning"]:
+        return "WARNING"
+    return "INFO" if utilization > limits["half"] else "OK"
+
+
+def _sum(reports: list[dict[str, Any]], key: str) -> Decimal:
+    return sum((Decimal(report[key]) for report in reports), Decimal(0))
+
+
+def _merge(reports: list[dict[str, Any]], key: str) -> dict[str, str]:
+    merged: dict[str, Decimal] = {}
+    for report in reports:
+        for name, amount in report[key].items():
+            merged[name] = merged.get(name, Decimal(0)) + Decimal(amount)
+    ordered = sorted(merged.items(), key=lambda item: (-item[1], item[0]))
+    return {name: f"{amount:f}" for name, amount in ordered}
+
+
+def _degradation(url: str) -> dict[str, Any]:
+    """What the receiver applies; a receiver that is away is said, and is no reason to fail."""
+    try:
+        state = call("the receiver", f"{url}/state")
+    except UserError as error:
+        print(f"llm-budget status: {error}", file=sys.stderr)
+        return {"degradation": None}
+    return {"degradation": state.get("level") if isinstance(state, dict) else None}
+
+
+def _print(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary, indent=2))
+        return
+    print(f"Budget Status: {summary['status']}")
+    if "error" in summary:
+        return
+    print(f"Utilization: {summary['utilization']:.1%}")
+    print(f"Remaining Budget: ${Decimal(summary['remaining_usd']):.2f}")
+    print(f"Spend: ${Decimal(summary['spend_usd']):.2f} of ${Decimal(summary['limit_usd']):.2f}")
+    for key, words in (("granted_usd", "granted today"), ("written_off_usd", "written off today")):
+        if Decimal(summary[key]):
+            print(f"  ${Decimal(summary[key]):.2f} {words}")
+    print(f"Degradation: {summary['degradation'] or 'unknown (no receiver)'}")
+    if summary["unpriced_tokens"]:
+        print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
+    for problem in summary["config_problems"]:
+        print(f"The config was not reloaded: {problem}")
+    for key in ("by_roaster", "by_field"):
+        _table(key.removeprefix("by_"), summary[key])
+
+
+def _table(title: str, spend: dict[str, str]) -> None:
+    if not spend:
+        return
+    table = Table(title, "spend USD", box=None)
+    for name, amount in spend.items():
+        table.add_row(name, f"{Decimal(amount):.4f}")
+    Console().print(table)

@@ -1,0 +1,49 @@
+"""Bearer tokens: read from a file or the environment, compared in constant time, never logged."""
+
+import hmac
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from common.errors import UserError
+
+MIN_TOKEN_LENGTH = 16  # shorter can be guessed over a network
+
+
+def read_token(
+    name: str, file: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> str | None:
+    """The token called name (ingest, admin, metrics, webhook), or None when none is set.
+
+    From the file that a config names, else the file in LLM_BUDGET_<NAME>_TOKEN_FILE, else the text
+    in LLM_BUDGET_<NAME>_TOKEN. Raises UserError when a named file cannot be read, or the token is
+    shorter than 16 characters or not printable ASCII.
+    """
+    variable = f"LLM_BUDGET_{name.upper()}_TOKEN"
+    if file is None and environment.get(f"{variable}_FILE"):
+        file = Path(environment[f"{variable}_FILE"])
+    if file is not None:
+        token, source = _file_token(name, file), str(file)
+    elif environment.get(variable):
+        token, source = environment[variable].strip(), f"environment variable {variable}"
+    else:
+        return None
+    if len(token) < MIN_TOKEN_LENGTH or not (token.isascii() and token.isprintable()):
+        raise UserError(
+            f"the {name} token in {source} must be at least {MIN_TOKEN_LENGTH} printable characters"
+        )
+    return token
+
+
+def _file_token(name: str, file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:  # ValueError: no ASCII, or a path that is none
+        raise UserError(f"cannot read the {name} token file {file}: {error}") from error
+
+
+def bearer_matches(header: str | None, token: str) -> bool:
+    """Whether an Authorization header carries the token, in time that does not depend on it."""
+    scheme, _, given = (header or "").partition(" ")
+    same = hmac.compare_digest(given.strip().encode(), token.encode())
+    return scheme.lower() == "bearer" and same

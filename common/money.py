@@ -1,0 +1,36 @@
+"""Money is integer pico-dollars (1e-12 USD): no float ever accumulates."""
+
+from decimal import Decimal, InvalidOperation
+
+from common.errors import UserError
+
+PICODOLLARS_PER_USD = 10**12
+MAX_USD = 10**12  # beyond it an amount is a mistake, and 1e999999 is an attack
+
+
+def picodollars(usd: Decimal | int | str) -> int:
+    """USD as integer pico-dollars.
+
+    Raises UserError when the amount is not a finite number, is finer than 1 pico-dollar or beyond
+    a trillion USD.
+    """
+    try:
+        amount = Decimal(usd)
+    except InvalidOperation as error:
+        raise UserError(f"{usd!r} is not an amount in USD") from error
+    if not amount.is_finite():
+        raise UserError(f"{usd!r} is not an amount in USD")
+    if abs(amount) > MAX_USD:
+        raise UserError(f"{usd} USD is more than anybody has")
+    scaled = amount.scaleb(12)
+    if scaled != scaled.to_integral_value():
+        raise UserError(f"{usd} USD is finer than 1 pico-dollar (1e-12 USD), the books' unit")
+    return int(scaled)
+
+
+def usd(pico: int) -> str:
+    """Pico-dollars as an exact decimal string of USD without trailing zeros, e.g. "60.3"."""
+    sign = "-" if pico < 0 else ""
+    whole, fraction = divmod(abs(pico), PICODOLLARS_PER_USD)
+    digits = f"{fraction:012d}".rstrip("0")
+    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"

@@ -1,0 +1,234 @@
+"""A DeepSeek-compatible provider on loopback, from its public API documentation.
+
+POST /chat/completions (and /v1/…), streaming and not, with the usage object and its cache-hit
+tokens; GET /user/balance; errors in its form. Not DeepSeek's: a token is a word, an answer is
+max_tokens long, /sim/usage says what was really served, and POST /sim/faults (a list, one for each
+of the next completions) makes it fail as the real one does: {"status": 429, "retry_after": 1},
+{"delay": 2.5}, {"abort_after": 3} (chunks of a stream; 0: no answer at all), {"usage": false}.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from common.errors import UserError
+from common.http import bind, parse_listen
+from common.server import serve
+
+CACHE_UNIT = 64  # context caching works on prefixes in units of 64 tokens
+MAX_PREFIXES = 100_000
+DEFAULT_ANSWER_TOKENS = 32
+MODELS = ("deepseek-chat", "deepseek-reasoner")
+# USD a token: input (cache miss), input (cache hit), output.
+PRICES = (Decimal("0.00000027"), Decimal("0.00000007"), Decimal("0.00000110"))
+
+
+FAULTS = {429: "rate_limit_reached", 500: "server_error", 503: "server_overloaded"}
+
+
+class ApiError(Exception):
+    """An error answer in the API's form."""
+
+    def __init__(self, status: int, kind: str, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.body = {"error": {"message": message, "type": kind, "param": None, "code": kind}}
+
+
+class Provider:
+    """The account: balance, prefix cache, totals."""
+
+    def __init__(self, balance: Decimal, latency: float) -> None:
+        self.balance = balance
+        self.latency = latency
+        self.prefixes: set[int] = set()
+        self.faults: deque[dict[str, Any]] = deque()
+        self.served = {
+            "requests": 0,
+            "prompt_tokens": 0,
+            "cached_tokens": 0,
+            "completion_tokens": 0,
+        }
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/chat/completions", self.complete, methods=["POST"]),
+                Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/user/balance", self.user_balance),
+                Route("/health", lambda _: JSONResponse({"status": "ok"})),
+                Route("/sim/usage", lambda _: JSONResponse(self.served)),
+                Route("/sim/faults", self.plan, methods=["POST"]),
+            ],
+            exception_handlers={ApiError: _error},
+        )
+
+    async def plan(self, request: Request) -> Response:
+        """How the next completions fail."""
+        self.faults.extend(await request.json())
+        return JSONResponse({})
+
+    async def complete(self, request: Request) -> Response:
+        """One chat completion."""
+        _authenticate(request)
+        asked = await _read(request)
+        if self.balance <= 0:
+            raise ApiError(402, "insufficient_balance", "Insufficient Balance")
+        fault = self.faults.popleft() if self.faults else {}
+        if "status" in fault:
+            raise _failure(fault)
+        words = " ".join(str(m.get("content", "")) for m in asked["messages"]).split()
+        answer = ["ok"] * int(asked.get("max_tokens") or DEFAULT_ANSWER_TOKENS)
+        abort_after = fault.get("abort_after")
+        answer = answer[:abort_after]
+        usage = self._charge(words, len(answer))
+        await asyncio.sleep(fault.get("delay", self.latency))
+        identity = {
+            "id": f"chatcmpl-{self.served['requests']:012d}-{time.time_ns():x}",
+            "created": int(time.time()),
+            "model": asked["model"],
+            "system_fingerprint": "fp_simulated",
+        }
+        if asked.get("stream"):
+            with_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
+            told = usage if with_usage and fault.get("usage", True) else None
+            stream = _stream(identity, answer, told, broken=abort_after is not None)
+            return StreamingResponse(stream, media_type="text/event-stream")
+        if abort_after is not None:
+            return StreamingResponse(_broken(), media_type="application/json")
+        message = {"role": "assistant", "content": " ".join(answer)}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        body = identity | {"object": "chat.completion", "choices": [choice], "usage": usage}
+        if not fault.get("usage", True):
+            del body["usage"]
+        return JSONResponse(body)
+
+    async def user_balance(self, request: Request) -> Response:
+        """The account's balance."""
+        _authenticate(request)
+        info = {
+            "currency": "USD",
+            "total_balance": f"{max(self.balance, Decimal(0)):.2f}",
+            "granted_balance": "0.00",
+            "topped_up_balance": f"{max(self.balance, Decimal(0)):.2f}",
+        }
+        return JSONResponse({"is_available": self.balance > 0, "balance_infos": [info]})
+
+    def _charge(self, words: list[str], completion: int) -> dict[str, Any]:
+        """The usage object; the longest prefix seen before is a cache hit."""
+        cached = 0
+        for end in range(CACHE_UNIT, len(words) + 1, CACHE_UNIT):
+            prefix = hash(tuple(words[:end]))
+            if prefix in self.prefixes:
+                cached = end
+            elif len(self.prefixes) < MAX_PREFIXES:
+                self.prefixes.add(prefix)
+        prompt = len(words)
+        miss, hit, output = PRICES
+        self.balance -= (prompt - cached) * miss + cached * hit + completion * output
+        for key, tokens in (
+            ("requests", 1),
+            ("prompt_tokens", prompt),
+            ("cached_tokens", cached),
+            ("completion_tokens", completion),
+        ):
+            self.served[key] += tokens
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": cached},
+            "prompt_cache_hit_tokens": cached,
+            "prompt_cache_miss_tokens": prompt - cached,
+        }
+
+
+def _authenticate(request: Request) -> None:
+    if not request.headers.get("authorization", "").startswith("Bearer "):
+        raise ApiError(401, "authentication_error", "Authentication Fails (no such user)")
+
+
+async def _read(request: Request) -> dict[str, Any]:
+    try:
+        asked = await request.json()
+    except ValueError as error:
+        raise ApiError(
+            400, "invalid_request_error", f"Failed to parse the body: {error}"
+        ) from error
+    if not isinstance(asked, dict) or asked.get("model") not in MODELS:
+        raise ApiError(400, "invalid_request_error", "Model Not Exist")
+    messages = asked.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise ApiError(422, "invalid_request_error", "messages: a list of objects is required")
+    return asked
+
+
+def _failure(fault: dict[str, Any]) -> ApiError:
+    status = fault["status"]
+    headers = {"retry-after": str(fault["retry_after"])} if "retry_after" in fault else {}
+    return ApiError(status, FAULTS.get(status, "error"), "as planned", **headers)
+
+
+async def _broken() -> AsyncIterator[str]:
+    """Headers, and then nothing: the connection is cut."""
+    yield "{"
+    raise ConnectionAbortedError("as planned")
+
+
+async def _stream(
+    identity: dict[str, Any],
+    answer: list[str],
+    usage: dict[str, Any] | None,
+    broken: bool = False,
+) -> AsyncIterator[str]:
+    """Server-sent events: chunks, then (when asked for) one with the usage, then [DONE]."""
+    base = identity | {"object": "chat.completion.chunk"}
+    for word in answer:
+        delta = {"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}
+        yield f"data: {json.dumps(base | {'choices': [delta], 'usage': None})}\n\n"
+        await asyncio.sleep(0)
+    if broken:
+        raise ConnectionAbortedError("as planned")
+    end = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    yield f"data: {json.dumps(base | {'choices': [end], 'usage': None})}\n\n"
+    if usage is not None:
+        yield f"data: {json.dumps(base | {'choices': [], 'usage': usage})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+async def _error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+def main() -> int:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m demo.provider")
+    parser.add_argument("--listen", default="127.0.0.1:8002", metavar="HOST:PORT")
+    parser.add_argument("--balance", type=Decimal, default=Decimal(100), metavar="USD")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
+    arguments = parser.parse_args()
+    provider = Provider(arguments.balance, arguments.latency)
+    try:
+        asyncio.run(serve(provider.app(), bind(*parse_listen(arguments.listen))))
+    except UserError as error:
+        print(f"provider: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

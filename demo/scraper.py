@@ -1,0 +1,156 @@
+"""The simulated scraper: replays the trace, obeys the effective config, reports its usage.
+
+It does so as any scraper may: through sdk/client.py, whose spool it delivers by HTTP (with
+--exporter) or leaves to an exporter that follows it (--spool alone).
+"""
+
+import argparse
+import contextlib
+import functools
+import logging
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+
+from demo.pipeline import CYCLE_SECONDS, Outcome, Pipeline, Task, tasks_of
+from demo.trace import read_trace
+from sdk.client import Client, DeliveryError, deliver
+
+WORKERS = 8
+TIMEOUT_SECONDS = 10
+MODEL = "deepseek-chat"
+
+
+class Scraper:
+    """Cycles of the pipeline in simulated time; calls in parallel."""
+
+    def __init__(self, arguments: argparse.Namespace, client: Client) -> None:
+        self.arguments = arguments
+        self.client = client
+        self.pipeline = Pipeline(arguments.reading)
+        self.session = requests.Session()
+        self.session.trust_env = False  # a proxy of the environment is for other traffic
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=WORKERS)
+        self.session.mount("http://", adapter)
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        """Until stopped, or the trace is over."""
+        tasks = tasks_of(read_trace())
+        length = tasks[-1].at + CYCLE_SECONDS
+        started, position, laps = time.monotonic(), 0, 0
+        with ThreadPoolExecutor(WORKERS) as pool:
+            cycle = 0
+            while not self.stopped.wait(self._left(started, cycle)):
+                cycle += 1
+                now = cycle * CYCLE_SECONDS
+                while position < len(tasks) and tasks[position].at + laps * length <= now:
+                    self.pipeline.arrive(tasks[position])
+                    position += 1
+                if position == len(tasks):
+                    if not self.arguments.repeat:
+                        return
+                    position, laps = 0, laps + 1
+                self._cycle(now, pool)
+
+    def _left(self, started: float, cycle: int) -> float:
+        """Seconds until a cycle is due; a late one starts at once."""
+        due = started + cycle * CYCLE_SECONDS / self.arguments.speed
+        return float(max(0.0, due - time.monotonic()))
+
+    def _cycle(self, now: float, pool: ThreadPoolExecutor) -> None:
+        config = self.client.current()
+        if config is None:
+            return
+        settled = list(self.pipeline.cycle(now, config))
+        list(pool.map(lambda pair: self._settle(*pair), settled))
+
+    def _settle(self, task: Task, outcome: Outcome) -> None:
+        if outcome == "call":
+            self._call(task)
+        else:
+            self.client.record(task.roaster, task.field, outcome=outcome, model=MODEL)
+
+    def _call(self, task: Task) -> None:
+        prompt = " ".join([f"field-{task.field}"] * 128 + [f"product-{task.product}"])
+        prompt += " word" * max(0, task.prompt_tokens - 129)
+        try:
+            answer = self.session.post(
+                f"{self.arguments.provider}/chat/completions",
+                json={
+                    "model": MODEL,
+                    "messages": [{"role": "user", "content": prompt}],
+                    "max_tokens": task.completion_tokens,
+                },
+                headers={"Authorization": "Bearer simulated-key"},
+                timeout=TIMEOUT_SECONDS,
+            )
+        except requests.RequestException:
+            self.client.record(task.roaster, task.field, outcome="error", model=MODEL)
+            return
+        if answer.status_code == 200:
+            self.client.record(task.roaster, task.field, answer.json())
+        else:
+            outcome = "rate_limited" if answer.status_code == 429 else "error"
+            self.client.record(task.roaster, task.field, outcome=outcome, model=MODEL)
+
+
+@contextlib.contextmanager
+def delivery(arguments: argparse.Namespace) -> Iterator[None]:
+    """The spool sent to --exporter in a thread, to the last line when the scraper ends."""
+    if not arguments.exporter:
+        yield
+        return
+    stop = threading.Event()
+    file = arguments.token_file
+    send = functools.partial(
+        deliver,
+        arguments.spool,
+        arguments.exporter,
+        token=lambda: file.read_text().strip() if file else None,
+    )
+    thread = threading.Thread(target=send, kwargs={"stop": stop})
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        with contextlib.suppress(DeliveryError):
+            send(once=True)
+
+
+def main() -> int:
+    """Run until SIGTERM or the trace's end."""
+    parser = argparse.ArgumentParser(prog="python -m demo.scraper", description=__doc__)
+    parser.add_argument("--exporter", metavar="URL", help="deliver the spool there")
+    parser.add_argument("--spool", type=Path, metavar="FILE", help="by default a temporary one")
+    parser.add_argument("--provider", required=True, metavar="URL")
+    parser.add_argument("--config-url", required=True, metavar="URL")
+    parser.add_argument("--token-file", type=Path, metavar="FILE")
+    parser.add_argument("--speed", type=float, default=60.0, help="trace seconds a real second")
+    parser.add_argument("--reading", choices=("accept_above", "ask_below"), default="accept_above")
+    parser.add_argument("--repeat", action="store_true", help="the trace again and again")
+    arguments = parser.parse_args()
+    logging.basicConfig(format="scraper: %(message)s")
+    with tempfile.TemporaryDirectory(prefix="llm-budget-scraper-") as folder:
+        arguments.spool = arguments.spool or Path(folder) / "spool"
+        client = Client(arguments.spool, config_url=arguments.config_url)
+        scraper = Scraper(arguments, client)
+        signal.signal(signal.SIGTERM, lambda *_: scraper.stopped.set())
+        signal.signal(signal.SIGINT, lambda *_: scraper.stopped.set())
+        with delivery(arguments):
+            scraper.run()
+        client.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

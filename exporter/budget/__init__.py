@@ -1,0 +1,1 @@
+"""The budget's own days: calendars, zones, changes of them."""

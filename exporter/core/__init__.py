@@ -1,1 +1,0 @@
-"""What both services share; the receiver imports nothing else of the exporter."""

@@ -1,0 +1,1 @@
+"""Following logs and spools: each line is booked once."""

@@ -1,0 +1,1 @@
+"""What a token costs: price lists by model, date and time of day."""

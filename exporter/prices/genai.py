@@ -1,0 +1,137 @@
+"""Prices of the models that budget.yml does not name, from genai-prices' bundled data.
+
+What its data says of text tokens is taken as it stands: dated prices, times of day, and tiers by
+prompt length. A price that would not be exact (finer than 1 pico-dollar a token, charged per
+request, by reasoning token, by page, …) counts as no price: withheld is visible, wrong is not.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from importlib.metadata import version
+
+from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
+from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
+
+from common.errors import UserError
+from exporter.prices.tokenprice import TokenPrice, token_price
+
+SOURCE = f"genai-prices {version('genai-prices')}"
+# What a text call without these features never pays; any other key but the three is a reason to
+# withhold.
+EXTRAS = ("cache_write", "audio_mtok", "audio_read")  # of these an event says whether it has any
+OPTIONAL = (*EXTRAS, "image", "video", "searches")
+LOOKUPS_KEPT = 8192  # bounds what a client's inventions can make us remember
+
+
+@dataclass(frozen=True, slots=True)
+class TieredPrice:
+    """prices[i] is what every token of a prompt of more than starts[i - 1] tokens costs."""
+
+    starts: tuple[int, ...]
+    prices: tuple[TokenPrice, ...]
+    extras: bool  # whether it charges cache writes or audio apart
+
+    def of(self, largest_prompt: int, calls: int, extras: bool) -> TokenPrice | None:
+        """The price of several calls' sum; None when it would not be exact.
+
+        That is when the tier depends on prompts not known singly, or some of the tokens (extras)
+        are charged apart.
+        """
+        if extras and self.extras:
+            return None
+        if not self.starts or largest_prompt <= self.starts[0]:
+            return self.prices[0]
+        return self.prices[bisect_left(self.starts, largest_prompt)] if calls == 1 else None
+
+
+@lru_cache(LOOKUPS_KEPT)
+def find_price(model: str, provider: str, minute: int, default: str) -> TieredPrice | None:
+    """A model's price in a minute (Unix time / 60), as its provider charges it.
+
+    The provider called default stands for an event that named none: a model that it does not
+    offer is looked up at the maker that the model's name points to.
+    """
+    found = _find_model(model, provider, by_name=provider == default)
+    if found is None:
+        return None
+    provider_id, info = found
+    if not info.prices:
+        return None
+    price = info.get_prices(datetime.fromtimestamp(minute * 60, UTC))
+    validity = "" if isinstance(info.prices, ModelPrice) else _validity(info, price)
+    try:
+        return _tiers(price, TokenPrice(info.id, SOURCE, 0, 0, 0, provider_id, validity))
+    except UserError:  # finer than 1 pico-dollar, or absurd
+        return None
+
+
+@lru_cache(LOOKUPS_KEPT)
+def _find_model(model: str, provider: str, by_name: bool) -> tuple[str, ModelInfo] | None:
+    providers = get_snapshot().providers
+    candidates = [find_provider_by_id(providers, provider)]
+    if by_name:
+        candidates.append(_maker(model, providers))
+    for candidate in candidates:
+        info = candidate and candidate.find_model(model, all_providers=providers)
+        if candidate and info:
+            return candidate.id, info
+    return None
+
+
+def _maker(model: str, providers: list[Provider]) -> Provider | None:
+    name = model.lower()
+    return next((p for p in providers if p.model_match and p.model_match.is_match(name)), None)
+
+
+def _validity(info: ModelInfo, price: ModelPrice) -> str:
+    """In words, which of the model's conditions chose this price."""
+    assert not isinstance(info.prices, ModelPrice)
+    chosen = next(entry for entry in info.prices if entry.prices is price)
+    if chosen.constraint is None:
+        return "otherwise"
+    return " ".join(f"{name}={value}" for name, value in vars(chosen.constraint).items())
+
+
+def _tiers(price: ModelPrice, named: TokenPrice) -> TieredPrice | None:
+    rates = {key: value for key, value in vars(price).items() if value is not None}
+    if not _is_text(set(rates)):
+        return None
+    full, output = rates["input_mtok"], rates["output_mtok"]
+    cached = rates.get("cache_read_mtok", full)
+    tiers = {
+        t.start for r in (full, cached, output) if isinstance(r, TieredPrices) for t in r.tiers
+    }
+    starts = tuple(sorted(tiers))
+    prices = tuple(
+        TokenPrice(
+            model=named.model,
+            source=named.source,
+            input=_rate(full, prompt),
+            cached_input=_rate(cached, prompt),
+            output=_rate(output, prompt),
+            provider=named.provider,
+            validity=f"{named.validity} prompt > {prompt - 1}".strip()
+            if prompt
+            else named.validity,
+        )
+        for prompt in (0, *(start + 1 for start in starts))
+    )
+    return TieredPrice(starts, prices, any(word in key for key in rates for word in EXTRAS))
+
+
+def _is_text(keys: set[str]) -> bool:
+    """Whether a price charges a text call for its tokens and for nothing else."""
+    rest = keys - {"input_mtok", "cache_read_mtok", "output_mtok"}
+    needed = keys >= {"input_mtok", "output_mtok"}
+    return needed and all(any(word in key for word in OPTIONAL) for key in rest)
+
+
+def _rate(rate: Decimal | TieredPrices, prompt: int) -> int:
+    """Pico-dollars per token for a prompt of so many tokens. Raises UserError when inexact."""
+    if isinstance(rate, TieredPrices):
+        reached = [tier.price for tier in rate.tiers if prompt > tier.start]
+        rate = reached[-1] if reached else rate.base
+    return token_price(rate.scaleb(-3))

@@ -1,0 +1,168 @@
+"""Prices of budget.yml by time: which of a model's dated prices and daily windows holds when."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from common.clock import iso8601
+from common.errors import UserError
+from exporter.budget.day import BudgetCalendar
+from exporter.prices.schema import WEEKDAYS, Price, Prices, Rates, Window
+from exporter.prices.tokenprice import TokenPrice, token_price
+
+SOURCE = "budget.yml"
+DAY_MINUTES = 24 * 60
+WEEK_MINUTES = 7 * DAY_MINUTES
+EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; weeks here begin on Monday, 00:00 UTC
+ALWAYS = float("-inf")
+
+
+class Week(NamedTuple):
+    """Prices by minute of the week (UTC): prices[i] holds from edges[i] to the next edge."""
+
+    edges: list[int]
+    prices: list[TokenPrice]
+
+    def at(self, timestamp: float) -> TokenPrice:
+        minute = (int(timestamp // 60) + EPOCH_WEEKDAY * DAY_MINUTES) % WEEK_MINUTES
+        return self.prices[bisect_right(self.edges, minute) - 1]
+
+
+class Schedule(NamedTuple):
+    """A model's prices over time: weeks[i] holds from starts[i] (Unix seconds) on."""
+
+    starts: list[float]
+    weeks: list[Week]
+
+    def at(self, timestamp: float) -> TokenPrice | None:
+        """The price at an instant; None before the first one."""
+        index = bisect_right(self.starts, timestamp) - 1
+        return self.weeks[index].at(timestamp) if index >= 0 else None
+
+
+def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
+    """Every model's schedule; calendar gives dates their zone.
+
+    Raises UserError, naming the key, on a price out of bounds, a time that is none or is not a
+    whole minute, windows that overlap, or two prices that begin together.
+    """
+    return {model: _schedule(model, entry, calendar) for model, entry in prices.items()}
+
+
+def _schedule(model: str, entry: Price | list[Price], calendar: BudgetCalendar) -> Schedule:
+    key = f"prices.{model}"
+    if isinstance(entry, Price):
+        keyed = [(key, entry)]
+    else:
+        keyed = [(f"{key}[{index}]", price) for index, price in enumerate(entry)]
+    if not keyed:
+        raise UserError(f"{key} is an empty list; give a price or remove the model")
+    found: dict[float, tuple[str, Week]] = {}
+    for name, price in keyed:
+        start = _start(name, price, calendar)
+        if start in found:
+            what = "start together" if price.valid_from else "have no valid_from"
+            raise UserError(f"{found[start][0]} and {name} {what}; only one price can hold")
+        found[start] = name, _week(model, name, price, start)
+    starts = sorted(found)
+    return Schedule(starts, [found[start][1] for start in starts])
+
+
+def _start(key: str, price: Price, calendar: BudgetCalendar) -> float:
+    """Unix seconds: of an instant with its zone, or of the budget day that a date names."""
+    text = price.valid_from
+    if text is None:
+        return ALWAYS
+    try:
+        start = _instant(text, calendar)
+        iso8601(start)  # far enough from the calendar's ends to be shown
+    except (ValueError, OverflowError) as error:
+        raise UserError(
+            f"{key}.valid_from: {text!r} is neither a date (2026-12-01) nor a time with its zone "
+            "(2026-12-01T00:00Z)"
+        ) from error
+    if start % 60:
+        raise UserError(f"{key}.valid_from: {text!r} must be a whole minute")
+    return start
+
+
+def _instant(text: str, calendar: BudgetCalendar) -> float:
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        return float(calendar.start(date.fromisoformat(text)))
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no zone")
+    return moment.timestamp()
+
+
+def _week(model: str, key: str, price: Price, start: float) -> Week:
+    since = "" if start == ALWAYS else f"from {iso8601(start)}"
+    usual = _token(model, key, price, since)
+    minutes = [usual] * WEEK_MINUTES
+    owner: dict[int, str] = {}
+    for index, window in enumerate(price.windows):
+        name = f"{key}.windows[{index}]"
+        token = _token(model, name, window, f"{since} {_words(window)}".strip())
+        for minute in _minutes(name, window):
+            if minute in owner:
+                raise UserError(f"{owner[minute]} and {name} overlap on {_moment(minute)} UTC")
+            owner[minute] = name
+            minutes[minute] = token
+    edges = [0] + [m for m in range(1, WEEK_MINUTES) if minutes[m] is not minutes[m - 1]]
+    return Week(edges, [minutes[edge] for edge in edges])
+
+
+def _token(model: str, key: str, rates: Rates, validity: str) -> TokenPrice:
+    """The rates in pico-dollars; without a cached price, cached input costs as input."""
+
+    def exact(name: str, usd: Decimal) -> int:
+        try:
+            return token_price(usd)
+        except UserError as error:
+            raise UserError(f"{key}.{name}: {error}") from error
+
+    full = exact("input_usd_per_1k", rates.input_usd_per_1k)
+    cached = rates.cached_input_usd_per_1k
+    return TokenPrice(
+        model=model,
+        source=SOURCE,
+        input=full,
+        cached_input=full if cached is None else exact("cached_input_usd_per_1k", cached),
+        output=exact("output_usd_per_1k", rates.output_usd_per_1k),
+        validity=validity,
+    )
+
+
+def _minutes(key: str, window: Window) -> Iterator[int]:
+    """The minutes of the week that a window covers."""
+    begin = _time_of_day(f"{key}.from_utc", window.from_utc)
+    end = _time_of_day(f"{key}.to_utc", window.to_utc)
+    if begin in (DAY_MINUTES, end):
+        raise UserError(f'{key} has no length; the whole day is from_utc "00:00" to_utc "24:00"')
+    if not window.weekdays or len(set(window.weekdays)) < len(window.weekdays):
+        raise UserError(f"{key}.weekdays must name at least one day, and each day once")
+    length = end - begin if end > begin else end + DAY_MINUTES - begin
+    for weekday in window.weekdays:
+        first = WEEKDAYS.index(weekday) * DAY_MINUTES + begin
+        yield from (minute % WEEK_MINUTES for minute in range(first, first + length))
+
+
+def _time_of_day(key: str, text: str) -> int:
+    """Minutes since midnight; 24:00 is the end of the day."""
+    match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)|24:00", text)
+    if match is None:
+        raise UserError(f'{key}: {text!r} is not a whole minute like "16:30"')
+    return DAY_MINUTES if match[1] is None else int(match[1]) * 60 + int(match[2])
+
+
+def _words(window: Window) -> str:
+    days = "" if len(window.weekdays) == len(WEEKDAYS) else f" {','.join(window.weekdays)}"
+    return f"{window.from_utc}-{window.to_utc} UTC{days}"
+
+
+def _moment(minute: int) -> str:
+    day, rest = divmod(minute, DAY_MINUTES)
+    return f"{WEEKDAYS[day]} {rest // 60:02d}:{rest % 60:02d}"

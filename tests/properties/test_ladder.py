@@ -1,0 +1,134 @@
+"""The ladder's shape, for any baseline: pure, idempotent, monotone, inside the schema."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alertmanager.receiver.ladder.effective import config_for, effective, merge
+from alertmanager.receiver.ladder.ladder import Ladder
+from demo.pipeline import FIELDS, ROASTERS, Task
+from tests.support.examples import examples
+from tests.support.ladders import shipped_baseline, shipped_ladder
+from tests.support.replays import replay
+
+BASELINE = shipped_baseline()
+READINGS = ("accept_above", "ask_below")
+LEVELS = shipped_ladder().names
+TUNINGS = (
+    "prompt_trim", "smart_cache", "batch_up", "field_threshold/notes", "field_threshold/weight",
+    "roaster/naivo", "roaster/blue-tokai",
+)  # fmt: skip
+
+ratio = st.decimals(0, 1, places=2)
+flags = {key: st.booleans() for key, value in BASELINE.items() if isinstance(value, bool)}
+field_config = st.fixed_dictionaries({"enabled": st.booleans(), "confidence_threshold": ratio})
+overrides = st.fixed_dictionaries(
+    {},
+    optional={
+        "batch_size": st.integers(1, 40),
+        "enabled": st.booleans(),
+        "field_configs": st.dictionaries(st.sampled_from(FIELDS), field_config, max_size=2),
+    },
+)
+baselines = st.fixed_dictionaries(
+    {
+        **flags,
+        "batch_size": st.integers(1, 40),
+        "rate_limit_per_minute": st.integers(1, 200),
+        "cache_ttl_seconds": st.integers(0, 20_000),
+        "max_queue_size": st.integers(0, 300),
+        "rate_limit_adjustment_factor": ratio,
+        "cost_threshold_per_request": st.decimals(0, 2, places=3),
+        "batch_optimization_threshold": ratio,
+        "fallback_threshold": ratio,
+        "daily_budget_limit": st.decimals(1, 500, places=1),
+        "field_configs": st.fixed_dictionaries(dict.fromkeys(FIELDS, field_config)),
+        "roasters": st.dictionaries(st.sampled_from(ROASTERS), overrides, max_size=2),
+    }
+).map(lambda changes: merge(BASELINE, changes))
+ladders = st.builds(
+    lambda reading, keys: shipped_ladder(confidence_threshold=reading, extra_keys=keys),
+    st.sampled_from(READINGS),
+    st.sampled_from(("allow", "drop")),
+)
+chosen = st.lists(st.sampled_from(TUNINGS), unique=True)
+
+
+@given(baselines, ladders, st.lists(st.tuples(st.sampled_from(LEVELS), chosen), min_size=1))
+def test_the_way_does_not_matter_only_where_it_ends(
+    baseline: dict[str, Any], ladder: Ladder, path: list[tuple[str, list[str]]]
+) -> None:
+    before = deepcopy(baseline)
+    documents = [effective(ladder, baseline, level, tunings).document for level, tunings in path]
+    level, tunings = path[-1]
+    assert documents[-1] == effective(ladder, deepcopy(before), level, tunings).document
+    assert baseline == before
+    assert effective(ladder, baseline, "none").document == before
+
+
+@given(baselines, ladders, st.sampled_from(LEVELS), chosen, st.randoms())
+def test_the_order_of_tunings_is_irrelevant(
+    baseline: dict[str, Any], ladder: Ladder, level: str, tunings: list[str], random: Any
+) -> None:
+    shuffled = [*tunings, *tunings[:1]]  # and twice the same is once
+    random.shuffle(shuffled)
+    first = effective(ladder, baseline, level, tunings)
+    assert effective(ladder, baseline, level, shuffled) == first
+
+
+def shape(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every key path with the kind of what stands there, roasters' overrides aside."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if (path, key) != ("", "roasters"):
+                yield from shape(item, f"{path}.{key}")
+    else:
+        kinds = {bool: "switch", int: "number", Decimal: "number"}
+        yield path, kinds.get(type(value), type(value).__name__)
+
+
+@given(baselines, ladders, st.sampled_from(LEVELS), chosen)
+def test_the_effective_config_has_the_baselines_schema(
+    baseline: dict[str, Any], ladder: Ladder, level: str, tunings: list[str]
+) -> None:
+    document = effective(ladder, baseline, level, tunings).document
+    assert set(shape(document)) == set(shape(baseline))
+    for roaster in ROASTERS:
+        mine, was = config_for(document, roaster), config_for(baseline, roaster)
+        assert set(shape(mine)) == set(shape(was))
+        for name in FIELDS:
+            threshold = mine["field_configs"][name]["confidence_threshold"]
+            assert 0 <= threshold <= 1
+            assert mine["field_configs"][name]["enabled"] <= was["field_configs"][name]["enabled"]
+
+
+TASKS = [
+    Task(
+        at=number * 3.0,
+        roaster=ROASTERS[number % 4],
+        field=FIELDS[number // 4 % 9],
+        product=number * 7 % 40,
+        prompt_tokens=300 + 997 * number % 180_000,
+        completion_tokens=40,
+    )
+    for number in range(400)
+]
+
+
+@settings(max_examples=examples(25), deadline=None)
+@given(baselines, st.sampled_from(READINGS), chosen)
+def test_a_higher_level_makes_no_more_calls_whatever_the_baseline(
+    baseline: dict[str, Any], reading: str, tunings: list[str]
+) -> None:
+    ladder = shipped_ladder(confidence_threshold=reading)
+    counts = []
+    for level in LEVELS:
+        config = effective(ladder, baseline, level, tunings).document
+        counts.append(len(replay(config, TASKS, hours=0.5, reading=reading)[0]))
+    assert all(higher <= lower for lower, higher in pairwise(counts)), counts
+    assert counts[-1] == 0

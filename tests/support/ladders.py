@@ -1,0 +1,24 @@
+"""The shipped ladder and baseline, parsed, for tests."""
+
+from typing import Any
+
+from alertmanager.receiver.ladder.baseline import parse_baseline
+from alertmanager.receiver.ladder.ladder import Ladder, parse_ladder
+from command.stack.bundle import ALERTMANAGER
+
+LADDER_FILE = ALERTMANAGER / "degradation.yml"
+BASELINE_FILE = ALERTMANAGER / "llm_config.yml"
+
+
+def shipped_ladder(**changes: str) -> Ladder:
+    """alertmanager/degradation.yml, with some of its top-level words replaced."""
+    text = LADDER_FILE.read_text()
+    for key, value in changes.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"{key}:"))
+        text = text.replace(line, f"{key}: {value}")
+    return parse_ladder(text.encode(), LADDER_FILE)
+
+
+def shipped_baseline() -> dict[str, Any]:
+    """alertmanager/llm_config.yml."""
+    return parse_baseline(BASELINE_FILE.read_bytes(), BASELINE_FILE)

@@ -1,0 +1,267 @@
+"""Asking the sources: every answer that cannot be used is unknown, and says why."""
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from alertmanager.receiver.evidence.observations import (
+    AlertmanagerSeen,
+    ExporterSeen,
+    PrometheusSeen,
+    Unknown,
+)
+from alertmanager.receiver.evidence.sources import Sources, shown
+from common.clock import ManualClock, iso8601
+from tests.support.ladders import shipped_ladder
+
+LADDER = shipped_ladder()
+NOW = 1_800_000_000.0
+
+
+class Peer:
+    """Answers GET by path: a JSON document, bytes, a status, or a function of the handler."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.over = threading.Event()
+        peer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None: ...
+
+            def do_GET(self) -> None:
+                answer = peer.answers.get(self.path.partition("?")[0], 404)
+                if callable(answer):
+                    answer(self)
+                    return
+                self.send_response(answer if isinstance(answer, int) else 200)
+                self.send_header("Location", "/elsewhere")
+                self.end_headers()
+                if isinstance(answer, bytes):
+                    self.wfile.write(answer)
+                elif not isinstance(answer, int):
+                    self.wfile.write(json.dumps(answer).encode())
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self.over.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    built = Peer()
+    yield built
+    built.close()
+
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def ask() -> Iterator[Ask]:
+    """ask(kind, url) -> what that one source is seen to say."""
+    opened = []
+
+    def seen(kind: str, url: str) -> Any:
+        lists: dict[str, list[str]] = {"alertmanager": [], "prometheus": [], "exporter": []}
+        lists[kind].append(url)
+        sources = Sources(lambda: LADDER, ManualClock(NOW), *lists.values())
+        opened.append(sources)
+        round_ = sources.ask()
+        (found,) = (*round_.alertmanagers, *round_.prometheuses, *round_.exporters)
+        return found
+
+    yield seen
+    for sources in opened:
+        sources.close()
+
+
+def rule(level: str = "control", age: float = 0.5, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "X",
+        "type": "alerting",
+        "health": "ok",
+        "lastEvaluation": iso8601(NOW - age),
+        "labels": {"degradation": level, "severity": "warning"},
+        "alerts": [],
+        **changes,
+    }
+
+
+def rules(*found: dict[str, Any], interval: float = 5) -> dict[str, Any]:
+    group = {"name": "budget", "interval": interval, "rules": list(found)}
+    return {"status": "success", "data": {"groups": [group]}}
+
+
+def wanted(*samples: tuple[dict[str, str], int, float]) -> dict[str, Any]:
+    result = [
+        {"metric": {**labels, "wanted": str(value)}, "value": [NOW, str(NOW - age)]}
+        for labels, value, age in samples
+    ]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+def alarm(peer: Peer, found: dict[str, Any], vector: dict[str, Any] | None = None) -> None:
+    peer.answers = {"/api/v1/rules": found, "/api/v1/query": vector or wanted()}
+
+
+CONTROL = {"degradation": "control"}
+
+
+def test_a_prometheus_tells_what_fires_and_what_is_wanted(peer: Peer, ask: Ask) -> None:
+    firing = [{"labels": {"alertname": "X", **CONTROL}, "state": "firing"}]
+    tuned = rule(labels={"tuning": "roaster"}, alerts=[
+        {"labels": {"tuning": "roaster", "roaster": "naivo"}, "state": "firing"},
+        {"labels": {"tuning": "roaster", "roaster": "rumi"}, "state": "pending"},
+    ])  # fmt: skip
+    fallback = {"degradation": "fallback"}
+    alarm(
+        peer,
+        rules(rule(alerts=firing, age=2), rule("fallback"), tuned),
+        wanted((CONTROL, 1, 0), (fallback, 0, 3), ({"tuning": "roaster", "roaster": "rumi"}, 0, 1)),
+    )
+    seen = ask("prometheus", peer.url)
+    assert isinstance(seen, PrometheusSeen)
+    assert seen.firing == {"control", "roaster/naivo"}
+    assert (seen.wanted, seen.zero) == ({"control"}, {"fallback", "roaster/rumi"})
+    assert seen.evaluated_at == NOW - 3  # the oldest of all
+    assert seen.unhealthy == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (rule(health="err", lastError="boom"), "has health err"),
+        (rule(health="unknown", lastEvaluation="0001-01-01T00:00:00Z"), "has health unknown"),
+        (rule(age=16.5), "too long ago"),
+        (rule(age=-6), "in the future"),
+    ],
+)
+def test_a_rule_that_is_not_well_is_no_evidence(
+    found: dict[str, Any], words: str, peer: Peer, ask: Ask
+) -> None:
+    alarm(peer, rules(found))
+    assert words in ask("prometheus", peer.url).unhealthy["control"]
+
+
+@pytest.mark.parametrize("age", [16.5, 300, -6])
+def test_a_sample_that_is_old_or_of_the_future_is_no_evidence(
+    age: float, peer: Peer, ask: Ask
+) -> None:
+    alarm(peer, rules(rule()), wanted((CONTROL, 0, age)))
+    assert ask("prometheus", peer.url).zero == frozenset()
+
+
+def test_a_contradiction_within_a_prometheus_is_no_zero(peer: Peer, ask: Ask) -> None:
+    alarm(peer, rules(rule()), wanted((CONTROL, 0, 1), ({**CONTROL, "shard": "b"}, 1, 1)))
+    seen = ask("prometheus", peer.url)
+    assert (seen.zero, seen.wanted) == (frozenset(), {"control"})
+
+
+def test_an_alertmanager_tells_active_and_suppressed_alike(peer: Peer, ask: Ask) -> None:
+    peer.answers["/api/v2/alerts"] = [
+        {"labels": CONTROL, "status": {"state": "active"}},
+        {"labels": {"degradation": "fallback"}, "status": {"state": "suppressed"}},
+        {"labels": {"alertname": "LLMExporterDown"}},
+    ]
+    assert ask("alertmanager", peer.url).active == {"control", "fallback"}
+
+
+def test_an_exporter_tells_its_figures_exactly_and_whether_it_can_book(
+    peer: Peer, ask: Ask
+) -> None:
+    figures = {"spend_usd": "1.000000000001", "written_off_usd": "0", "granted_usd": "2"}
+    status = {"day": {"start": NOW}, "limit_usd": "100", "writable": False, **figures}
+    peer.answers["/api/v1/status"] = status
+    seen = ask("exporter", peer.url)
+    assert isinstance(seen, ExporterSeen)
+    assert (seen.spend, seen.writable) == (Decimal("1.000000000001"), False)
+
+
+def dribble(handler: Any) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    started = time.monotonic()
+    while time.monotonic() < started + 8:
+        try:
+            handler.wfile.write(b" ")
+        except OSError:
+            return
+        threading.Event().wait(0.2)
+
+
+def hang(handler: Any) -> None:
+    threading.Event().wait(4)
+
+
+def endless(handler: Any) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    try:
+        while True:
+            handler.wfile.write(b"[" * (1 << 20))
+    except OSError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (500, "status 500"),
+        (302, "status 302"),
+        (b"<html>", "wrong answer"),
+        (b"", "wrong answer"),
+        (b"\xff", "wrong answer"),
+        (b"[" * 100_000, "wrong answer"),
+        ({"status": "error"}, "wrong answer"),
+        ({"data": {"groups": []}}, "no alert rule with a degradation label"),
+        ({"data": {"groups": [{"interval": "5", "rules": []}]}}, "wrong answer"),
+        (hang, "no answer in time"),
+        (dribble, "no answer in time"),
+    ],
+)
+def test_a_wrong_a_hanging_or_a_dribbling_answer_is_unknown(
+    answer: Any, words: str, peer: Peer, ask: Ask
+) -> None:
+    alarm(peer, answer)
+    seen = ask("prometheus", peer.url)
+    assert isinstance(seen, Unknown)
+    assert words in seen.reason
+
+
+def test_an_endless_answer_ends_at_a_bound(
+    peer: Peer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alertmanager.receiver.evidence.sources.MAX_ANSWER_BYTES", 4 << 20)
+    peer.answers["/api/v2/alerts"] = endless
+    seen = ask("alertmanager", peer.url)
+    assert isinstance(seen, Unknown)
+
+
+def test_a_refused_connection_is_unknown(ask: Ask) -> None:
+    assert "cannot be reached" in ask("alertmanager", "http://127.0.0.1:1").reason
+
+
+def test_a_peer_that_hung_is_asked_again_when_it_answers(peer: Peer) -> None:
+    sources = Sources(lambda: LADDER, ManualClock(NOW), [peer.url], [], [])
+    peer.answers["/api/v2/alerts"] = hang
+    assert isinstance(sources.ask().alertmanagers[0], Unknown)
+    peer.answers["/api/v2/alerts"] = [{"labels": CONTROL}]
+    assert isinstance(sources.ask().alertmanagers[0], AlertmanagerSeen)
+    sources.close()
+
+
+def test_a_password_in_an_address_is_never_shown(ask: Ask) -> None:
+    assert shown("http://ann:secret@host:9090/prom") == "http://host:9090/prom"
+    assert ask("alertmanager", "http://ann:secret@127.0.0.1:1").url == "http://127.0.0.1:1"

@@ -1,0 +1,295 @@
+"""Hooks and verify: both kinds, every way to fail, and never in the next change's way."""
+
+import http.server
+import json
+import os
+import resource
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alertmanager.receiver.hooks import Hooks, run_program
+from alertmanager.receiver.ladder.ladder import Action
+from tests.support.ladders import LADDER_FILE
+from tests.support.receivers import NOW, Receiver, alert
+from tests.support.waiting import until
+
+CHANGE = {"level": "control", "from": "none"}
+GO_ON = threading.Event()
+
+
+def program(script: str, timeout: float = 10, stop: threading.Event = GO_ON) -> str | None:
+    return run_program([sys.executable, "-c", script], timeout, CHANGE, stop)
+
+
+def gone(pid_file: Path) -> bool:
+    """Whether the process whose id is in the file has ended (a zombie has)."""
+    status = Path(f"/proc/{pid_file.read_text()}/status")
+    return not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_a_program_learns_the_level_and_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", "secret-secret-secret")
+    script = "import os; e = os.environ; assert e['LLM_BUDGET_LEVEL'] == 'control'; "
+    assert program(script + "assert not [n for n in e if 'TOKEN' in n]") is None
+
+
+def test_a_program_that_fails_is_named_with_its_last_words() -> None:
+    problem = program("import sys; print('no such unit'); sys.exit(3)")
+    assert problem == f"{sys.executable} ended with status 3: no such unit"
+    missing = run_program(["/nowhere/x"], 1, CHANGE, GO_ON)
+    assert missing == "/nowhere/x cannot be run: No such file or directory"
+
+
+def test_a_timeout_kills_the_program_and_what_it_started(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    script = (
+        "import subprocess, sys, time\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(child)!r}, 'w').write(str(p.pid))\ntime.sleep(600)"
+    )
+    assert "did not end within 2 s" in str(program(script, timeout=2))
+    until(lambda: gone(child), what="the end of the program's child")
+
+
+def test_what_a_program_leaves_running_does_not_hold_up_the_hook(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    script = (
+        "import subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(child)!r}, 'w').write(str(p.pid))"
+    )
+    assert program(script, timeout=60) is None
+    assert not gone(child)
+    os.kill(int(child.read_text()), 9)
+
+
+def test_a_program_that_floods_its_output_fills_no_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "did not end" in str(program("while True: print('x' * 100_000)", timeout=1))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+class Endpoint:
+    """An HTTP server whose answers the test decides: a status, or a function of the handler."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, bytes]] = []
+        self.answers: list[int | Callable[[Any], None]] = []
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None: ...
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                endpoint.got.append((self.command, body))
+                answer = endpoint.answers.pop(0) if endpoint.answers else 204
+                if callable(answer):
+                    answer(self)
+                else:
+                    self.send_response(answer)
+                    self.send_header("Location", "http://127.0.0.1:1/")
+                    self.end_headers()
+
+            def do_GET(self) -> None:
+                self.do_POST()
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    built = Endpoint()
+    yield built
+    built.server.shutdown()
+    built.server.server_close()
+
+
+class Outcomes:
+    """Hooks whose outcomes are kept."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str | None]] = []
+        self.hooks = Hooks(
+            lambda name, why: self.said.append((name, why)),
+            lambda name: self.said.append((name, None)),
+        )
+
+    def run(self, name: str, action: Action, change: dict[str, Any] = CHANGE) -> str | None:
+        count = len(self.said)
+        self.hooks.submit({name: (action, change)})
+        until(lambda: len(self.said) > count, what="the outcome")
+        return self.said[-1][1]
+
+
+@pytest.fixture
+def outcomes() -> Iterator[Outcomes]:
+    built = Outcomes()
+    yield built
+    built.hooks.close()
+
+
+def test_a_hook_posts_the_change_and_verify_gets(outcomes: Outcomes, endpoint: Endpoint) -> None:
+    assert outcomes.run("hook", Action(url=endpoint.url)) is None
+    assert outcomes.run("verify", Action(url=endpoint.url)) is None
+    assert [method for method, _ in endpoint.got] == ["POST", "GET"]
+    assert json.loads(endpoint.got[0][1]) == CHANGE
+
+
+def test_a_call_is_tried_again_and_then_its_status_is_told(
+    outcomes: Outcomes, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alertmanager.receiver.hooks.RETRY_SECONDS", 0.01)
+    endpoint.answers = [500, 503, 204]
+    assert outcomes.run("hook", Action(url=endpoint.url)) is None
+    endpoint.answers = [500, 503, 302]  # a redirect is no success, and is not followed
+    assert outcomes.run("hook", Action(url=endpoint.url)) == f"{endpoint.url} answered 302"
+    refused = outcomes.run("hook", Action(url="http://127.0.0.1:1/"))
+    assert refused == "http://127.0.0.1:1/ cannot be reached (ConnectionError)"
+
+
+def test_a_peer_that_dribbles_for_ever_does_not_block_the_next_change(
+    outcomes: Outcomes, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alertmanager.receiver.hooks.HTTP_ATTEMPTS", 1)
+    monkeypatch.setattr("alertmanager.receiver.hooks.RETRY_SECONDS", 0.1)
+    over = threading.Event()
+
+    def dribble(handler: Any) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not over.wait(0.1):
+            handler.wfile.write(b"x")
+
+    endpoint.answers = [dribble]
+    slow = Action(url=endpoint.url, timeout_seconds=0.5)
+    assert "did not answer in time" in str(outcomes.run("hook", slow))
+    assert "still hangs" in str(outcomes.run("hook", slow))  # and no second thread
+    assert outcomes.run("verify", Action(argv=["true"])) is None
+    over.set()
+    until(lambda: outcomes.run("hook", slow) is None, what="the hook to work again")
+
+
+def test_of_many_changes_that_wait_only_the_last_is_told(
+    outcomes: Outcomes, tmp_path: Path
+) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    script = f'while [ ! -e {gate} ]; do sleep 0.02; done; echo "$LLM_BUDGET_LEVEL" >> {log}'
+    for number in range(50):
+        hook = Action(argv=["sh", "-c", script])
+        outcomes.hooks.submit({"hook": (hook, {"level": str(number)})})
+    gate.touch()
+    until(lambda: log.exists() and "49" in log.read_text(), what="the last change")
+    assert len(log.read_text().split()) <= 2
+
+
+def test_whatever_an_action_raises_the_thread_lives_on(outcomes: Outcomes) -> None:
+    assert "cannot be run" in str(outcomes.run("hook", Action(argv=["a\0b"])))
+    assert outcomes.run("hook", Action(url="http://[::1/")) is not None
+    assert outcomes.run("hook", Action(argv=["true"])) is None
+
+
+def test_closing_kills_a_hook_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alertmanager.receiver.hooks.CLOSE_SECONDS", 0.2)
+    stuck = Outcomes()
+    stuck.hooks.submit({"hook": (Action(argv=["sleep", "600"], timeout_seconds=600), CHANGE)})
+    stuck.hooks.close()
+    until(lambda: stuck.said, what="the hook's end")
+    assert "did not end" in str(stuck.said[0][1])
+
+
+def with_actions(folder: Path, text: str) -> Path:
+    path = folder / "degradation.yml"
+    path.write_text(LADDER_FILE.read_text() + text)
+    return path
+
+
+def test_verify_runs_on_entering_fallback_and_the_hook_after_each_change(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    receiver = Receiver(tmp_path, ladder=with_actions(tmp_path, f"""
+hook: {{argv: [sh, -c, 'echo "hook $LLM_BUDGET_LEVEL" >> {log}']}}
+verify: {{argv: [sh, -c, 'echo "verify $LLM_BUDGET_LEVEL" >> {log}; exit 1']}}
+"""))  # fmt: skip
+
+    def lines() -> list[str]:
+        return log.read_text().splitlines() if log.exists() else []
+
+    until(lambda: lines() == ["hook none"], what="the hook of the first start")
+    receiver.webhook(alert("control"))
+    until(lambda: lines()[1:] == ["hook control"], what="the hook")
+    receiver.webhook(alert("control"))  # a repeat changes nothing
+    receiver.webhook(alert("fallback"))
+    until(lambda: lines()[2:] == ["hook fallback", "verify fallback"], what="hook and verify")
+    until(lambda: receiver.failures, what="the failure")
+    assert receiver.failures[0][0] == "verify"
+    assert receiver.effective()["enabled"] is False  # what failed afterwards blocks nothing
+    receiver.close()
+
+
+def test_a_hook_that_failed_runs_again_until_it_works_as_it_is_written_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    ladder = with_actions(tmp_path, "\nhook: {argv: ['false']}\n")
+    receiver = Receiver(tmp_path, ladder=ladder)
+    until(lambda: receiver.failures, what="the failure")
+    receiver.controller.reconcile()
+    assert len(receiver.failures) == 1  # not at once
+    monkeypatch.setattr("alertmanager.receiver.hooks.AGAIN_SECONDS", 0)
+    receiver.controller.reconcile()
+    until(lambda: len(receiver.failures) == 2, what="the second try")
+    hook = f"\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> {log}']}}\n"
+    with_actions(tmp_path, hook)
+    receiver.controller.reconcile()
+    until(lambda: log.exists() and log.read_text() == "none\n", what="the mended hook")
+    receiver.controller.reconcile()
+    receiver.close()
+    assert log.read_text() == "none\n"
+
+
+def test_a_start_runs_the_hook_that_a_kill_may_have_kept_from_running(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ladder = with_actions(
+        tmp_path,
+        f"""
+hook: {{argv: [sh, -c, 'echo "$LLM_BUDGET_LEVEL" >> {log}']}}
+""",
+    )
+    first = Receiver(tmp_path)  # without the hook, as if it had been killed before
+    first.webhook(alert("control"))
+    first.close()
+    Receiver(tmp_path, ladder=ladder).close()
+    assert log.read_text() == "control\n"
+
+
+def test_a_hook_that_is_gone_fails_no_more(outcomes: Outcomes) -> None:
+    assert outcomes.run("hook", Action(argv=["false"]))
+    outcomes.hooks.retry({"hook": None, "verify": None})
+    assert outcomes.said[-1] == ("hook", None)
+
+
+def test_a_disk_that_was_full_still_gets_its_hook_and_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    hook = f"\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> {log}']}}\n"
+    receiver = Receiver(tmp_path, ladder=with_actions(tmp_path, hook))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("alertmanager.receiver.configs.replace_file", full)
+        assert receiver.webhook(alert("control", start=NOW)) == 503
+    receiver.controller.reconcile()
+    until(lambda: log.exists() and "control" in log.read_text(), what="the hook")
+    assert [(line["from"], line["level"], line["why"]) for line in receiver.audit()][1:] == [
+        ("none", "control", "alert")
+    ]
+    receiver.close()

@@ -1,0 +1,177 @@
+"""llm-budget check: all files together, each mistake in one sentence that names it."""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command.main import main
+from command.ports import state
+from command.replay.server import Server
+from command.stack.bundle import ALERTMANAGER, REPOSITORY, Bundle, Ports, Settings
+from common.errors import UserError
+from tests.support.ladders import BASELINE_FILE, LADDER_FILE
+
+FILES = {
+    "config": REPOSITORY / "budget.yml",
+    "ladder": LADDER_FILE,
+    "baseline": BASELINE_FILE,
+    "contacts": REPOSITORY / "contacts.yml",
+    "alertmanager": ALERTMANAGER / "alertmanager.yml",
+}
+
+
+def check(
+    capsys: pytest.CaptureFixture[str], *flags: str, ports: Ports | None = None
+) -> tuple[int, dict[str, Any]]:
+    """ports: by default free ones, whatever the machine runs on the shipped ones."""
+    numbers = asdict(ports or Ports.free()).items()
+    chosen = [word for name, port in numbers for word in (f"--{name}-port", str(port))]
+    status = main(["check", "--json", *chosen, *flags])
+    return status, {item["part"]: item for item in json.loads(capsys.readouterr().out)}
+
+
+def test_what_ships_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = check(capsys)
+    assert status == 0, found
+    assert {item["status"] for item in found.values()} == {"ok"}
+    assert found["thresholds"]["detail"].startswith("half 50%, warning 75%")
+
+
+@pytest.mark.parametrize(
+    ("flag", "change", "part", "words"),
+    [
+        ("config", ("daily_limit_usd", "daily_limit_eur"), "budget", "daily_limit_eur"),
+        ("config", ("reserve_usd: 20", "reserve_usd: 200"), "budget", "exceed daily_limit_usd"),
+        ("config", ("timezone: UTC", "timezone: Mars/Base"), "budget", "Mars/Base"),
+        ("ladder", ("multiply:", "divide:"), "degradation", "divide"),
+        ("baseline", ("max_queue_size", "max_queue"), "degradation", "changes max_queue_size"),
+        ("baseline", ("model: deepseek-chat", "api_key: sk-1"), "degradation", "api_key"),
+        ("contacts", ("llm-budget@example.com]", "nobody]"), "contacts", "nobody"),
+        ("alertmanager", ("receiver: page", "receiver: pgae"), "alertmanager", "pgae"),
+    ],
+)
+def test_a_mistake_is_named_and_the_other_parts_are_still_checked(
+    flag: str, change: tuple[str, str], part: str, words: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    broken = tmp_path / FILES[flag].name
+    text = FILES[flag].read_text()
+    assert change[0] in text
+    broken.write_text(text.replace(*change))
+    status, found = check(capsys, f"--{flag}", str(broken))
+    assert status == 1
+    assert found[part]["status"] == "error"
+    assert words in found[part]["detail"]
+    assert found["thresholds"]["status"] == "ok"
+
+
+def test_a_strangers_port_is_an_error_that_names_it_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with listener("127.0.0.1") as stranger:
+        ports = replace(Ports.free(), exporter=stranger.getsockname()[1])
+        status, found = check(capsys, ports=ports)
+    assert status == 1
+    assert found["port of exporter"]["status"] == "error"
+    assert f"(pid {os.getpid()})" in found["port of exporter"]["detail"]
+    assert "llm-budget up --exporter-port" in found["port of exporter"]["detail"]
+    assert found["port of receiver"] == {
+        "part": "port of receiver", "status": "ok", "detail": f"{ports.receiver} is free",
+    }  # fmt: skip
+
+
+def listener(host: str, *, both: bool = False) -> socket.socket:
+    """A socket that listens on a free port and answers nobody; both: to IPv6 and IPv4."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, 0), family=family, dualstack_ipv6=both)
+
+
+@pytest.mark.parametrize(
+    ("listen", "taken"),
+    [
+        (lambda: listener("127.0.0.1"), True),
+        (lambda: listener("0.0.0.0"), True),
+        (lambda: listener("127.0.0.2"), False),
+        (lambda: listener("::", both=True), True),
+        (lambda: listener("::"), False),
+    ],
+    ids=["the same address", "every address", "another address", "both families", "IPv6 alone"],
+)
+def test_free_is_what_a_service_could_listen_on(
+    listen: Callable[[], socket.socket], taken: bool
+) -> None:
+    try:
+        stranger = listen()
+    except OSError as error:
+        pytest.skip(f"this machine has no such address: {error}")
+    with stranger:
+        port = stranger.getsockname()[1]
+        if taken:
+            with pytest.raises(UserError, match=rf"held by .*\(pid {os.getpid()}\)"):
+                state("exporter", port)
+        else:
+            assert state("exporter", port) == f"{port} is free"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_port_of_another_users_process_is_not_free_and_its_user_is_named() -> None:
+    with listener("127.0.0.1") as roots:
+        port = roots.getsockname()[1]
+        words = as_nobody(lambda: state("exporter", port), without=roots)
+    assert f"127.0.0.1:{port}" in words
+    assert "held by a process of the user root" in words
+
+
+def as_nobody(action: Callable[[], str], without: socket.socket) -> str:
+    """What action says in a process of another user's, which has not inherited the socket."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        without.close()
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        try:
+            words = action()
+        except BaseException as error:
+            words = str(error)
+        os.write(writer, words.encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as pipe:
+        words = pipe.read()
+    os.waitpid(child, 0)
+    return words
+
+
+@pytest.mark.slow
+def test_the_bundles_own_services_may_hold_their_ports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Bundle(Settings(tmp_path, ports=Ports.free()))
+    bundle.start()
+    try:
+        status, found = check(capsys, ports=bundle.ports)
+    finally:
+        bundle.stop()
+    assert status == 0, found
+    for child in bundle.children:
+        detail = found[f"port of {child.name}"]["detail"]
+        assert f"(pid {child.pid}), which answers as this bundle's {child.name}" in detail
+
+
+@pytest.mark.slow
+def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:
+    server = Server(tmp_path, 1)
+    server.start()
+    try:
+        with pytest.raises(UserError, match="held by prometheus"):
+            state("prometheus", int(server.url.rpartition(":")[2]))
+    finally:
+        server.stop()

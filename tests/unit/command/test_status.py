@@ -1,0 +1,164 @@
+"""llm-budget status: the runbook's lines, its words, and exit codes for monitoring."""
+
+import json
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command.main import main
+from command.status import severity, summarize
+from command.thresholds import thresholds
+from common.errors import UserError
+
+LIMITS = thresholds()
+DAY = {"date": "2026-11-23", "start": 0, "end": 86400, "timezone": "UTC", "day_starts_at": "00:00"}
+
+
+def report(spend: str, limit: str = "100", **more: Any) -> dict[str, Any]:
+    return {
+        "day": DAY,
+        "spend_usd": spend,
+        "limit_usd": limit,
+        "granted_usd": "0",
+        "written_off_usd": "0",
+        "by_roaster": {"blue-tokai": spend},
+        "by_field": {"notes": spend},
+        "unpriced_tokens": 0,
+        "config": {"loaded": "2026-11-23T00:00:00.000Z", "problem": None},
+        **more,
+    }
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    """serve(answers) -> URL: path -> JSON content on a loopback port."""
+    servers = []
+
+    def start(answers: dict[str, Any]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = json.dumps(answers.get(self.path, {"error": "not here"})).encode()
+                self.send_response(200 if self.path in answers else 404)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("utilization", "word"),
+    [
+        ("0", "OK"),
+        ("0.5", "OK"),
+        ("0.500000000001", "INFO"),
+        ("0.75", "INFO"),
+        ("0.750000000001", "WARNING"),
+        ("0.9", "WARNING"),
+        ("0.900000000001", "CRITICAL"),
+        ("1", "CRITICAL"),
+        ("7", "CRITICAL"),
+    ],
+)
+def test_the_words_straddle_the_thresholds_of_the_rules(utilization: str, word: str) -> None:
+    assert severity(Decimal(utilization), LIMITS) == word
+
+
+@pytest.mark.parametrize(
+    ("spend", "code"), [("10", 0), ("60", 0), ("80", 1), ("95", 2), ("100", 2)]
+)
+def test_the_exit_status_says_what_the_lines_say(
+    spend: str, code: int, serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = serve({"/api/v1/status": report(spend), "/state": {"level": "control"}})
+    assert main(["status", "--exporter", url, "--receiver", url]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"Utilization: {int(spend)}.0%"
+    assert lines[2] == f"Remaining Budget: ${100 - int(spend)}.00"
+    assert "Degradation: control" in lines
+
+
+def test_no_exporter_is_unknown_and_never_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--exporter", "http://127.0.0.1:1"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "Budget Status: UNKNOWN\n"
+    assert "cannot reach the exporter at http://127.0.0.1:1/api/v1/status" in captured.err
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"spend_usd": "x"}, report("x"), report("NaN")])
+def test_an_answer_that_is_no_status_is_unknown_not_a_warning(
+    answer: Any, serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = serve({"/api/v1/status": answer, "/state": []})
+    assert main(["status", "--exporter", url, "--receiver", url]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "Budget Status: UNKNOWN\n"
+    assert "the answer is not an exporter's status" in captured.err
+
+
+def test_a_proxy_of_the_environment_is_for_other_traffic(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = serve({"/api/v1/status": report("1"), "/state": {"level": "none"}})
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["status", "--exporter", url, "--receiver", url]) == 0
+
+
+def test_one_of_two_exporters_away_is_unknown(serve: Any) -> None:
+    url = serve({"/api/v1/status": report("1")})
+    assert main(["status", "--exporter", url, "--exporter", "http://127.0.0.1:1"]) == 3
+
+
+def test_exporters_add_up_exactly() -> None:
+    both = summarize([report("0.1"), report("0.200000000001", granted_usd="5")], LIMITS)
+    assert both["spend_usd"] == "0.300000000001"
+    assert both["limit_usd"] == "105"
+    assert both["by_roaster"] == {"blue-tokai": "0.300000000001"}
+
+
+def test_a_write_off_gives_room_again() -> None:
+    summary = summarize([report("95", written_off_usd="50")], LIMITS)
+    assert summary["status"] == "OK"
+    assert summary["remaining_usd"] == "55"
+
+
+def test_a_limit_of_zero_is_critical() -> None:
+    assert summarize([report("0", limit="0")], LIMITS)["status"] == "CRITICAL"
+
+
+def test_json_is_for_programs(serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    url = serve({"/api/v1/status": report("80"), "/state": {"level": "none"}})
+    assert main(["status", "--json", "--exporter", url, "--receiver", url]) == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "WARNING"
+
+
+def test_a_config_that_was_not_reloaded_is_said(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = {"loaded": "2026-11-23T00:00:00.000Z", "problem": "budget.yml: no such zone"}
+    url = serve({"/api/v1/status": report("1", config=problem), "/state": {"level": "none"}})
+    assert main(["status", "--exporter", url, "--receiver", url]) == 0
+    assert "The config was not reloaded: budget.yml: no such zone" in capsys.readouterr().out
+
+
+def test_a_rules_folder_without_thresholds_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no budget:llm_threshold:ratio constants"):
+        thresholds(tmp_path)

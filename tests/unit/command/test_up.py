@@ -1,0 +1,130 @@
+"""`llm-budget up`: the bundle as local processes; what dies comes back, the data stays."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import requests
+
+from command.stack.bundle import REPOSITORY, Ports
+from common.ports import port_holder
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def up(data: Path, ports: Ports) -> Iterator[subprocess.Popen[bytes]]:
+    """The command at work, ended as Ctrl-C ends it."""
+    flags = ["--data", str(data), *port_flags(ports)]
+    argv = [sys.executable, "-m", "command.main", "up", *flags]
+    with (
+        open(data / "up.log", "ab") as log,
+        subprocess.Popen(argv, cwd=REPOSITORY, stdout=log, stderr=log) as process,
+    ):
+        try:
+            until(lambda: b"Ctrl-C stops" in (data / "up.log").read_bytes(), what="its last line")
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0, (data / "up.log").read_text()
+    (data / "up.log").unlink()
+
+
+def requests_booked(ports: Ports) -> int:
+    answer = requests.get(f"http://127.0.0.1:{ports.exporter}/api/v1/status", timeout=5)
+    answer.raise_for_status()  # 503 while it reads its ledger
+    return int(answer.json()["requests"])
+
+
+def pid_of(ports: Ports) -> int:
+    """The exporter's process id, by its port."""
+    return int((port_holder(ports.exporter) or "").partition("pid ")[2].rstrip(")") or -1)
+
+
+def test_up_books_revives_what_dies_stops_at_ctrl_c_and_keeps_the_data(tmp_path: Path) -> None:
+    ports = Ports.free()
+    with up(tmp_path, ports):
+        token = (tmp_path / "secrets" / "ingest_token").read_text().strip()
+        answer = requests.post(
+            f"http://127.0.0.1:{ports.exporter}/v1/usage",
+            json={"roaster": "naivo", "field": "tags", "outcome": "cached"},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=5,
+        )
+        assert answer.json()["accepted"] == 1
+        killed = pid_of(ports)
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: requests_booked(ports) == 1 and pid_of(ports) != killed, what="the revival")
+        for port, path in ((ports.prometheus, "/-/ready"), (ports.alertmanager, "/-/ready")):
+            assert requests.get(f"http://127.0.0.1:{port}{path}", timeout=5).status_code == 200
+    for port in asdict(ports).values():
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://127.0.0.1:{port}/", timeout=5)
+    with up(tmp_path, ports):
+        assert requests_booked(ports) == 1
+
+
+def refused(*flags: str) -> str:
+    """The one sentence of an up that does not start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "command.main", "up", *flags],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def port_flags(ports: Ports) -> list[str]:
+    return [
+        word for service, port in asdict(ports).items() for word in (f"--{service}-port", str(port))
+    ]
+
+
+def test_a_taken_port_is_named_and_nothing_stays_behind(tmp_path: Path) -> None:
+    ports = Ports.free()
+    with up(tmp_path, ports):
+        free = replace(Ports.free(), exporter=ports.exporter)
+        words = refused(*port_flags(free), "--data", str(tmp_path / "other"))
+        assert f"cannot listen on 127.0.0.1:{ports.exporter}" in words
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{free.receiver}/", timeout=5)
+
+
+def test_a_second_up_on_a_folder_leaves_the_first_ones_configs_alone(tmp_path: Path) -> None:
+    ports = Ports.free()
+    with up(tmp_path, ports):
+        before = (tmp_path / "prometheus.yml").read_bytes()
+        words = refused(*port_flags(Ports.free()), "--data", str(tmp_path))
+        assert "up.lock is locked: llm-budget up already uses it" in words
+        assert (tmp_path / "prometheus.yml").read_bytes() == before
+
+
+def test_one_port_for_two_services_is_refused(tmp_path: Path) -> None:
+    ports = Ports.free()
+    twins = replace(ports, receiver=ports.exporter)
+    words = refused(*port_flags(twins), "--data", str(tmp_path))
+    assert f"cannot listen on 127.0.0.1:{ports.exporter}" in words
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "-1", "x"])
+def test_what_is_no_port_is_named(port: str) -> None:
+    assert f"'{port}' is not a port" in refused(f"--exporter-port={port}")
+
+
+@pytest.mark.parametrize("flags", [[], ["--prepare-only"]])
+def test_a_data_folder_that_cannot_be_made_is_named(flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = refused(*flags, "--data", str(tmp_path / "file" / "data"))
+    assert f"cannot use {tmp_path}/file" in words
+    assert "--data" in words

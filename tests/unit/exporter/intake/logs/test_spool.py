@@ -1,0 +1,196 @@
+"""The reader's half of the spool protocol: header, retiring, folds."""
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.config import Log
+from exporter.intake.logs import spool as log_spool
+from exporter.intake.logs.find import expand
+from exporter.intake.logs.spool import RETIRE_BYTES
+from tests.support.log_followers import Follower, append, line
+
+Follow = Callable[[], Follower]
+SLOT = 2048
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "calls.spool"
+
+
+@pytest.fixture
+def follow(tmp_path: Path, spool: Path) -> Iterator[Follow]:
+    followers: list[Follower] = []
+
+    def start() -> Follower:
+        # The map of a foreign log does not apply to what says that it is a spool.
+        log = Log(str(spool), keys={"roaster": "nobody"})
+        followers.append(Follower(tmp_path, log))
+        return followers[-1]
+
+    yield start
+    for follower in followers:
+        follower.close()
+
+
+def header(digit: str) -> str:
+    return json.dumps({"spool": "llm-budget/1", "id": digit * 32}) + "\n"
+
+
+def slot(number: int, name: str, count: int = 1) -> str:
+    event = {"id": f"fold-{'f' * 32}-{number}", "roaster": name, "outcome": "cached"}
+    return json.dumps({**event, "count": count}).ljust(SLOT - 1) + "\n"
+
+
+def filled(name: str, megabytes: int = 1) -> str:
+    """One event, and enough around it that the spool is worth retiring."""
+    return line(name) + ("\n" * (1 << 10)) * (megabytes << 10) + "\n"
+
+
+def test_the_header_is_no_event_and_no_bad_line(spool: Path, follow: Follow) -> None:
+    append(spool, header("a") + line("a"))
+    follower = follow().poll()
+    append(spool, line("b"))
+    follower.restart()
+    assert follower.poll().booked() == {"a": 1, "b": 1}
+    assert follower.refused("schema") == 0
+
+
+def test_a_consumed_spool_is_retired_and_the_next_one_followed(spool: Path, follow: Follow) -> None:
+    append(spool, header("a") + filled("a"))
+    follower = follow().poll()
+    assert not spool.exists()
+    append(spool, header("b") + line("b"))
+    assert follower.poll().booked() == {"a": 1, "b": 1}
+    follower.restart()
+    assert follower.poll().booked() == {"a": 1, "b": 1}
+    assert len(follower.ledger.places.positions) == 1  # of the spool that is there
+
+
+def test_a_small_spool_and_a_foreign_log_are_never_retired(spool: Path, follow: Follow) -> None:
+    append(spool, header("a") + line("a"))
+    follower = follow().poll()
+    assert spool.exists()
+    spool.unlink()
+    append(spool, "{}\n" + filled("b"))
+    follower.poll()
+    assert spool.stat().st_size > RETIRE_BYTES
+
+
+def test_a_spool_that_a_writer_holds_or_that_grew_is_not_retired(
+    spool: Path, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(spool, header("a") + filled("a"))
+    with open(spool, "ab") as writer:
+        fcntl.flock(writer, fcntl.LOCK_SH)
+        follower = follow().poll()
+        assert spool.exists()
+        append(spool, line("b"))
+    lock = log_spool._exclusive
+    with monkeypatch.context() as late:  # a line comes between the last read and the lock
+
+        def slow(fd: int) -> object:
+            if not late_lines:
+                late_lines.append(append(spool, line("c")))
+            return lock(fd)
+
+        late_lines: list[object] = []
+        late.setattr(log_spool, "_exclusive", slow)
+        follower.poll()
+    assert follower.booked() == {"a": 1, "b": 1, "c": 1}
+    assert not spool.exists()
+
+
+def test_killed_between_commit_and_unlink_or_after_it(spool: Path, follow: Follow) -> None:
+    append(spool, header("a") + filled("a"))
+    with open(spool, "rb") as holder:
+        fcntl.flock(holder, fcntl.LOCK_SH)
+        follower = follow().poll()
+    follower.restart()  # the spool is still there, all of it committed
+    assert follower.poll().booked() == {"a": 1}
+    assert not spool.exists()
+
+
+def test_a_fold_is_taken_read_and_removed(spool: Path, follow: Follow) -> None:
+    append(spool, header("a") + line("a"))
+    fold = Path(f"{spool}.fold")
+    append(fold, slot(0, "b", count=3) + slot(1, "c"))
+    follower = follow().poll()
+    assert follower.booked() == {"a": 1, "b": 3, "c": 1}
+    assert [path.name for path in spool.parent.glob("*.fold*")] == []
+    append(fold, slot(7, "d"))
+    assert follower.poll().booked()["d"] == 1
+
+
+def test_a_fold_with_a_hole_that_a_killed_writer_left(spool: Path, follow: Follow) -> None:
+    append(Path(f"{spool}.fold"), b"\0" * SLOT + slot(1, "a").encode() + b"\0" * SLOT)
+    follower = follow().poll()
+    assert follower.booked() == {"a": 1}
+    assert follower.refused("malformed") == 0
+
+
+def test_a_fold_that_a_writer_holds_waits(spool: Path, follow: Follow) -> None:
+    fold = Path(f"{spool}.fold")
+    append(fold, slot(0, "a"))
+    with open(fold, "ab") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        follower = follow().poll()
+        assert follower.booked() == {}
+    assert follower.poll().booked() == {"a": 1}
+
+
+@pytest.mark.parametrize("mood", ["full", "die before", "die after"])
+def test_killed_or_full_while_a_fold_is_read(spool: Path, follow: Follow, mood: str) -> None:
+    append(spool, header("a"))
+    follower = follow().poll()
+    append(Path(f"{spool}.fold"), slot(0, "a", count=5))
+    follower.poll_while(mood)
+    assert follower.poll().booked() == {"a": 5}
+    assert [path.name for path in spool.parent.glob("*.fold*")] == []
+
+
+def test_files_that_only_look_like_folds_are_left_alone(spool: Path, follow: Follow) -> None:
+    for name in (".fold", ".fold.txt"):
+        append(Path(f"{spool}{name}"), "not a fold\n")
+    append(spool, header("a") + line("a"))
+    assert follow().poll().booked() == {"a": 1}
+    assert len(list(spool.parent.glob("*.fold*"))) == 2
+
+
+def test_a_fold_that_cannot_be_taken_is_said(
+    spool: Path, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(Path(f"{spool}.fold"), slot(0, "a"))
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    follower = follow()
+    with monkeypatch.context() as read_only:
+        read_only.setattr(log_spool.os, "rename", denied)
+        follower.poll()
+        assert follower.source.problems == [f"cannot read {spool}: Permission denied"]
+    assert follower.poll().booked() == {"a": 1}
+
+
+def test_a_delivery_and_the_exporter_keep_each_other_out(spool: Path, follow: Follow) -> None:
+    append(spool, header("a") + line("a"))
+    with open(f"{spool}.lock", "ab") as delivery:
+        fcntl.flock(delivery, fcntl.LOCK_EX)
+        follower = follow().poll()
+        assert follower.booked() == {}
+        assert "is read by a delivery" in follower.source.problems[0]
+    assert follower.poll().booked() == {"a": 1}
+    assert follower.source.problems == []
+    with open(f"{spool}.lock", "ab") as delivery, pytest.raises(BlockingIOError):
+        fcntl.flock(delivery, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_glob_of_spools_leaves_out_what_lies_beside_them(tmp_path: Path, spool: Path) -> None:
+    for suffix in ("", ".lock", ".delivered", ".fold", ".fold." + "a" * 16):
+        append(Path(f"{spool}{suffix}"), "")
+    assert expand(str(tmp_path / "*")) == [str(spool)]

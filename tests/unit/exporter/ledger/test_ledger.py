@@ -1,0 +1,378 @@
+"""A ledger whose disk fails: at every statement of a transaction, full, read-only, replaced."""
+
+import contextlib
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from command.stack.processes import Child
+from common.errors import UserError
+from exporter.event import UsageEvent, parse_event
+from exporter.ledger import ledger, schema
+from tests.support.exporters import NOON, Exporter, event
+from tests.support.waiting import until
+
+TWO_PRICES = """
+limits: {roasters: 3}
+prices:
+  deepseek-chat: {input_usd_per_1k: 0.00027, output_usd_per_1k: 0.00110}
+  model-a: {input_usd_per_1k: 1, output_usd_per_1k: 1}
+  model-b: {input_usd_per_1k: 2, output_usd_per_1k: 2}
+"""
+
+
+class FaultyConnection(sqlite3.Connection):
+    """Fails the statements from number `first` on, `count` of them."""
+
+    first: int | None = None
+    count = 0
+    seen = 0
+
+    def arm(self, first: int, count: int) -> None:
+        self.first, self.count, self.seen = first, count, 0
+
+    def disarm(self) -> None:
+        self.first = None
+
+    def _check(self) -> None:
+        if self.first is not None and self.first <= self.seen < self.first + self.count:
+            self.seen += 1
+            raise sqlite3.OperationalError("disk I/O error")
+        self.seen += 1
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        self._check()
+        return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        self._check()
+        return super().executemany(*arguments)
+
+
+def connect_faulty(path: Path) -> sqlite3.Connection:
+    """In place of exporter.ledger.schema.connect."""
+    return sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, factory=FaultyConnection
+    )
+
+
+@pytest.fixture
+def _faulty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "connect", connect_faulty)
+
+
+def parse(raw: dict[str, Any]) -> UsageEvent:
+    return parse_event(raw, NOON)
+
+
+def lasting(exporter: Exporter) -> str:
+    """The families of the page that only the books decide."""
+    page = exporter.http.get("/metrics").text
+    kept = ("llm_requests", "llm_tokens", "llm_cost", "llm_unpriced", "llm_late", "llm_label")
+    return "\n".join(sorted(line for line in page.splitlines() if line.startswith(kept)))
+
+
+FIRST = [event(roaster="r1")]
+DOOMED = [event(id="2", roaster="r2", model="model-a"), event(id="3", roaster="r3", model="free")]
+LATER = [event(id="4", roaster="r4", model="model-b"), event(id="2", roaster="r2", model="model-a")]
+
+
+@pytest.mark.usefixtures("_faulty")
+@pytest.mark.parametrize("statements", [1, 3])  # 3: rolling back fails, too
+def test_a_failure_at_any_statement_books_nothing_and_confuses_nothing(
+    tmp_path: Path, statements: int
+) -> None:
+    """Labels, id tables and price versions in memory are again those on disk."""
+    with Exporter(tmp_path / "never", TWO_PRICES) as sound:
+        for calls in (FIRST, LATER):
+            sound.book(*calls)
+        expected = lasting(sound)
+    failures = 0
+    for statement in range(100):
+        with Exporter(tmp_path / str(statement), TWO_PRICES) as exporter:
+            exporter.book(*FIRST)
+            db = exporter.ledger._db
+            assert isinstance(db, FaultyConnection)
+            db.arm(statement, statements)
+            answer = exporter.post(DOOMED)
+            db.disarm()
+            if answer.status_code == 200:
+                break
+            failures += 1
+            assert answer.status_code == 503
+            assert "disk I/O error" in answer.json()["error"]
+            assert exporter.value("llm_ledger_writable") == 0
+            assert exporter.http.get("/health").status_code == 503
+            assert exporter.book(*LATER)["accepted"] == 2
+            assert lasting(exporter) == expected
+            assert exporter.value("llm_ledger_writable") == 1
+            query = "SELECT DISTINCT a.model, p.model FROM accounts a JOIN prices p "
+            query += "ON p.version = a.price_version"
+            assert all(booked == priced for booked, priced in db.execute(query))
+        with Exporter(tmp_path / str(statement), TWO_PRICES) as again:
+            assert lasting(again) == expected
+    assert failures > 8, "the faults did not reach the transaction"
+
+
+def test_an_account_beyond_64_bits_fails_alone(tmp_path: Path) -> None:
+    dearest = "prices: {gold: {input_usd_per_1k: 10, output_usd_per_1k: 10}}"
+    with Exporter(tmp_path, dearest) as exporter:
+        gold = [event(10_000_000, 10_000_000, model="gold")] * 46
+        exporter.book(*gold)
+        submit = exporter.ledger.submit
+        parsed = [parse(event(roaster=name)) for name in ("a", "b")]
+        with exporter.ledger.books.lock:  # the first commit waits, so that the next share one
+            first = submit([])
+            futures = [submit([parsed[0]]), submit([parse(gold[0])]), submit(parsed)]
+        first.result(10)
+        assert len(futures[0].result(10).accepted) == 1
+        assert isinstance(futures[1].exception(10), ledger.LedgerUnavailableError)
+        assert len(futures[2].result(10).accepted) == 2
+        assert exporter.status()["requests"] == 49
+
+
+def test_a_caller_that_left_does_not_end_the_writer(tmp_path: Path) -> None:
+    with Exporter(tmp_path) as exporter:
+        with exporter.ledger.books.lock:
+            first = exporter.ledger.submit([])
+            left = exporter.ledger.submit([parse(event())])
+            left.cancel()
+        first.result(10)
+        assert exporter.book(event())["accepted"] == 1
+        assert exporter.status()["requests"] in (1, 2)  # cancelled, or already under way
+
+
+def test_a_ledger_replaced_while_it_is_used_is_not_written(tmp_path: Path) -> None:
+    with Exporter(tmp_path) as exporter:
+        exporter.book(event())
+        path = tmp_path / "ledger.sqlite"
+        path.rename(tmp_path / "moved")
+        assert exporter.post(event()).status_code == 503
+        shutil.copy(tmp_path / "moved", path)
+        assert "was replaced" in exporter.post(event()).json()["error"]
+        (tmp_path / "moved").rename(path)
+        assert exporter.book(event())["accepted"] == 1
+
+
+def test_a_lock_is_found_through_another_name_and_freed_after_a_failure(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    with Exporter(tmp_path / "real") as exporter:
+        link.symlink_to(tmp_path / "real" / "ledger.sqlite")
+        with pytest.raises(UserError, match="an exporter already uses it"):
+            ledger.Ledger(link, exporter.config, exporter.clock)
+    broken = tmp_path / "broken.sqlite"
+    broken.write_bytes(b"no database" * 1000)
+    for _ in range(2):
+        with pytest.raises(UserError, match="cannot open the ledger"):
+            ledger.Ledger(broken, exporter.config, exporter.clock)
+
+
+# --- real processes on real file systems
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root and the right to mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+class Sender:
+    """Sends distinct calls; knows which were acknowledged."""
+
+    def __init__(self, child: Child) -> None:
+        self.base = child.ready_url.removesuffix("/health")
+        self.acknowledged = 0
+        self.sent = 0
+
+    def send(self) -> requests.Response:
+        calls = [
+            event(id=f"call-{self.sent}-{i}", roaster=f"r{self.sent}-{i}", field="f" * 100)
+            for i in range(10)
+        ]
+        self.sent += 1
+        answer = requests.post(f"{self.base}/v1/usage", json=calls, timeout=20)
+        self.acknowledged += answer.json().get("accepted", 0)
+        return answer
+
+    def fill(self) -> requests.Response:
+        """Send until something is refused."""
+        for _ in range(500):
+            answer = self.send()
+            if answer.status_code != 200:
+                return answer
+        raise AssertionError("nothing was ever refused")
+
+    def health(self) -> int:
+        return requests.get(f"{self.base}/health", timeout=10).status_code
+
+    def writable(self) -> str:
+        page = requests.get(f"{self.base}/metrics", timeout=10).text
+        return next(line for line in page.splitlines() if line.startswith("llm_ledger_writable "))
+
+    def check(self) -> None:
+        status = requests.get(f"{self.base}/api/v1/status", timeout=10).json()
+        assert status["requests"] == self.acknowledged
+        assert Decimal(status["spend_usd"]) == self.acknowledged * Decimal("0.00038")
+
+
+def refused_until_mended(
+    child: Child, path: Path, start: Callable[..., Child], mend: Callable[[], object]
+) -> None:
+    """503 with a reason while it lasts; recovery without a restart; the same books after one."""
+    sender = Sender(child)
+    answer = sender.fill()
+    assert answer.status_code == 503
+    assert "the ledger cannot be written" in answer.json()["error"]
+    assert sender.writable() == "llm_ledger_writable 0.0"
+    assert sender.health() == 503
+    sender.check()
+    mend()
+    until(lambda: sender.health() == 200, what="the ledger is written again")
+    assert sender.send().status_code == 200
+    assert sender.writable() == "llm_ledger_writable 1.0"
+    sender.check()
+    child.kill()
+    sender.base = start(ledger=path).ready_url.removesuffix("/health")
+    sender.check()
+
+
+@pytest.mark.slow
+def test_a_full_disk_refuses_and_recovers(small_disk: Path, start: Callable[..., Child]) -> None:
+    path = small_disk / "ledger.sqlite"
+    remount = ["mount", "-o", "remount,size=8m", str(small_disk)]
+    refused_until_mended(
+        start(ledger=path), path, start, lambda: subprocess.run(remount, check=True)
+    )
+
+
+@pytest.mark.slow
+def test_a_file_size_limit_refuses_and_recovers(
+    tmp_path: Path, start: Callable[..., Child]
+) -> None:
+    """EFBIG instead of ENOSPC: SQLite reports an I/O error instead of a full disk."""
+    path = tmp_path / "ledger.sqlite"
+    child = start(ledger=path)
+    (_, hard) = resource.prlimit(child.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (300_000, hard))
+    unlimited = (hard, hard)
+    refused_until_mended(
+        child, path, start, lambda: resource.prlimit(child.pid, resource.RLIMIT_FSIZE, unlimited)
+    )
+
+
+@pytest.mark.slow
+def test_a_ledger_that_becomes_read_only_refuses_and_recovers(
+    tmp_path: Path, start: Callable[..., Child]
+) -> None:
+    if shutil.which("chattr") is None:
+        pytest.skip("making an open file immutable needs chattr (package e2fsprogs)")
+    path = tmp_path / "ledger.sqlite"
+    child = start(ledger=path)
+    files = [str(path), f"{path}-wal"]
+    if subprocess.run(["chattr", "+i", *files], capture_output=True).returncode != 0:
+        pytest.skip("making an open file immutable needs root and a file system that knows how")
+    try:
+        refused_until_mended(
+            child, path, start, lambda: subprocess.run(["chattr", "-i", *files], check=True)
+        )
+    finally:
+        subprocess.run(["chattr", "-i", *files], check=False, capture_output=True)
+
+
+def run_exporter(folder: Path, ledger: Path) -> "subprocess.CompletedProcess[str]":
+    """An exporter that is expected to end at once."""
+    argv = [sys.executable, "-m", "exporter", "--config", str(folder / "budget.yml")]
+    argv += ["--listen", "127.0.0.1:0", "--ledger", str(ledger)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.slow
+def test_a_read_only_ledger_is_refused_at_start_with_a_sentence(
+    small_disk: Path, tmp_path: Path, start: Callable[..., Child]
+) -> None:
+    start(ledger=small_disk / "ledger.sqlite").stop()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = run_exporter(tmp_path, small_disk / "ledger.sqlite")
+    assert done.returncode == 2
+    assert done.stderr.startswith("exporter: cannot write ")
+    assert "Read-only file system" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def fill_up(folder: Path) -> Path:
+    """Take every block that is left."""
+    filler = folder / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
+@pytest.mark.slow
+def test_started_on_a_full_disk_it_says_what_it_has_and_recovers(
+    small_disk: Path, start: Callable[..., Child]
+) -> None:
+    path = small_disk / "ledger.sqlite"
+    sender = Sender(child := start(ledger=path))
+    assert sender.send().status_code == 200
+    child.kill()
+    filler = fill_up(small_disk)
+    answers = "/api/v1/status"  # /health says 503 as soon as anything had to be written
+    sender.base = start(ledger=path, answers=answers).ready_url.removesuffix(answers)
+    sender.check()
+    assert sender.fill().status_code == 503
+    sender.check()
+    filler.unlink()
+    until(lambda: sender.health() == 200, what="the ledger is written again")
+    assert sender.send().status_code == 200
+    sender.check()
+
+
+@pytest.mark.slow
+def test_a_disk_too_full_to_open_the_ledger_is_named_and_loses_nothing(
+    small_disk: Path, tmp_path: Path, start: Callable[..., Child]
+) -> None:
+    """After a clean end even the write-ahead log's index must be made anew."""
+    path = small_disk / "ledger.sqlite"
+    sender = Sender(child := start(ledger=path))
+    assert sender.send().status_code == 200
+    child.stop()
+    filler = fill_up(small_disk)
+    done = run_exporter(tmp_path, path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("exporter: cannot open the ledger ")
+    assert done.stderr.count("\n") == 1
+    filler.unlink()
+    sender.base = start(ledger=path).ready_url.removesuffix("/health")
+    sender.check()
+
+
+def test_the_write_ahead_log_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = schema.connect
+
+    def hasty(path: Path) -> sqlite3.Connection:
+        db = connect(path)
+        db.execute("PRAGMA synchronous = OFF")
+        return db
+
+    monkeypatch.setattr(schema, "connect", hasty)
+    with Exporter(tmp_path) as exporter:
+        for number in range(1500):
+            exporter.ledger.submit([parse(event(id=str(number)))]).result(10)
+        log = tmp_path / "ledger.sqlite-wal"
+        assert 0 < log.stat().st_size < 6 << 20  # a checkpoint every 1,000 pages of 4 KiB

@@ -1,0 +1,558 @@
+"""sdk/client.py: what it records, and how it reads the effective config."""
+
+import ast
+import enum
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
+
+from alertmanager.receiver.ladder.effective import config_for, effective
+from common.clock import iso8601
+from common.yamlfile import dump
+from exporter.event import parse_event
+from sdk import client as module
+from sdk.client import Client
+from tests.support.ladders import shipped_baseline, shipped_ladder
+from tests.support.spools import Reader, answer
+from tests.support.waiting import until
+
+FIELDS = tuple(shipped_baseline()["field_configs"])
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    client = Client(tmp_path / "spool")
+    yield client
+    client.close()
+
+
+def events(tmp_path: Path) -> list[dict[str, Any]]:
+    reader = Reader(tmp_path / "spool").read(retire=False)
+    assert not reader.bad_lines
+    for event in reader.events.values():
+        parse_event(event, time.time() + 1)  # the exporter takes it
+    return list(reader.events.values())
+
+
+# --- recording ---
+
+
+def test_a_response_becomes_one_line_with_its_id_model_and_usage(
+    client: Client, tmp_path: Path
+) -> None:
+    assert client.record("blue-tokai", "notes", answer(id="chatcmpl-1"), at=1_800_000_000.5)
+    assert events(tmp_path) == [
+        {
+            "id": "chatcmpl-1",
+            "time": "2027-01-15T08:00:00.500Z",
+            "outcome": "success",
+            "roaster": "blue-tokai",
+            "field": "notes",
+            "model": "deepseek-chat",
+            "usage": {
+                "prompt_tokens": 812,
+                "prompt_cache_hit_tokens": 512,
+                "completion_tokens": 143,
+            },
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 2}, (9, 0, 2)),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "prompt_tokens_details": {"cached_tokens": 4},
+            },
+            (9, 4, 2),
+        ),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": None}, (9, 0, 2)),
+        (
+            {
+                "input_tokens": 9,
+                "output_tokens": 2,
+                "input_tokens_details": {"cached_tokens": 3},
+            },
+            (9, 3, 2),
+        ),
+    ],
+)
+def test_usage_as_deepseek_and_openai_say_it(
+    client: Client, tmp_path: Path, usage: dict[str, Any], expected: tuple[int, ...]
+) -> None:
+    client.record("r", "f", {"id": "1", "usage": usage})
+    (event,) = events(tmp_path)
+    assert tuple(event["usage"].values()) == expected
+
+
+def test_an_openai_object_says_the_same_as_the_dict(client: Client, tmp_path: Path) -> None:
+    response = answer(id="1", object="chat.completion", created=1)
+    response["choices"][0] |= {"index": 0}
+    response["usage"]["total_tokens"] = 955
+    response["choices"][0]["message"] |= {"role": "assistant"}
+    client.record("r", "f", ChatCompletion.model_validate(response))
+    (event,) = events(tmp_path)
+    assert tuple(event["usage"].values()) == (812, 512, 143)
+
+
+@pytest.mark.parametrize("outcome", ["cached", "fallback"])
+def test_what_asked_no_provider_is_free_and_never_collides_with_the_call_it_repeats(
+    client: Client, tmp_path: Path, outcome: str
+) -> None:
+    response = answer()
+    client.record("r", "f", response)
+    client.record("r", "f", response, outcome=outcome, model="deepseek-chat")
+    first, second = events(tmp_path)
+    assert second["outcome"] == outcome
+    assert "usage" not in second
+    assert second["id"] != first["id"]
+
+
+def test_calls_without_a_response_have_ids_of_their_own(client: Client, tmp_path: Path) -> None:
+    for outcome in ("rate_limited", "error", "error"):
+        assert client.record("r", "f", outcome=outcome, duration_seconds=1.25)
+    found = events(tmp_path)
+    assert [event["outcome"] for event in found] == ["rate_limited", "error", "error"]
+    assert found[0]["duration_seconds"] == 1.25
+
+
+@given(
+    st.integers(0, 10_000_000),
+    st.integers(0, 10_000_000),
+    st.integers(0, 10_000_000),
+    st.dictionaries(st.sampled_from(FIELDS), st.integers(1, 100) | st.floats(0.001, 1), min_size=1),
+)
+def test_shares_of_a_split_response_sum_to_the_last_token(
+    tmp_path_factory: pytest.TempPathFactory,
+    rest: int,
+    cached: int,
+    completion: int,
+    weights: dict[str, float],
+) -> None:
+    rest = min(rest, 10_000_000 - cached)
+    folder = tmp_path_factory.mktemp("split")
+    client = Client(folder / "spool")
+    response = answer(rest + cached, completion, cached, id="one")
+    client.record("r", weights, response, batch_items=7, batch_slots=9)
+    client.close()
+    found = events(folder)
+    assert [event["id"] for event in found] == [f"one#{name}" for name in weights]
+    total = Reader(folder / "spool").read(retire=False).totals()
+    assert total["prompt_tokens"] == rest + cached
+    assert total["prompt_cache_hit_tokens"] == cached
+    assert total["completion_tokens"] == completion
+    assert total["batch_items"] == 7
+
+
+@pytest.mark.parametrize("usage", [None, {}])
+def test_a_response_without_usage_is_estimated_and_marked(
+    client: Client, tmp_path: Path, usage: Any
+) -> None:
+    response = answer(usage=usage)
+    messages = [{"role": "user", "content": "x" * 100}]
+    client.record("r", "f", response, messages=messages)
+    (event,) = events(tmp_path)
+    assert event["estimated"] is True
+    # 104 and 50 characters at 0.3, rounded up.
+    assert event["usage"]["prompt_tokens"] == 32
+    assert event["usage"]["completion_tokens"] == 15
+
+
+@given(
+    st.text(max_size=300),
+    st.text(max_size=300),
+    st.text(min_size=1, max_size=600),
+    st.text(max_size=30),
+)
+def test_hostile_labels_and_ids_are_one_line_that_the_exporter_takes(
+    tmp_path_factory: pytest.TempPathFactory, roaster: str, field: str, identity: str, model: str
+) -> None:
+    folder = tmp_path_factory.mktemp("hostile")
+    client = Client(folder / "spool")
+    assert client.record(roaster, field, answer(id=identity, model=model))
+    assert client.record(roaster, [field, "notes"], answer(id=identity + "2"))
+    client.close()
+    assert len(events(folder)) == (2 if field == "notes" else 3)
+
+
+def test_labels_may_be_anything_that_has_a_text(client: Client, tmp_path: Path) -> None:
+    class Name(str, enum.Enum):  # noqa: UP042
+        NOTES = "notes"
+
+    client.record(Path("blue"), Name.NOTES, answer())  # type: ignore[arg-type]
+    client.record(None, None, answer())
+    first, second = events(tmp_path)
+    assert (first["roaster"], first["field"]) == ("blue", "notes")
+    assert "roaster" not in second
+
+
+@pytest.mark.parametrize("field", [[], {}, ""])
+def test_no_field_is_no_reason_to_drop_the_call(client: Client, tmp_path: Path, field: Any) -> None:
+    assert client.record("r", field, answer())
+    assert len(events(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("weights", [(0, 0), (1e-9, 0), (-1, 2), (float("nan"), 1), (None, 1)])
+def test_weights_that_are_none_share_equally(
+    client: Client, tmp_path: Path, weights: tuple[float, float]
+) -> None:
+    assert client.record("r", dict(zip(("notes", "tags"), weights, strict=True)), answer(10, 6, 4))
+    shares = [parse_event(event, time.time()) for event in events(tmp_path)]
+    assert [(share.tokens, share.output_tokens) for share in shares] == [(8, 3), (8, 3)]
+
+
+@pytest.mark.parametrize("items", [None, -1])
+def test_a_batch_that_is_none_is_no_reason_to_drop_the_call(
+    client: Client, tmp_path: Path, items: Any
+) -> None:
+    assert client.record("r", "f", answer(10, 6, 4), batch_items=items, batch_slots=5)
+    (event,) = events(tmp_path)
+    assert parse_event(event, time.time()).tokens == 16
+
+
+def test_half_of_a_usage_counts(client: Client, tmp_path: Path) -> None:
+    usage = {"prompt_tokens": None, "completion_tokens": 5}
+    assert client.record("r", "f", {"id": "a", "model": "m", "usage": usage})
+    (event,) = events(tmp_path)
+    assert event["usage"]["completion_tokens"] == 5
+    assert "estimated" not in event
+
+
+def test_the_longest_id_and_labels_are_taken(client: Client, tmp_path: Path) -> None:
+    wide = "\U0001f600" * 500
+    assert client.record(wide, [wide, "\ud800"], answer(id="a" * module.MAX_ID, model=wide))
+    assert len(events(tmp_path)) == 2
+
+
+def test_ids_that_differ_only_in_odd_characters_stay_two(client: Client, tmp_path: Path) -> None:
+    client.record("r", "f", answer(id="a\x00"))
+    client.record("r", "f", answer(id="a\x01"))
+    client.record("r", "f", answer(id="a" * 9000))
+    assert len(events(tmp_path)) == 3
+
+
+class Hostile:
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("no such luck")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [Hostile, {"usage": {"prompt_tokens": "many"}}, {"id": "1", "usage": [1]}, b"bytes", 7],
+)
+def test_record_never_raises(client: Client, response: Any) -> None:
+    response = response() if response is Hostile else response
+    before = client.lost()
+    assert client.record("r", "f", response) or client.lost() == before + 1
+
+
+def test_a_wrong_outcome_is_recorded_as_an_error(client: Client, tmp_path: Path) -> None:
+    client.record("r", "f", answer(), outcome="sucess")
+    (event,) = events(tmp_path)
+    assert event["outcome"] == "error"
+    assert event["usage"]["prompt_tokens"] == 812
+
+
+def test_without_a_spool_every_call_is_counted_as_lost_and_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_nag", module._Nag())
+    client = Client.from_environment({})
+    with caplog.at_level(logging.WARNING):
+        assert [client.record("r", "f", answer()) for _ in range(3)] == [False] * 3
+    assert client.lost() == 3
+    assert len(caplog.records) == 1
+    assert "LLM_BUDGET_SPOOL is not set" in caplog.text
+
+
+def test_time_is_milliseconds_rounded_down(client: Client, tmp_path: Path) -> None:
+    for at in (1_800_000_000.0, 1_800_000_000.9996, 1_799_999_999.5):
+        client.record("r", "f", answer(), at=at)
+    assert [event["time"] for event in events(tmp_path)] == [
+        iso8601(1_800_000_000.0),
+        iso8601(1_800_000_000.999),
+        iso8601(1_799_999_999.5),
+    ]
+
+
+def test_the_module_functions_use_a_client_made_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "effective.json"
+    config.write_text('{"enabled": true, "roasters": {"naivo": {"enabled": false}}}')
+    monkeypatch.setenv("LLM_BUDGET_SPOOL", str(tmp_path / "spool"))
+    monkeypatch.setenv("LLM_BUDGET_EFFECTIVE", str(config))
+    module.default_client.cache_clear()
+    try:
+        assert module.record("blue-tokai", "notes", answer())
+        assert module.allowed("notes", "blue-tokai")
+        assert not module.allowed("notes", "naivo")
+        assert module.current() == json.loads(config.read_text())
+        assert module.lost() == 0
+    finally:
+        module.default_client.cache_clear()
+    assert len(events(tmp_path)) == 1
+
+
+def test_a_wrong_environment_does_not_keep_it_from_recording(tmp_path: Path) -> None:
+    spool = str(tmp_path / "spool")
+    client = Client.from_environment(
+        {"LLM_BUDGET_SPOOL": spool, "LLM_BUDGET_SPOOL_MAX_BYTES": "1 GB"}
+    )
+    assert client.record("r", "f", answer())
+
+
+def test_the_file_is_python_3_9() -> None:
+    ast.parse(Path(module.__file__).read_text(), feature_version=(3, 9))
+
+
+# --- the effective config ---
+
+
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call looks, so that no test waits."""
+    monkeypatch.setattr(module, "CONFIG_POLL_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("name", ["effective.yml", "effective.json"])
+@pytest.mark.usefixtures("instant")
+def test_allowed_says_what_the_receiver_means_at_every_level(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    client = Client(effective=path)
+    ladder, baseline = shipped_ladder(), shipped_baseline()
+    for level in ladder.names:
+        for tunings in ([], ["roaster/naivo"]):
+            document = effective(ladder, baseline, level, tunings).document
+            temporary = tmp_path / "new"
+            temporary.write_bytes(dump(document, path))
+            temporary.replace(path)
+            for roaster in ("naivo", "blue-tokai"):
+                config = config_for(document, roaster)
+                mine = client.current(roaster)
+                assert mine is not None
+                assert {key: mine[key] for key in config} == json.loads(
+                    dump(config, Path("x.json"))
+                )
+                for field in FIELDS:
+                    expected = config["enabled"] and config["field_configs"][field]["enabled"]
+                    assert client.allowed(field, roaster) is expected
+
+
+@pytest.mark.usefixtures("instant")
+def test_the_last_good_config_stays_while_the_file_is_away_or_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "effective.json"
+    client = Client(effective=path)
+    assert client.current() is None
+    assert client.allowed("notes") is False
+    assert client.allowed("notes", default=True) is True
+    path.write_text('{"enabled": true}')
+    assert client.allowed("notes") is True
+    wrong = ("", "{", "[]", "a: [", "\x00", "3", "!!bool no?")
+    wrong += ('{"field_configs": 7}', '{"roasters": {"a": 1}}')
+    for content in (*wrong, " " * (module.MAX_CONFIG_BYTES + 1)):
+        path.write_text(content)
+        assert client.allowed("notes") is True, content
+    path.unlink()
+    assert client.current() == {"enabled": True}
+    path.write_text('{"enabled": false}')
+    assert client.allowed("notes") is False
+
+
+@pytest.mark.parametrize(
+    ("config", "verdict"),
+    [
+        ({}, True),
+        ({"enabled": False}, False),
+        ({"field_configs": {"tags": {"enabled": False}}}, True),
+        ({"field_configs": {"notes": {"enabled": False}}}, False),
+        ({"field_configs": {"notes": None}, "roasters": None}, True),
+        ({"roasters": {"naivo": {"enabled": False}}}, False),
+        ({"roasters": {"naivo": {"field_configs": {"notes": {"enabled": False}}}}}, False),
+        ({"enabled": False, "roasters": {"naivo": {"enabled": True}}}, True),
+        ({"roasters": {"other": {"enabled": False}}}, True),
+    ],
+)
+def test_allowed(tmp_path: Path, config: dict[str, Any], verdict: bool) -> None:
+    path = tmp_path / "effective.json"
+    path.write_text(json.dumps(config))
+    assert Client(effective=path).allowed("notes", "naivo") is verdict
+
+
+@pytest.mark.usefixtures("instant")
+def test_yaml_needs_pyyaml_and_json_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    path = tmp_path / "effective"
+    client = Client(effective=path)
+    path.write_text("enabled: true\n")
+    assert client.current() is None
+    path.write_text('{"enabled": true}')
+    assert client.current() == {"enabled": True}
+
+
+def test_between_looks_nothing_is_asked_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "effective.json"
+    path.write_text("{}")
+    client = Client(effective=path)
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    looks: list[str] = []
+    look = os.stat
+    monkeypatch.setattr(os, "stat", lambda path: looks.append(path) or look(path))
+    for _ in range(100):
+        assert client.allowed("notes", "naivo")
+    assert len(looks) == 1
+    now[0] += module.CONFIG_POLL_SECONDS
+    client.allowed("notes", "naivo")
+    assert len(looks) == 2
+    assert module.CONFIG_POLL_SECONDS < 1, "the bound that docs/adopt.md promises"
+
+
+def test_what_is_remembered_of_a_config_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "effective.json"
+    path.write_text("{}")
+    client = Client(effective=path)
+    for number in range(10_050):
+        client.allowed("notes", f"roaster-{number}")
+    assert client._config.snapshot is not None
+    assert len(client._config.snapshot.verdicts) <= 10_000
+
+
+class Receiver:
+    """GET /config on loopback, as the receiver answers it."""
+
+    def __init__(self) -> None:
+        self.config: Any = {"enabled": True}
+        self.status = 200
+        self.answers: list[int] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                receiver.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/config"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        body = json.dumps(self.config).encode()
+        etag = f'"{len(body)}-{self.config.get("enabled")}"'
+        status = 304 if request.headers["If-None-Match"] == etag else self.status
+        self.answers.append(status)
+        request.send_response(status)
+        request.send_header("ETag", etag)
+        request.send_header("Location", "/elsewhere")
+        request.send_header("Content-Length", str(0 if status == 304 else len(body)))
+        request.end_headers()
+        request.wfile.write(b"" if status == 304 else body)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def test_a_url_is_polled_with_its_etag_and_the_last_good_answer_stays(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONFIG_POLL_SECONDS", 0.01)
+    client = Client(config_url=receiver.url)
+    try:
+        assert client.allowed("notes") is True  # the first look waits for the first answer
+        until(lambda: receiver.answers.count(304) >= 2, what="an answer that nothing changed")
+        receiver.config = {"enabled": False}
+        until(lambda: client.allowed("notes") is False)
+        for status, config in ((302, {}), (500, {}), (200, ["wrong"])):
+            receiver.status, receiver.config = status, dict.fromkeys(config, 1)
+            if config:
+                receiver.config = {"field_configs": "wrong"}
+            seen = len(receiver.answers)
+            until(lambda seen=seen: len(receiver.answers) > seen + 2)  # type: ignore[misc]
+            assert client.allowed("notes") is False
+        receiver.close()
+        assert client.current() == {"enabled": False}
+    finally:
+        client.close()
+
+
+def test_a_receiver_that_is_away_or_hangs_holds_up_the_first_look_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_CONFIG_SECONDS", 0.05)
+    hanging = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # accepts, never reads
+    client = Client(config_url=f"http://127.0.0.1:{hanging.server_port}/config")
+    try:
+        assert client.allowed("notes") is False
+        thread = client._config._thread
+        assert client.allowed("notes", default=True) is True
+        assert client._config._thread is thread, "one thread, however often one asks"
+    finally:
+        client.close()
+        hanging.server_close()
+
+
+def test_a_forked_child_polls_for_itself(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONFIG_POLL_SECONDS", 0.01)
+    client = Client(config_url=receiver.url)
+    assert client.allowed("notes")
+    receiver.config = {"enabled": False}
+    until(lambda: not client.allowed("notes"))
+    child = os.fork()
+    if child == 0:
+        seen = client.allowed("notes")
+        alive = client._config._thread is not None and client._config._thread.is_alive()
+        os._exit(0 if alive and seen is False else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    client.close()
+
+
+def test_where_nothing_says_what_to_obey_the_answer_is_no_and_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module._nag._next.clear()
+    client = Client()
+    assert client.allowed("notes") is False
+    assert client.current() is None
+    assert caplog.text.count("LLM_BUDGET_CONFIG_URL is set") == 1
+
+
+def test_a_strange_url_is_refused_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    module._nag._next.clear()
+    client = Client(config_url="file:///etc/passwd")
+    assert client.current() is None
+    assert "is not an http:// or https:// URL" in caplog.text
+    client.close()

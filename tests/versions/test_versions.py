@@ -1,0 +1,84 @@
+"""The same files on the Prometheus versions that people run, and on docker-compose itself."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command.stack.binaries import TOOLS_VARIABLE
+from command.stack.bundle import ALERTMANAGER, REPOSITORY
+from tests.support.loop import LIMIT, Loop
+from tests.support.rule_files import RULES
+from tests.support.rule_files import test_files as promtool_files
+from tests.support.versions import NEWEST, SUITES, WITH_COMPOSE, Release, release
+
+pytestmark = [pytest.mark.versions, pytest.mark.slow]
+
+
+def fetched(version: str) -> Release:
+    """The version's tools; skips, and says why, where they are not."""
+    tools = release(version)
+    if tools.missing:
+        missing = ", ".join(tools.missing)
+        pytest.skip(
+            f"no {missing} in {tools.folder}: make test-versions fetches it, or says why not"
+        )
+    return tools
+
+
+@pytest.fixture(params=SUITES)
+def tools(request: pytest.FixtureRequest) -> Release:
+    return fetched(request.param)
+
+
+def run(tools: Release, name: str, *arguments: str) -> None:
+    done = subprocess.run([tools.bin / name, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_version_is_the_one_it_is_called(tools: Release) -> None:
+    done = subprocess.run([tools.bin / "promtool", "--version"], capture_output=True, text=True)
+    asked = next(version for version, suite in SUITES.items() if suite == tools.suite)
+    words = done.stdout + done.stderr
+    # Unstable moves on; older than asked would prove nothing.
+    assert f"version {asked}." in words or asked == NEWEST, words
+
+
+def test_promtool_proves_every_rule(tools: Release) -> None:
+    run(tools, "promtool", "test", "rules", *map(str, promtool_files()))
+
+
+def test_promtool_accepts_the_config(tools: Release) -> None:
+    run(tools, "promtool", "check", "config", str(RULES / "prometheus.yml"))
+
+
+def test_amtool_accepts_the_config(tools: Release) -> None:
+    run(tools, "amtool", "check-config", str(ALERTMANAGER / "alertmanager.yml"))
+
+
+def test_docker_compose_accepts_the_shipped_file() -> None:
+    file = str(REPOSITORY / "docker-compose.yml")
+    run(fetched(WITH_COMPOSE), "docker-compose", "-f", file, "--profile", "demo", "config", "-q")
+
+
+@pytest.fixture
+def newest_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+    monkeypatch.setenv(TOOLS_VARIABLE, str(fetched(NEWEST).bin))
+    with Loop(tmp_path) as loop:
+        yield loop
+
+
+def test_the_newest_pair_runs_the_whole_loop(newest_loop: Loop) -> None:
+    """Usage in, level and config out, every rule healthy."""
+    loop = newest_loop
+    assert str(release(NEWEST).bin) in loop.bundle.prometheus.argv[0]
+    assert str(release(NEWEST).bin) in loop.bundle.alertmanager.argv[0]
+    loop.spend_to(LIMIT * 80 // 100)
+    loop.wait_level("control")
+    loop.spend_to(LIMIT)
+    loop.wait_level("fallback")
+    assert loop.effective()["enabled"] is False
+    groups = loop.get("prometheus", "/api/v1/rules")["data"]["groups"]
+    unwell = [r["name"] for group in groups for r in group["rules"] if r["health"] == "err"]
+    assert not unwell
