@@ -180,7 +180,7 @@ def test_of_many_changes_that_wait_only_the_last_is_told(
     outcomes: Outcomes, tmp_path: Path
 ) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
-    script = f'while [ ! -e {gate} ]; do sleep 0.02; done; echo "$LLM_BUDGET_LEVEL" >> {log}'
+    script = f'while [ ! -e "{gate}" ]; do sleep 0.02; done; echo "$LLM_BUDGET_LEVEL" >> "{log}"'
     for number in range(50):
         hook = Action(argv=["sh", "-c", script])
         outcomes.hooks.submit({"hook": (hook, {"level": str(number)})})
@@ -213,8 +213,8 @@ def with_actions(folder: Path, text: str) -> Path:
 def test_verify_runs_on_entering_fallback_and_the_hook_after_each_change(tmp_path: Path) -> None:
     log = tmp_path / "log"
     receiver = Receiver(tmp_path, ladder=with_actions(tmp_path, f"""
-hook: {{argv: [sh, -c, 'echo "hook $LLM_BUDGET_LEVEL" >> {log}']}}
-verify: {{argv: [sh, -c, 'echo "verify $LLM_BUDGET_LEVEL" >> {log}; exit 1']}}
+hook: {{argv: [sh, -c, 'echo "hook $LLM_BUDGET_LEVEL" >> "{log}"']}}
+verify: {{argv: [sh, -c, 'echo "verify $LLM_BUDGET_LEVEL" >> "{log}"; exit 1']}}
 """))  # fmt: skip
 
     def lines() -> list[str]:
@@ -244,7 +244,7 @@ def test_a_hook_that_failed_runs_again_until_it_works_as_it_is_written_then(
     monkeypatch.setattr("alertmanager.receiver.hooks.AGAIN_SECONDS", 0)
     receiver.controller.reconcile()
     until(lambda: len(receiver.failures) == 2, what="the second try")
-    hook = f"\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> {log}']}}\n"
+    hook = f"""\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> "{log}"']}}\n"""
     with_actions(tmp_path, hook)
     receiver.controller.reconcile()
     until(lambda: log.exists() and log.read_text() == "none\n", what="the mended hook")
@@ -258,7 +258,7 @@ def test_a_start_runs_the_hook_that_a_kill_may_have_kept_from_running(tmp_path: 
     ladder = with_actions(
         tmp_path,
         f"""
-hook: {{argv: [sh, -c, 'echo "$LLM_BUDGET_LEVEL" >> {log}']}}
+hook: {{argv: [sh, -c, 'echo "$LLM_BUDGET_LEVEL" >> "{log}"']}}
 """,
     )
     first = Receiver(tmp_path)  # without the hook, as if it had been killed before
@@ -278,7 +278,7 @@ def test_a_disk_that_was_full_still_gets_its_hook_and_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "log"
-    hook = f"\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> {log}']}}\n"
+    hook = f"""\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> "{log}"']}}\n"""
     receiver = Receiver(tmp_path, ladder=with_actions(tmp_path, hook))
 
     def full(*_: Any, **__: Any) -> None:

@@ -15,12 +15,12 @@ INSTALLS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of root's with systemd and nothing installed; told.log is what was run on it."""
     script(tmp_path / "env", 'exec /usr/bin/env "$@"')
-    script(tmp_path / "systemctl", f'echo systemctl "$@" >> {tmp_path}/told.log')
-    install = "".join(f"printf '#!/bin/sh\\n' > {tmp_path}/{name}\n" for name in INSTALLS)
-    chmod = " ".join(f"{tmp_path}/{name}" for name in INSTALLS)
+    script(tmp_path / "systemctl", f'echo systemctl "$@" >> "{tmp_path}/told.log"')
+    install = "".join(f"printf '#!/bin/sh\\n' > '{tmp_path}/{name}'\n" for name in INSTALLS)
+    chmod = " ".join(f'"{tmp_path}/{name}"' for name in INSTALLS)
     script(
         tmp_path / "apt-get",
-        f'echo "$DEBIAN_FRONTEND" apt-get "$@" >> {tmp_path}/told.log\n'
+        f'echo "$DEBIAN_FRONTEND" apt-get "$@" >> "{tmp_path}/told.log"\n'
         f'case "$*" in *install*) {install} /bin/chmod +x {chmod};; esac',
     )
     monkeypatch.setenv("PATH", str(tmp_path))
