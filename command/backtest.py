@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from command.paths import RULES
 from command.replay import picture
 from command.replay.history import History, read_csv, read_ledger
 from command.replay.judge import HOURS, Day, days, summary
 from command.replay.replay import Replay, replay
-from command.thresholds import RULES, thresholds
+from command.thresholds import thresholds
 
 RUNBOOK_USD_PER_TOKEN = Decimal("0.00000027")  # the runbook's input price: $0.00027 per 1K
 SHOWN_HOURS = (2, 4, 6, 8, 10, 12, 16, 20)

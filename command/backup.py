@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from command.offline import LEDGER
+from command.paths import LEDGER
 from exporter.ledger import backup as ledgers
 
 

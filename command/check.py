@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from command import ports
+from command.paths import ALERTMANAGER, REPOSITORY, RULES
 from command.stack.binaries import find
-from command.stack.bundle import ALERTMANAGER, REPOSITORY, RULES, Ports
+from command.stack.bundle import Ports
 from command.stack.contacts import load_contacts
 from command.thresholds import thresholds
 from common.errors import UserError

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from command.paths import BUDGET, DATA, LEDGER
 from command.remote import EXPORTER_URL, UnreachableError, call
-from command.stack.bundle import REPOSITORY
 from common.auth import read_token
 from common.clock import SystemClock
 from common.errors import UserError
@@ -16,15 +16,13 @@ from exporter.config import load_config
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerUnavailableError
 
-DATA = REPOSITORY / "data"
-LEDGER = DATA / "ledger" / "ledger.sqlite"
 T = TypeVar("T")
 
 
 def add_flags(command: argparse.ArgumentParser) -> None:
     """Where the exporter is, and where its files are when it is down."""
     command.add_argument("--exporter", default=EXPORTER_URL, metavar="URL")
-    command.add_argument("--config", type=Path, default=REPOSITORY / "budget.yml", metavar="FILE")
+    command.add_argument("--config", type=Path, default=BUDGET, metavar="FILE")
     command.add_argument(
         "--ledger",
         type=Path,

@@ -3,11 +3,10 @@
 from decimal import Decimal
 from pathlib import Path
 
+from command.paths import RULES
 from common.errors import UserError
 from common.names import THRESHOLD
 from common.yamlfile import read_document
-
-RULES = Path(__file__).resolve().parents[1] / "rules"
 
 
 def thresholds(folder: Path = RULES) -> dict[str, Decimal]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from command import ports
+from command.paths import REPOSITORY
 from command.stack.binaries import ensure
-from command.stack.bundle import REPOSITORY, Bundle, Settings
+from command.stack.bundle import Bundle, BundleSettings
 from command.stack.compose import prepare
 from command.stack.processes import Child
 from common import signals
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     """Start everything, restart what dies, stop all on SIGINT or SIGTERM."""
     ensure()
-    settings = Settings(
+    settings = BundleSettings(
         folder=folder,
         budget=arguments.config.resolve(),
         baseline=arguments.baseline.resolve(),

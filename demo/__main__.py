@@ -24,8 +24,9 @@ from typing import Any
 import requests
 from rich.console import Console
 
+from command.paths import BUDGET
 from command.stack.binaries import ensure
-from command.stack.bundle import REPOSITORY, Bundle, Ports, Settings
+from command.stack.bundle import Bundle, BundleSettings, Ports
 from command.stack.processes import Child, free_port
 from command.thresholds import thresholds
 from common.errors import UserError
@@ -63,7 +64,7 @@ def main() -> int:
 def run(folder: Path, console: Console) -> int:
     """Start everything, watch until the new day has restored the config."""
     turn = next_whole_minute(time.time(), SECONDS_BEFORE_NEW_DAY)
-    settings = Settings(
+    settings = BundleSettings(
         folder=folder,
         budget=write_budget(folder / "budget.yml", turn),
         ports=Ports.free(),
@@ -91,7 +92,7 @@ def next_whole_minute(now: float, at_least: float) -> datetime:
 
 def write_budget(path: Path, turn: datetime) -> Path:
     """The shipped budget.yml with the demo's limit and start of day."""
-    document = read_document(REPOSITORY / "budget.yml")
+    document = read_document(BUDGET)
     document["budget"].update(
         daily_limit_usd=LIMIT_USD,
         reserve_usd=LIMIT_USD / 5,

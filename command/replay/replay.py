@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from command.paths import RULES
 from command.replay.history import History
 from command.replay.openmetrics import FIRST_MIDNIGHT, PUBLISHED
 from command.replay.rulefiles import Rule, levels, load
 from command.replay.server import Server
-from command.stack.bundle import RULES
 from common.names import FORECAST, FORECAST_HIGH, FORECAST_LOW
 
 ALERT_PREFIX = "LLMBudget"

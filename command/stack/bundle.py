@@ -1,30 +1,16 @@
-"""The whole bundle in one folder: exporter, receiver, Prometheus and Alertmanager, wired together.
+"""The whole bundle in one folder: exporter, receiver, Prometheus, Alertmanager, wired together."""
 
-The shipped rules/prometheus.yml and alertmanager/alertmanager.yml are used as they are, but for
-ports, intervals and where the degradation webhook goes: what runs here is what ships.
-"""
-
-import secrets
-import shutil
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from command.paths import BASELINE, BUDGET, CONTACTS, LADDER
+from command.stack import configs
 from command.stack.binaries import need
-from command.stack.contacts import load_contacts, template
 from command.stack.processes import Child, free_port
-from common.files import replace_file
 from common.http import bind
-from common.names import JOB_EXPORTER, JOB_RECEIVER
-from common.yamlfile import dump, read_document
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-RULES = REPOSITORY / "rules"
-ALERTMANAGER = REPOSITORY / "alertmanager"
-TOKENS = ("ingest", "admin", "webhook")
-RECEIVER_AS_SHIPPED = "http://127.0.0.1:8001"  # in alertmanager.yml
 
 
 @dataclass(frozen=True)
@@ -43,26 +29,22 @@ class Ports:
 
 
 @dataclass
-class Settings:
+class BundleSettings:
     """What differs between `make up`, the demo and a test."""
 
     folder: Path
-    budget: Path = REPOSITORY / "budget.yml"
-    baseline: Path = ALERTMANAGER / "llm_config.yml"
-    ladder: Path = ALERTMANAGER / "degradation.yml"
-    contacts: Path = REPOSITORY / "contacts.yml"
+    budget: Path = BUDGET
+    baseline: Path = BASELINE
+    contacts: Path = CONTACTS
     ports: Ports = field(default_factory=Ports)
     interval: str | None = None  # scrape and evaluation interval; None = as shipped
     receiver_flags: tuple[str, ...] = ()
-    exporter_flags: tuple[str, ...] = ()
-    prometheus_flags: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bundle:
     """The four processes; children are attributes, so that a test can kill any of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BundleSettings) -> None:
         self.settings = settings
         self.folder = settings.folder
         self.ports = settings.ports
@@ -77,9 +59,13 @@ class Bundle:
         """In starting order: what protects is up before what triggers."""
         return (self.exporter, self.receiver, self.alertmanager, self.prometheus)
 
+    def address(self, service: str) -> str:
+        """HOST:PORT of exporter, receiver, prometheus or alertmanager."""
+        return f"127.0.0.1:{getattr(self.ports, service)}"
+
     def url(self, service: str) -> str:
-        """The base URL of exporter, receiver, prometheus or alertmanager."""
-        return f"http://127.0.0.1:{getattr(self.ports, service)}"
+        """Its base URL."""
+        return f"http://{self.address(service)}"
 
     def start(self) -> None:
         """Write the configs, start all four and wait until each is ready. Raises UserError."""
@@ -105,10 +91,10 @@ class Bundle:
         """Folders, token files (0600) and the rendered configs."""
         for name in ("ledger", "prometheus", "alertmanager", "logs"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        for name in TOKENS:
-            ensure_token(self.token_file(name))
-        write_yaml(self.folder / "prometheus.yml", self.prometheus_config())
-        self._write_alertmanager_config()
+        for name in configs.TOKENS:
+            configs.ensure_secret(self.token_file(name))
+        configs.write_prometheus(self.folder, self.prometheus_config())
+        configs.write_alertmanager(self.folder, self._addresses(), self.settings.contacts)
 
     def token_file(self, name: str) -> Path:
         """Where the ingest, admin or webhook token lies."""
@@ -118,57 +104,30 @@ class Bundle:
         """The token's text."""
         return self.token_file(name).read_text().strip()
 
-    def prometheus_config(self) -> dict[str, object]:
+    def prometheus_config(self) -> dict[str, Any]:
         """rules/prometheus.yml with this bundle's ports and interval."""
-        config = read_document(RULES / "prometheus.yml")
-        targets = {
-            JOB_EXPORTER: self.ports.exporter,
-            JOB_RECEIVER: self.ports.receiver,
-            "prometheus": self.ports.prometheus,
-            "alertmanager": self.ports.alertmanager,
-        }
-        if self.settings.interval:
-            config["global"]["scrape_interval"] = self.settings.interval
-            config["global"]["evaluation_interval"] = self.settings.interval
-        config["rule_files"] = [str(RULES / name) for name in config["rule_files"]]
-        for job in config["scrape_configs"]:
-            job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
-        managers = [{"targets": [f"127.0.0.1:{self.ports.alertmanager}"]}]
-        for manager in config["alerting"]["alertmanagers"]:
-            manager["static_configs"] = managers
-        return dict(config)
+        return configs.prometheus_config(self._addresses(), interval=self.settings.interval)
 
-    def _write_alertmanager_config(self) -> None:
-        """alertmanager.yml with this bundle's receiver; its relative files beside it."""
-        config = read_document(ALERTMANAGER / "alertmanager.yml")
-        for receiver in config["receivers"]:
-            for webhook in receiver.get("webhook_configs", []):
-                webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, self.url("receiver"))
-            make_files_absolute(receiver, self.folder)
-        templates = self.folder / "templates"
-        shutil.copytree(ALERTMANAGER / "templates", templates, dirs_exist_ok=True)
-        text = template(load_contacts(self.settings.contacts))
-        replace_file(templates / "contacts.tmpl", text.encode())
-        write_yaml(self.folder / "alertmanager.yml", config)
+    def _addresses(self) -> configs.Addresses:
+        return configs.Addresses(**{name: self.address(name) for name in asdict(self.ports)})
 
     def _exporter(self) -> Child:
         argv = [
             sys.executable, "-m", "exporter",
             "--config", str(self.settings.budget),
-            "--listen", f"127.0.0.1:{self.ports.exporter}",
+            "--listen", self.address("exporter"),
             "--ledger", str(self.folder / "ledger" / "ledger.sqlite"),
-            *self.settings.exporter_flags,
         ]  # fmt: skip
         return self._child("exporter", argv, "/health")
 
     def _receiver(self) -> Child:
         argv = [
             sys.executable, "-m", "alertmanager.receiver",
-            "--config", str(self.settings.ladder),
+            "--config", str(LADDER),
             "--baseline", str(self.settings.baseline),
             "--effective", str(self.effective),
             "--state", str(self.folder / "receiver-state.json"),
-            "--listen", f"127.0.0.1:{self.ports.receiver}",
+            "--listen", self.address("receiver"),
             "--alertmanager", self.url("alertmanager"),
             "--prometheus", self.url("prometheus"),
             "--exporter", self.url("exporter"),
@@ -181,10 +140,9 @@ class Bundle:
             need("prometheus"),
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'prometheus'}",
-            f"--web.listen-address=127.0.0.1:{self.ports.prometheus}",
+            f"--web.listen-address={self.address('prometheus')}",
             "--storage.tsdb.retention.time=15d",  # the forecast looks eight days back
             "--rules.alert.resend-delay=5s",  # the default minute is a minute of lost protection
-            *self.settings.prometheus_flags,
         ]
         return self._child("prometheus", argv, "/-/ready")
 
@@ -193,41 +151,17 @@ class Bundle:
             need("alertmanager"),
             f"--config.file={self.folder / 'alertmanager.yml'}",
             f"--storage.path={self.folder / 'alertmanager'}",
-            f"--web.listen-address=127.0.0.1:{self.ports.alertmanager}",
+            f"--web.listen-address={self.address('alertmanager')}",
             "--cluster.listen-address=",  # single: no gossip, no settling delay
         ]
-        return self._child("alertmanager", argv, "/-/ready")
+        return self._child("alertmanager", argv, "/-/ready", self.folder)
 
-    def _child(self, name: str, argv: list[str], ready_path: str) -> Child:
+    def _child(
+        self, name: str, argv: list[str], ready_path: str, folder: Path | None = None
+    ) -> Child:
         environment = {
             f"LLM_BUDGET_{token.upper()}_TOKEN_FILE": str(self.token_file(token))
-            for token in TOKENS
+            for token in configs.TOKENS
         }
         log = self.folder / "logs" / f"{name}.log"
-        environment.update(self.settings.environment)
-        return Child(name, argv, log, self.url(name) + ready_path, environment)
-
-
-def ensure_token(path: Path) -> None:
-    """A random token in a file of mode 0600, unless it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        replace_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
-
-
-def make_files_absolute(node: object, folder: Path) -> None:
-    """In place: every "…_file" path of a config, relative to folder, made absolute."""
-    if isinstance(node, list):
-        for item in node:
-            make_files_absolute(item, folder)
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if str(key).endswith("_file") and isinstance(value, str):
-                node[key] = str(folder / value)
-            else:
-                make_files_absolute(value, folder)
-
-
-def write_yaml(path: Path, document: dict[str, object]) -> None:
-    """Write a rendered config."""
-    replace_file(path, dump(document, path))
+        return Child(name, argv, log, self.url(name) + ready_path, environment, folder)

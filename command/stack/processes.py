@@ -45,13 +45,18 @@ class Child:
         log: Path,
         ready_url: str,
         environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """log: its output, appended. ready_url: answers 200 when it is up."""
+        """log: its output, appended. ready_url: answers 200 when it is up. folder: it works there.
+
+        environment: on top of ours.
+        """
         self.name = name
         self.argv = list(argv)
         self.log = log
         self.ready_url = ready_url
         self.environment = dict(environment or {})
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
 
@@ -76,6 +81,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                cwd=self.folder,
                 env={**os.environ, **self.environment},
                 start_new_session=True,  # Ctrl-C reaches the parent, which stops them in order
                 preexec_fn=_die_with_parent,

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from command.stack.binaries import need
-from command.stack.bundle import Bundle, Ports, Settings
+from command.stack.bundle import Bundle, BundleSettings, Ports
 
 ROASTERS, FIELDS = 200, 10
 EVENTS_PER_REQUEST = 500
@@ -130,7 +130,7 @@ def table(bundle: Bundle) -> Table:
 def main() -> int:
     """Run and print; takes about four minutes."""
     with tempfile.TemporaryDirectory(prefix="llm-budget-bench-") as name:
-        bundle = Bundle(Settings(folder=Path(name), ports=Ports.free()))
+        bundle = Bundle(BundleSettings(folder=Path(name), ports=Ports.free()))
         bundle.prepare()
         try:
             bundle.exporter.start()

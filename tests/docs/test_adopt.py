@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from command.stack.bundle import ALERTMANAGER, REPOSITORY
+from command.paths import BASELINE, BUDGET, REPOSITORY
 from command.stack.processes import Child, free_port
 from common.yamlfile import dump, read_document
 from exporter.config import load_config
@@ -31,7 +31,7 @@ def host(tmp_path: Path) -> Iterator[dict[str, str]]:
     listen = [f"127.0.0.1:{port}" for port in ports]
     argv = [
         ["demo.provider", "--listen", listen[0]],
-        ["exporter", "--config", str(REPOSITORY / "budget.yml"), "--listen", listen[1]],
+        ["exporter", "--config", str(BUDGET), "--listen", listen[1]],
     ]
     argv[1] += ["--ledger", str(tmp_path / "ledger.sqlite")]
     children = [
@@ -39,7 +39,7 @@ def host(tmp_path: Path) -> Iterator[dict[str, str]]:
         for url, args in zip((provider, exporter), argv, strict=True)
     ]
     effective = tmp_path / "effective.yml"
-    document = read_document(ALERTMANAGER / "llm_config.yml")
+    document = read_document(BASELINE)
     document["field_configs"]["notes"]["enabled"] = False
     effective.write_bytes(dump(document, effective))
     try:

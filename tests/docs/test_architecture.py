@@ -49,6 +49,7 @@ FLOORS = {
         ("alertmanager.receiver.__main__",),
     ),
     "command": (
+        ("command.paths",),
         ("command.stack",),
         ("command.replay",),
         ("command",),

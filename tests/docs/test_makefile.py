@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from command.stack.bundle import REPOSITORY
+from command.paths import REPOSITORY
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from command.stack.bundle import REPOSITORY
 from common.files import replace_file
 from tests.support.fault_cells import ALL_FAULTS, Fault, Row, run_column, table
+from tests.support.paths import ROOT
 
-DOCS = REPOSITORY / "docs" / "faults.md"
+DOCS = ROOT / "docs" / "faults.md"
 MARK = "<!-- results -->\n"
 AT_ONCE = 4
 

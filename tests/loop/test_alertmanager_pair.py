@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import requests
 
-from command.stack.bundle import Bundle, Settings
+from command.stack.bundle import Bundle, BundleSettings
 from command.stack.processes import Child, free_port
 from tests.support.loop import LIMIT, Loop
 from tests.support.waiting import until
@@ -18,7 +18,7 @@ RANKS = ["none", "conserve", "control", "emergency", "fallback"]
 class Pair(Bundle):
     """A bundle with a second Alertmanager, clustered with the first, as the docs say to run it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BundleSettings) -> None:
         super().__init__(settings)
         self.second_port = free_port()
         gossip = (free_port(), free_port())
@@ -36,7 +36,9 @@ class Pair(Bundle):
             *flags,
         ]
         ready = f"http://127.0.0.1:{self.second_port}/-/ready"
-        self.second = Child("alertmanager2", argv, self.folder / "logs" / "am2.log", ready)
+        self.second = Child(
+            "alertmanager2", argv, self.folder / "logs" / "am2.log", ready, folder=self.folder
+        )
         self.receiver.argv += ["--alertmanager", f"http://127.0.0.1:{self.second_port}"]
 
     @property

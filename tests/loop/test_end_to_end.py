@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from command.stack.bundle import ALERTMANAGER
+from command.paths import BASELINE
 from command.stack.processes import Child, free_port
 from common.yamlfile import read_document
 from demo.__main__ import child
@@ -41,7 +41,7 @@ def thresholds(cheap: str, middle: str, dear: str, dear_enabled: bool = True) ->
 
 def expected(level: str) -> dict[str, Any]:
     """The effective config at a level, by hand."""
-    config: dict[str, Any] = deepcopy(read_document(ALERTMANAGER / "llm_config.yml"))
+    config: dict[str, Any] = deepcopy(read_document(BASELINE))
     if level == "none":
         return config
     config |= {

@@ -4,10 +4,8 @@ from typing import Any
 
 from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.ladder import Ladder, parse_ladder
-from command.stack.bundle import ALERTMANAGER
-
-LADDER_FILE = ALERTMANAGER / "degradation.yml"
-BASELINE_FILE = ALERTMANAGER / "llm_config.yml"
+from command.paths import BASELINE as BASELINE_FILE
+from command.paths import LADDER as LADDER_FILE
 
 
 def shipped_ladder(**changes: str) -> Ladder:

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from command.stack.bundle import Bundle, Settings
+from command.stack.bundle import Bundle, BundleSettings
 from command.stack.processes import free_port
 from common.files import replace_file
 
@@ -110,7 +110,7 @@ class Link:
 class LinkedBundle(Bundle):
     """A bundle whose services reach each other through links."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BundleSettings) -> None:
         super().__init__(settings)
         self.links = {name: Link(getattr(self.ports, name.split()[-1])) for name in LINKS}
         for name in LINKS[3:]:

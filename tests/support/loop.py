@@ -10,7 +10,8 @@ from typing import Any
 
 import requests
 
-from command.stack.bundle import REPOSITORY, Bundle, Ports, Settings
+from command.paths import BUDGET
+from command.stack.bundle import Bundle, BundleSettings, Ports
 from command.stack.processes import Child
 from common.clock import iso8601
 from common.money import PICODOLLARS_PER_USD
@@ -67,12 +68,12 @@ class Loop:
         kind: type[Bundle] = Bundle,
     ) -> None:
         budget = folder / "budget.yml"
-        document = read_document(REPOSITORY / "budget.yml")
+        document = read_document(BUDGET)
         document["budget"].update(
             daily_limit_usd=LIMIT_USD, reserve_usd=Decimal("0.2"), day_starts_at=day_starts_at
         )
         budget.write_bytes(dump(document, budget))
-        settings = Settings(
+        settings = BundleSettings(
             folder=folder,
             budget=budget,
             ports=Ports.free(),

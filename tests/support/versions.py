@@ -1,7 +1,8 @@
 """Other versions of Prometheus and Alertmanager, and docker-compose, from Debian's archive.
 
-`make test-versions` fetches them into .tools/ first, with this module. Nothing is installed: apt-get runs on a private sources list and state, dpkg unpacks its packages, and the
-mirror is the one that this machine's apt uses.
+`make test-versions` fetches them into .tools/ with this module. Nothing is installed: apt-get runs
+on a private sources list and state, dpkg unpacks its packages, and the mirror is the one that this
+machine's apt uses.
 """
 
 import os

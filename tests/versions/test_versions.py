@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from command.paths import ALERTMANAGER, REPOSITORY
 from command.stack.binaries import TOOLS_VARIABLE
-from command.stack.bundle import ALERTMANAGER, REPOSITORY
 from tests.support.loop import LIMIT, Loop
 from tests.support.rule_files import RULES
 from tests.support.rule_files import test_files as promtool_files

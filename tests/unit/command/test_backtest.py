@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from command.main import main
+from command.paths import RULES
 from command.replay import picture
 from command.replay.history import MAX_DAYS, History, read_csv, read_ledger
 from command.replay.judge import days, summary
 from command.replay.openmetrics import PUBLISHED
 from command.replay.replay import Replay, replay
 from command.replay.rulefiles import Rule, document, levels, load
-from command.stack.bundle import RULES
 from command.thresholds import thresholds
 from common.errors import UserError
 from common.names import FORECAST

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from command.main import main
+from command.paths import ALERTMANAGER, REPOSITORY
 from command.ports import state
 from command.replay.server import Server
-from command.stack.bundle import ALERTMANAGER, REPOSITORY, Bundle, Ports, Settings
+from command.stack.bundle import Bundle, BundleSettings, Ports
 from common.errors import UserError
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
 
@@ -154,7 +155,7 @@ def as_nobody(action: Callable[[], str], without: socket.socket) -> str:
 def test_the_bundles_own_services_may_hold_their_ports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = Bundle(Settings(tmp_path, ports=Ports.free()))
+    bundle = Bundle(BundleSettings(tmp_path, ports=Ports.free()))
     bundle.start()
     try:
         status, found = check(capsys, ports=bundle.ports)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from command.stack.bundle import REPOSITORY, Ports
+from command.paths import REPOSITORY
+from command.stack.bundle import Ports
 from common.ports import port_holder
 from tests.support.waiting import until
 

@@ -1,15 +1,12 @@
 """Local processes: started, ready, ended by their own pid, and never left behind."""
 
-import os
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from command.stack.bundle import ensure_token
 from command.stack.processes import Child, free_port
 from common.errors import UserError
 from tests.support.waiting import until
@@ -97,14 +94,3 @@ def test_kill_minus_9_of_the_parent_leaves_no_child(tmp_path: Path) -> None:
         assert is_alive(pid)
         parent.kill()
     until(lambda: not is_alive(pid), what=f"end of the orphan {pid}")
-
-
-def test_a_token_file_is_private_random_and_kept(tmp_path: Path) -> None:
-    first, second = tmp_path / "secrets" / "a", tmp_path / "secrets" / "b"
-    ensure_token(first)
-    ensure_token(second)
-    token = first.read_text()
-    assert stat.S_IMODE(os.stat(first).st_mode) == 0o600
-    assert token != second.read_text()
-    ensure_token(first)
-    assert first.read_text() == token

@@ -1,0 +1,86 @@
+"""The shipped Prometheus and Alertmanager configs, rendered for where the services run.
+
+rules/prometheus.yml and alertmanager/alertmanager.yml are used as they are, but for addresses and
+intervals: what runs here is what ships.
+"""
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from command.paths import ALERTMANAGER, RULES
+from command.stack.contacts import load_contacts, template
+from common.files import replace_file
+from common.names import JOB_EXPORTER, JOB_RECEIVER
+from common.yamlfile import dump, read_document
+
+TOKENS = ("ingest", "admin", "webhook")
+RECEIVER_AS_SHIPPED = "127.0.0.1:8001"  # in alertmanager.yml
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """HOST:PORT of each service, as Prometheus and Alertmanager reach it."""
+
+    exporter: str
+    receiver: str
+    prometheus: str
+    alertmanager: str
+
+
+def prometheus_config(
+    addresses: Addresses, rules: Path = RULES, interval: str | None = None
+) -> dict[str, Any]:
+    """rules/prometheus.yml for these addresses.
+
+    rules: the rules folder as Prometheus sees it. interval: between scrapes and evaluations; None
+    is as shipped.
+    """
+    config: dict[str, Any] = read_document(RULES / "prometheus.yml")
+    targets = {
+        JOB_EXPORTER: addresses.exporter,
+        JOB_RECEIVER: addresses.receiver,
+        "prometheus": addresses.prometheus,
+        "alertmanager": addresses.alertmanager,
+    }
+    if interval:
+        config["global"].update(scrape_interval=interval, evaluation_interval=interval)
+    config["rule_files"] = [str(rules / name) for name in config["rule_files"]]
+    for job in config["scrape_configs"]:
+        job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
+    for manager in config["alerting"]["alertmanagers"]:
+        manager["static_configs"] = [{"targets": [addresses.alertmanager]}]
+    return config
+
+
+def write_prometheus(folder: Path, config: dict[str, Any]) -> None:
+    """Put the config into the folder."""
+    _write(folder / "prometheus.yml", config)
+
+
+def write_alertmanager(folder: Path, addresses: Addresses, contacts: Path) -> None:
+    """Put alertmanager.yml and its templates into the folder; its secrets/ is relative to it too.
+
+    Raises UserError when contacts.yml is not valid.
+    """
+    config = read_document(ALERTMANAGER / "alertmanager.yml")
+    for receiver in config["receivers"]:
+        for webhook in receiver.get("webhook_configs", []):
+            webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, addresses.receiver)
+    shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
+    text = template(load_contacts(contacts))
+    replace_file(folder / "templates" / "contacts.tmpl", text.encode())
+    _write(folder / "alertmanager.yml", config)
+
+
+def ensure_secret(path: Path, mode: int = 0o600) -> None:
+    """A random text in a file of this mode, unless it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        replace_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), mode=mode)
+
+
+def _write(path: Path, config: dict[str, Any]) -> None:
+    replace_file(path, dump(config, path))
