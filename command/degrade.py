@@ -79,7 +79,7 @@ def tell(arguments: argparse.Namespace, body: dict[str, str]) -> dict[str, Any]:
         raise UserError("no admin token: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE")
     said = {"reason": arguments.reason, "author": arguments.author or user()}
     url = arguments.receiver.rstrip("/") + "/api/v1/override"
-    return dict(call("the receiver", url, method="POST", token=token, body={**body, **said}))
+    return dict(call("the receiver", url, token=token, content={**body, **said}))
 
 
 def sentence(state: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def post(
     """
     try:
         url = arguments.exporter.rstrip("/") + path
-        return call("the exporter", url, method="POST", token=admin_token(), body=body)
+        return call("the exporter", url, token=admin_token(), content=body)
     except UnreachableError as away:
         with open_ledger(arguments, str(away)) as ledger:
             return offline(ledger)

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import requests
+import msgspec
 
 from common.auth import read_token
 from common.errors import UserError
+from common.fetch import FetchError, fetch
 
-TIMEOUT_SECONDS = 10.0
 EXPORTER_URL = "http://127.0.0.1:8000"
 RECEIVER_URL = "http://127.0.0.1:8001"
-PROMETHEUS_URL = "http://127.0.0.1:9090"
 
 
 class UnreachableError(UserError):
@@ -18,49 +17,36 @@ class UnreachableError(UserError):
 
 
 def call(
-    what: str,
+    service: str,
     url: str,
     *,
-    method: str = "GET",
     token: str | None = None,
-    body: Any = None,
+    content: Any = None,
     params: dict[str, str] | None = None,
-    timeout: float = TIMEOUT_SECONDS,
 ) -> Any:
-    """The JSON answer of a service.
+    """The JSON answer of a service to GET, or to POST with content.
 
-    what: its name for people, e.g. "the exporter". Raises UnreachableError when it does not
+    service: its name for people, e.g. "the exporter". Raises UnreachableError when it does not
     answer with JSON, UserError with the service's own sentence when it refuses.
     """
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy or .netrc of the environment is for other traffic
-            answer = session.request(
-                method, url, headers=headers, json=body, params=params, timeout=timeout
-            )
-    except requests.RequestException as error:
+        answer = fetch(url, params=params, content=content, token=token)
+    except FetchError as error:
         raise UnreachableError(
-            f"cannot reach {what} at {url} ({_cause(error)}); is it running?"
+            f"cannot reach {service} at {url} ({error.cause}); is it running?"
         ) from error
     try:
-        content = answer.json()
-    except requests.JSONDecodeError as error:
+        found = msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreachableError(
-            f"{url} answered {answer.status_code} without JSON; is {what} listening there?"
+            f"{url} answered {answer.status} without JSON; is {service} listening there?"
         ) from error
-    if answer.status_code >= 400:
-        reason = content.get("error", content) if isinstance(content, dict) else content
-        raise UserError(f"{what} refused with {answer.status_code}: {reason}")
-    return content
+    if answer.status >= 400:
+        reason = found.get("error", found) if isinstance(found, dict) else found
+        raise UserError(f"{service} refused with {answer.status}: {reason}")
+    return found
 
 
 def exporter_status(url: str) -> Any:
     """An exporter's /api/v1/status, with the metrics token of the environment. Raises UserError."""
     return call("the exporter", f"{url}/api/v1/status", token=read_token("metrics"))
-
-
-def _cause(error: requests.RequestException) -> str:
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    return "connection refused" if "refused" in str(error) else type(error).__name__

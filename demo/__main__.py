@@ -21,7 +21,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import requests
 from rich.console import Console
 
 from command.paths import BUDGET
@@ -30,6 +29,7 @@ from command.stack.bundle import Bundle, BundleSettings, Ports
 from command.stack.processes import Child, free_port
 from command.thresholds import thresholds
 from common.errors import UserError
+from common.fetch import fetch
 from common.startup import settle
 from common.yamlfile import dump, read_document
 from demo.view import Picture, View, changes
@@ -145,8 +145,6 @@ class Watcher:
     def __init__(self, bundle: Bundle, view: View) -> None:
         self.bundle = bundle
         self.view = view
-        self.session = requests.Session()
-        self.session.trust_env = False  # a proxy of the environment is for other traffic
         self.started = 0.0
         self.level = "none"
         self.levels_seen = ["none"]
@@ -191,9 +189,7 @@ class Watcher:
         )
 
     def get(self, service: str, path: str) -> Any:
-        answer = self.session.get(self.bundle.url(service) + path, timeout=5)
-        answer.raise_for_status()
-        return answer.json()
+        return fetch(self.bundle.url(service) + path, timeout=5).decode(dict[str, Any])
 
     def firing(self) -> list[str]:
         """Names of the alerts that Alertmanager holds, but for the dead man's switch."""

@@ -16,15 +16,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import requests
-
+from common.fetch import FetchError, fetch
 from demo.pipeline import CYCLE_SECONDS, Outcome, Pipeline, Task, tasks_of
 from demo.trace import read_trace
 from sdk.client import Client, DeliveryError, deliver
 
 WORKERS = 8
-TIMEOUT_SECONDS = 10
 MODEL = "deepseek-chat"
 
 
@@ -35,10 +34,6 @@ class Scraper:
         self.arguments = arguments
         self.client = client
         self.pipeline = Pipeline(arguments.reading)
-        self.session = requests.Session()
-        self.session.trust_env = False  # a proxy of the environment is for other traffic
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=WORKERS)
-        self.session.mount("http://", adapter)
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -82,23 +77,22 @@ class Scraper:
         prompt = " ".join([f"field-{task.field}"] * 128 + [f"product-{task.product}"])
         prompt += " word" * max(0, task.prompt_tokens - 129)
         try:
-            answer = self.session.post(
+            answer = fetch(
                 f"{self.arguments.provider}/chat/completions",
-                json={
+                content={
                     "model": MODEL,
                     "messages": [{"role": "user", "content": prompt}],
                     "max_tokens": task.completion_tokens,
                 },
-                headers={"Authorization": "Bearer simulated-key"},
-                timeout=TIMEOUT_SECONDS,
+                token="simulated-key",
             )
-        except requests.RequestException:
+        except FetchError:
             self.client.record(task.roaster, task.field, outcome="error", model=MODEL)
             return
-        if answer.status_code == 200:
-            self.client.record(task.roaster, task.field, answer.json())
+        if answer.status == 200:
+            self.client.record(task.roaster, task.field, answer.decode(dict[str, Any]))
         else:
-            outcome = "rate_limited" if answer.status_code == 429 else "error"
+            outcome = "rate_limited" if answer.status == 429 else "error"
             self.client.record(task.roaster, task.field, outcome=outcome, model=MODEL)
 
 

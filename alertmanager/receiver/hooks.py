@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import requests
-
 from alertmanager.receiver.ladder.ladder import Action
+from common.fetch import FetchError, fetch
 
 HTTP_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
@@ -36,7 +35,6 @@ class Hooks:
         self._failing: dict[str, tuple[float, dict[str, Any]]] = {}  # since when, on which change
         self._news = threading.Condition()
         self._closed = threading.Event()
-        self._calls: dict[str, threading.Thread] = {}
         self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
         self._thread.start()
 
@@ -97,26 +95,10 @@ class Hooks:
         try:
             if action.argv:
                 return run_program(action.argv, action.timeout_seconds, change, self._closed)
-            return self._call(name, action, change)
+            body = change if name == "hook" else None
+            return call(str(action.url), action.timeout_seconds, body)
         except Exception as error:  # whatever it is, the next change's hook must still run
             return f"the {name} cannot be run: {error}"
-
-    def _call(self, name: str, action: Action, change: dict[str, Any]) -> str | None:
-        """The HTTP call in a thread of its own: a peer that dribbles must not hold up the next."""
-        hanging = self._calls.get(name)
-        if hanging and hanging.is_alive():
-            return f"{action.url} still hangs from last time"
-        found: list[str | None] = []
-        body = change if name == "hook" else None
-        job = threading.Thread(
-            target=lambda: found.append(call(str(action.url), action.timeout_seconds, body)),
-            name=f"call of {name}",
-            daemon=True,
-        )
-        self._calls[name] = job
-        job.start()
-        job.join(HTTP_ATTEMPTS * (action.timeout_seconds + RETRY_SECONDS))
-        return found[0] if found else f"{action.url} did not answer in time"
 
 
 def run_program(
@@ -184,23 +166,11 @@ def call(url: str, timeout: float, body: dict[str, Any] | None) -> str | None:
         if attempt:
             time.sleep(RETRY_SECONDS)
         try:
-            problem = _call_once(url, timeout, body)
-        except (requests.RequestException, OSError, ValueError) as error:
-            problem = f"{url} cannot be reached ({type(error).__name__})"
+            answer = fetch(url, content=body, timeout=timeout, max_bytes=0)
+        except FetchError as error:
+            problem = str(error)
+        else:
+            problem = f"{url} answered {answer.status}" if answer.status >= 300 else None
         if problem is None:
             return None
     return problem
-
-
-def _call_once(url: str, timeout: float, body: dict[str, Any] | None) -> str | None:
-    with requests.Session() as session:
-        session.trust_env = False  # a proxy of the environment is for other traffic
-        answer = session.request(
-            "GET" if body is None else "POST",
-            url,
-            json=body,
-            timeout=timeout,
-            stream=True,
-            allow_redirects=False,
-        )
-        return None if answer.status_code < 300 else f"{url} answered {answer.status_code}"

@@ -7,18 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-import requests
-
 from command.replay.history import History
 from command.replay.openmetrics import FIRST_MIDNIGHT, write
 from command.replay.rulefiles import Rule, document
 from command.stack.binaries import need
 from command.stack.processes import Child, free_port
 from common.errors import UserError
+from common.fetch import fetch
 from common.yamlfile import dump
 
 MAX_POINTS = 10_000  # Prometheus refuses a range query of more than 11,000
 BLOCK_HOURS = tuple(2 * 3**power for power in range(9))  # the lengths that Prometheus' blocks have
+MAX_ANSWER_BYTES = 1 << 30
 QUERY_TIMEOUT_SECONDS = 300
 
 
@@ -97,19 +97,15 @@ class Server:
         return [(dict(labels), values) for labels, values in found.items()]
 
     def _query(self, expression: str, start: int, end: int) -> list[Any]:
-        params: dict[str, str | int] = {
-            "query": expression, "start": start, "end": end, "step": self.interval,
-        }  # fmt: skip
-        try:
-            with requests.Session() as session:
-                session.trust_env = False  # a proxy of the environment is for other traffic
-                answer = session.get(
-                    f"{self.url}/api/v1/query_range", params=params, timeout=QUERY_TIMEOUT_SECONDS
-                )
-            answer.raise_for_status()
-            return list(answer.json()["data"]["result"])
-        except requests.RequestException as error:
-            raise UserError(f"the backtest's Prometheus did not answer: {error}") from error
+        times = {"start": start, "end": end, "step": self.interval}
+        params = {"query": expression, **{name: str(value) for name, value in times.items()}}
+        answer = fetch(
+            f"{self.url}/api/v1/query_range",
+            params=params,
+            timeout=QUERY_TIMEOUT_SECONDS,
+            max_bytes=MAX_ANSWER_BYTES,
+        )
+        return list(answer.decode(dict[str, Any])["data"]["result"])
 
     def _promtool(self, kind: str, *arguments: str) -> None:
         # The longest block that promtool fills with one query: few blocks are quickly read.

@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import requests
-
 from common import signals
 from common.errors import UserError
+from common.fetch import FetchError, fetch
 
 READY_TIMEOUT_SECONDS = 30.0
+READY_CALL_SECONDS = 2.0
 STOP_TIMEOUT_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
@@ -109,12 +109,10 @@ class Child:
 
     def ready(self) -> bool:
         """Whether ready_url answers 200 right now."""
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy of the environment is for other traffic
-            try:
-                return session.get(self.ready_url, timeout=2).status_code == 200
-            except requests.RequestException:
-                return False
+        try:
+            return fetch(self.ready_url, timeout=READY_CALL_SECONDS, max_bytes=0).status == 200
+        except FetchError:
+            return False
 
     def stop(self) -> int | None:
         """SIGTERM, then SIGKILL after ten seconds; the exit status, None if it did not run."""

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
-import msgspec
-import requests
 from msgspec import Struct
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -16,6 +14,7 @@ from prometheus_client.registry import Collector
 from common import names
 from common.auth import read_token
 from common.errors import UserError
+from common.fetch import FetchError, fetch
 from exporter.config import Provider
 
 TIMEOUT_SECONDS = 10.0
@@ -78,9 +77,10 @@ class ProviderPoller(Collector):
             answer = self._ask(provider)
             self._balance = _usd(answer)
             self._available, problem = answer.is_available, ""
-        except (UserError, requests.RequestException, ValueError) as error:
+        except UserError as error:
             self._balance, self._available = {}, False
-            problem = _words(error)
+            cause = error.cause if isinstance(error, FetchError) else str(error)
+            problem = f"cannot be asked: {cause}"
         if problem != self._problem:
             _LOG.warning("provider: %s", problem or "answers again")
         self._problem = problem
@@ -95,35 +95,19 @@ class ProviderPoller(Collector):
             self._stop.wait(provider.every_seconds if provider else LOOK_SECONDS)
 
     def _ask(self, provider: Provider) -> _Answer:
-        """Raises UserError, requests.RequestException or ValueError."""
+        """Raises UserError."""
         key_file = self._folder / provider.key_file if provider.key_file else None
         key = read_token("provider", key_file)
         if key is None:
             raise UserError("no key: name provider.key_file or set LLM_BUDGET_PROVIDER_TOKEN_FILE")
-        with requests.get(
+        answer = fetch(
             provider.balance_url,
-            auth=_Bearer(key),
+            token=key,
             timeout=TIMEOUT_SECONDS,
-            stream=True,
-            allow_redirects=False,  # the key goes nowhere else
-        ) as answer:
-            if answer.status_code != 200:
-                raise ValueError(f"status {answer.status_code}")
-            body = answer.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
-        if len(body) > MAX_ANSWER_BYTES:
-            raise ValueError("an answer of more than 64 KiB")
-        return msgspec.json.decode(body, type=_Answer, strict=False)
-
-
-class _Bearer(requests.auth.AuthBase):
-    """As auth and not as a header, which a .netrc would replace."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
+            max_bytes=MAX_ANSWER_BYTES,
+            use_environment=True,
+        )
+        return answer.decode(_Answer, strict=False)
 
 
 def _usd(answer: _Answer) -> dict[str, Decimal]:
@@ -136,10 +120,3 @@ def _usd(answer: _Answer) -> dict[str, Decimal]:
                 "topped_up": info.topped_up_balance,
             }
     return {}
-
-
-def _words(error: Exception) -> str:
-    """What went wrong, with nothing that was sent."""
-    if isinstance(error, requests.RequestException):
-        return f"cannot be asked ({type(error).__name__})"
-    return f"cannot be asked: {error}"[:300]

@@ -1,14 +1,8 @@
 """Asking Alertmanager, Prometheus and the exporters; an answer that cannot be used is Unknown."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
-
-import msgspec
-import requests
-import urllib3
 
 from alertmanager.receiver.entries import entry_of
 from alertmanager.receiver.evidence.answers import (
@@ -28,10 +22,11 @@ from alertmanager.receiver.evidence.observations import (
 from alertmanager.receiver.ladder.ladder import Ladder
 from common.auth import read_token
 from common.clock import Clock
+from common.fetch import FetchError, fetch, without_password
 from common.names import DEGRADATION_WANTED
 
 TIMEOUT_SECONDS = 2.0  # a peer that takes longer is as good as away
-ROUND_SECONDS = 3.0  # one that dribbles its answer keeps its thread, not the round
+ROUND_SECONDS = 3.0  # a peer asked twice may take longer: that keeps its thread, not the round
 MAX_ANSWER_BYTES = 32 << 20
 # One query for value and age: timestamp() of the plain selector is the sample's own time.
 WANTED_QUERY = " or ".join(
@@ -87,19 +82,21 @@ class Sources:
         """Active and suppressed alerts."""
         alerts = _get(f"{url}/api/v2/alerts", list[AlertmanagerAlert])
         entries = (entry_of(alert.labels, self._ladder()) for alert in alerts)
-        return AlertmanagerSeen(shown(url), frozenset(entry for entry in entries if entry))
+        active = frozenset(entry for entry in entries if entry)
+        return AlertmanagerSeen(without_password(url), active)
 
     def prometheus(self, url: str) -> PrometheusSeen:
         """The ladder's rules, then llm_degradation_wanted."""
         groups = _get(f"{url}/api/v1/rules", RulesAnswer, {"type": "alert"}).data.groups
         vector = _get(f"{url}/api/v1/query", QueryAnswer, {"query": WANTED_QUERY}).data.result
-        return prometheus_seen(shown(url), groups, vector, self._ladder(), self._clock.now())
+        peer = without_password(url)
+        return prometheus_seen(peer, groups, vector, self._ladder(), self._clock.now())
 
     def exporter(self, url: str) -> ExporterSeen:
         """Its own figures."""
         status = _get(f"{url}/api/v1/status", StatusAnswer, token=read_token("metrics"))
         return ExporterSeen(
-            shown(url),
+            without_password(url),
             status.day.start,
             status.spend_usd,
             status.written_off_usd,
@@ -111,44 +108,22 @@ class Sources:
 
 def _answer(url: str, future: "Future[Any]") -> Any:
     """The source's answer, or Unknown with a reason and without the URL's password."""
-    url = shown(url)
+    url = without_password(url)
     if not future.done():
         return Unknown(url, "no answer in time")
     error = future.exception()
     if error is None:
         return future.result()
-    if isinstance(error, requests.Timeout | TimeoutError | urllib3.exceptions.TimeoutError):
-        return Unknown(url, "no answer in time")
-    if isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError | OSError):
-        return Unknown(url, f"cannot be reached ({type(error).__name__})")
+    if isinstance(error, FetchError):
+        return Unknown(url, error.reason)
     return Unknown(url, f"gives a wrong answer: {error}"[:300])
-
-
-def shown(url: str) -> str:
-    """A URL as people may see it: without user and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _get(
     url: str, kind: type[T], params: dict[str, str] | None = None, token: str | None = None
 ) -> T:
-    """A JSON answer of bounded size. Raises requests.RequestException or ValueError."""
-    with requests.Session() as session:
-        session.trust_env = False  # a proxy of the environment is for other traffic
-        if token:
-            session.headers["Authorization"] = f"Bearer {token}"
-        answer = session.get(
-            url, params=params, timeout=TIMEOUT_SECONDS, stream=True, allow_redirects=False
-        )
-        if answer.status_code != 200:
-            raise ValueError(f"status {answer.status_code}")
-        deadline = time.monotonic() + ROUND_SECONDS
-        body = bytearray()
-        while chunk := answer.raw.read1(1 << 16, decode_content=True):
-            body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                raise ValueError("an answer of more than 32 MiB")
-            if time.monotonic() > deadline:
-                raise TimeoutError
-    return msgspec.json.decode(bytes(body), type=kind)
+    """A source's JSON answer. Raises FetchError."""
+    answer = fetch(
+        url, params=params, token=token, timeout=TIMEOUT_SECONDS, max_bytes=MAX_ANSWER_BYTES
+    )
+    return answer.decode(kind)
