@@ -50,7 +50,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         help="between evaluations; default: 1. From 5 on LLMBudgetBurnRateHigh sees nothing",
     )  # fmt: skip
     command.add_argument("--rules", type=Path, default=RULES, metavar="FOLDER")
-    command.add_argument("--picture", type=Path, metavar="FILE", help="draw it, .svg or .png")
+    command.add_argument("--picture", type=Path, metavar="FILE", help="draw it, as SVG")
     command.add_argument("--json", action="store_true", help="for programs")
     command.set_defaults(run=run)
 

@@ -19,22 +19,6 @@ class SystemClock:
         return time.time()
 
 
-class ManualClock:
-    """A clock that moves only when told (tests, replay)."""
-
-    def __init__(self, now: float) -> None:
-        self._now = now
-
-    def now(self) -> float:
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        self._now += seconds
-
-    def set(self, now: float) -> None:
-        self._now = now
-
-
 def iso8601(timestamp: float) -> str:
     """Unix seconds as RFC 3339 in UTC with milliseconds, e.g. 2026-11-23T10:00:00.123Z."""
     text = datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")

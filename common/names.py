@@ -9,7 +9,6 @@ RFM = (ROASTER, FIELD, MODEL)
 UNKNOWN, OTHER = "unknown", "other"  # a missing label value; one beyond the cap
 
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
-CALL_OUTCOMES = ("success", "error", "rate_limited")  # those that reached for the provider
 TOKEN_TYPES = ("input", "cached_input", "output")
 
 # Books

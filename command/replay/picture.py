@@ -1,7 +1,5 @@
 """The replay as a picture: spend, forecast with its band, thresholds, alerts; a panel a day."""
 
-import subprocess
-import tempfile
 from collections.abc import Iterable
 from decimal import Decimal
 from itertools import accumulate
@@ -13,25 +11,19 @@ from jinja2 import Environment, PackageLoader
 from command.replay.history import MINUTES_PER_DAY
 from command.replay.judge import Day
 from command.replay.replay import Replay, Series
-from command.stack.binaries import find
 from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD
 
 WIDTH, HEIGHT = 720, 150  # of a day's panel, in pixels
 STEP_MINUTES = 10
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def write(path: Path, replay: Replay, judged: list[Day], thresholds: dict[str, Decimal]) -> None:
-    """Write an SVG file, or a PNG file by way of an installed Chromium. Raises UserError."""
-    if path.suffix not in (".svg", ".png"):
-        raise UserError(f"{path}: a picture ends in .svg or .png")
-    svg = render(replay, judged, thresholds)
+    """Write an SVG file. Raises UserError."""
+    if path.suffix != ".svg":
+        raise UserError(f"{path}: the picture is an SVG; name a file that ends in .svg")
     try:
-        if path.suffix == ".svg":
-            path.write_text(svg, encoding="utf-8")
-        else:
-            _png(path, svg, len(judged))
+        path.write_text(render(replay, judged, thresholds), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
@@ -84,20 +76,3 @@ def _x(minute: int) -> float:
 
 def _y(usd: float, top: float) -> float:
     return round(HEIGHT * (1 - min(usd, top) / top), 1)
-
-
-def _png(path: Path, svg: str, panels: int) -> None:
-    browser = next((found for name in BROWSERS if (found := find(name))), None)
-    if browser is None:
-        raise UserError(f"{path}: a PNG needs Chromium (apt-get install chromium); or name an .svg")
-    with tempfile.TemporaryDirectory(prefix="llm-budget-picture-") as folder:
-        source = Path(folder) / "picture.svg"
-        source.write_text(svg, encoding="utf-8")
-        argv = [
-            str(browser), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-            f"--user-data-dir={folder}/profile", f"--screenshot={path.resolve()}",
-            f"--window-size={WIDTH + 200},{panels * (HEIGHT + 90) + 80}", source.as_uri(),
-        ]  # fmt: skip
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
-    if done.returncode != 0 or not path.exists():
-        raise UserError(f"{browser} could not draw {path}; name an .svg instead")

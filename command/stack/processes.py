@@ -36,7 +36,7 @@ def _die_with_parent() -> None:
 
 
 class Child:
-    """A child process with a readiness URL; start, stop, kill, pause and resume by its own pid."""
+    """A child process with a readiness URL; started and ended by its own pid."""
 
     def __init__(
         self,
@@ -121,14 +121,6 @@ class Child:
     def kill(self) -> int | None:
         """kill -9; the exit status."""
         return self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """SIGSTOP: connections hang instead of being refused."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> int | None:
         process = self._process

@@ -11,12 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from common import names
-from common.clock import ManualClock
 from exporter.config import Config
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.schema import open_ledger
 from exporter.metrics.ledger_text import LedgerText
+from tests.support.clock import ManualClock
 from tests.support.exporters import NOON
 
 SERIES, DAYS = 20_000, 40

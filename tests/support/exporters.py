@@ -11,11 +11,12 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from command.stack.processes import Child, free_port
-from common.clock import ManualClock, iso8601
+from common.clock import iso8601
 from exporter.access import Settings, Tokens
 from exporter.config import Config, load_config
 from exporter.ledger.ledger import Ledger
 from exporter.web.app import Web
+from tests.support.clock import ManualClock
 
 NOON = 1_800_014_400.0  # 2027-01-15T12:00:00Z
 INGEST, ADMIN = "ingest-token-0123456789", "admin-token-0123456789"

@@ -1,6 +1,8 @@
 """Cells of the fault matrix: one loop, a fault at each level, and what must hold."""
 
+import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -52,7 +54,7 @@ class Fault:
         elif self.kind == "kill":
             getattr(bundle, self.what).kill()
         else:
-            getattr(bundle, self.what).pause()
+            os.kill(getattr(bundle, self.what).pid, signal.SIGSTOP)
 
     def end(self, bundle: LinkedBundle) -> None:
         """Mended; a process is ready again."""
@@ -63,7 +65,7 @@ class Fault:
         if self.kind == "kill":
             child.start()
         else:
-            child.resume()
+            os.kill(child.pid, signal.SIGCONT)
         child.wait_ready()
 
 

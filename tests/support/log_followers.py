@@ -8,7 +8,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from common.clock import ManualClock
 from exporter.config import Config, Log
 from exporter.event import UsageEvent
 from exporter.intake.counters import IntakeMetrics
@@ -17,6 +16,7 @@ from exporter.ledger.booking import Outcome
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.progress import LogProgress
 from exporter.ledger.writer import LedgerUnavailableError
+from tests.support.clock import ManualClock
 from tests.support.exporters import NOON
 
 

@@ -16,7 +16,8 @@ from alertmanager.receiver.evidence.sources import Sources
 from alertmanager.receiver.hooks import Hooks
 from alertmanager.receiver.metrics import Metrics
 from alertmanager.receiver.store import Store
-from common.clock import ManualClock, iso8601
+from common.clock import iso8601
+from tests.support.clock import ManualClock
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
 
 WEBHOOK, ADMIN = "webhook-token-0123456789", "admin-token-0123456789"

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from common.clock import ManualClock
 from common.errors import UserError
 from common.http import host_name
 from exporter.access import Tokens, check_exposure, load_settings
 from exporter.config import Access, Config
 from exporter.ledger.ledger import Ledger
 from exporter.web.app import Web
+from tests.support.clock import ManualClock
 from tests.support.exporters import ADMIN, INGEST, NOON, event
 
 METRICS = "metrics-token-0123456789"

@@ -1,5 +1,6 @@
 """Local processes: started, ready, ended by their own pid, and never left behind."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_a_paused_child_still_stops(tmp_path: Path) -> None:
     child = web_server(tmp_path, free_port())
     child.start()
     child.wait_ready()
-    child.pause()
+    os.kill(child.pid, signal.SIGSTOP)
     assert child.stop() == -signal.SIGTERM
 
 

@@ -17,7 +17,8 @@ from alertmanager.receiver.evidence.observations import (
     Unknown,
 )
 from alertmanager.receiver.evidence.sources import Sources
-from common.clock import ManualClock, iso8601
+from common.clock import iso8601
+from tests.support.clock import ManualClock
 from tests.support.ladders import shipped_ladder
 
 LADDER = shipped_ladder()
