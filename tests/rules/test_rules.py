@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from command.stack.binaries import need
+from tests.support.dashboards import FILES, expressions
 from tests.support.rule_files import (
     ROOT,
     RULES,
@@ -100,6 +101,15 @@ def test_every_recording_rule_is_tested() -> None:
         for check in case.get("promql_expr_test", []):
             tested |= names_in(check["expr"])
     assert recorded() <= tested
+
+
+def test_every_recording_rule_is_read_by_a_rule_a_dashboard_or_a_program() -> None:
+    """names.py holds what a program reads; an operator's query alone is in no file of ours."""
+    read = published().union(*(names_in(text) for path in FILES for text in expressions(path)))
+    for rule in rules():
+        read |= names_in(str(rule["expr"])) - {rule.get("record")}
+        read |= set(re.findall(r"\w+:llm_\w+:\w+", str(rule.get("annotations"))))
+    assert recorded() <= read
 
 
 def test_every_metric_that_a_rule_reads_is_published_or_recorded() -> None:

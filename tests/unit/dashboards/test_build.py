@@ -4,26 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from command.stack.binaries import need
 from common import names
-from tests.support.paths import ROOT
+from tests.support.dashboards import FILES, expressions, panels
 from tests.support.rule_files import names_in, recorded
-
-FOLDER = ROOT / "dashboards"
-FILES = sorted(FOLDER.glob("*.json"))
-
-
-def panels(path: Path) -> list[dict[str, Any]]:
-    return [p for p in json.loads(path.read_text())["panels"] if p["type"] != "row"]
-
-
-def expressions(path: Path) -> list[str]:
-    return [target["expr"] for panel in panels(path) for target in panel["targets"]]
 
 
 def test_the_files_are_what_their_builder_makes() -> None:
