@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from alertmanager.receiver.ladder.effective import config_for
+from demo.trace import TraceCall
 
 CYCLE_SECONDS = 10.0
 SMART_BATCH_CYCLES = 6  # smart batching waits at most so many cycles for a full batch
@@ -89,9 +90,7 @@ class Pipeline:
                 self.waited[roaster] = waited + 1
                 return
             self.waited[roaster] = 0
-        for _ in range(size):
-            if not waiting:
-                return
+        for _ in range(min(size, len(waiting))):
             yield waiting.popleft()
 
     def _settle(self, now: float, task: Task, config: dict[str, Any]) -> Outcome | None:
@@ -155,13 +154,13 @@ class Pipeline:
                 yield waiting.pop()
 
 
-def tasks_of(trace: list[Any], field_count: int = len(FIELDS)) -> list[Task]:
+def tasks_of(trace: list[TraceCall]) -> list[Task]:
     """The trace spread over roasters, fields and products, the same each time."""
     return [
         Task(
             call.seconds,
             ROASTERS[index % len(ROASTERS)],
-            FIELDS[index // len(ROASTERS) % field_count],
+            FIELDS[index // len(ROASTERS) % len(FIELDS)],
             int(_digest(f"{call.prompt_tokens} {index % 7}") * PRODUCTS),
             call.prompt_tokens,
             call.completion_tokens,

@@ -12,7 +12,7 @@ import asyncio
 import json
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -32,9 +32,8 @@ DEFAULT_ANSWER_TOKENS = 32
 MODELS = ("deepseek-chat", "deepseek-reasoner")
 # USD a token: input (cache miss), input (cache hit), output.
 PRICES = (Decimal("0.00000027"), Decimal("0.00000007"), Decimal("0.00000110"))
-
-
 FAULTS = {429: "rate_limit_reached", 500: "server_error", 503: "server_overloaded"}
+INVALID = "invalid_request_error"
 
 
 class ApiError(Exception):
@@ -50,17 +49,11 @@ class ApiError(Exception):
 class Provider:
     """The account: balance, prefix cache, totals."""
 
-    def __init__(self, balance: Decimal, latency: float) -> None:
+    def __init__(self, balance: Decimal) -> None:
         self.balance = balance
-        self.latency = latency
         self.prefixes: set[int] = set()
         self.faults: deque[dict[str, Any]] = deque()
-        self.served = {
-            "requests": 0,
-            "prompt_tokens": 0,
-            "cached_tokens": 0,
-            "completion_tokens": 0,
-        }
+        self.served = Counter(requests=0, prompt_tokens=0, cached_tokens=0, completion_tokens=0)
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -95,7 +88,7 @@ class Provider:
         abort_after = fault.get("abort_after")
         answer = answer[:abort_after]
         usage = self._charge(words, len(answer))
-        await asyncio.sleep(fault.get("delay", self.latency))
+        await asyncio.sleep(fault.get("delay", 0))
         identity = {
             "id": f"chatcmpl-{self.served['requests']:012d}-{time.time_ns():x}",
             "created": int(time.time()),
@@ -119,12 +112,9 @@ class Provider:
     async def user_balance(self, request: Request) -> Response:
         """The account's balance."""
         _authenticate(request)
-        info = {
-            "currency": "USD",
-            "total_balance": f"{max(self.balance, Decimal(0)):.2f}",
-            "granted_balance": "0.00",
-            "topped_up_balance": f"{max(self.balance, Decimal(0)):.2f}",
-        }
+        left = f"{max(self.balance, Decimal(0)):.2f}"
+        info = {"currency": "USD", "total_balance": left, "topped_up_balance": left}
+        info["granted_balance"] = "0.00"
         return JSONResponse({"is_available": self.balance > 0, "balance_infos": [info]})
 
     def _charge(self, words: list[str], completion: int) -> dict[str, Any]:
@@ -139,13 +129,9 @@ class Provider:
         prompt = len(words)
         miss, hit, output = PRICES
         self.balance -= (prompt - cached) * miss + cached * hit + completion * output
-        for key, tokens in (
-            ("requests", 1),
-            ("prompt_tokens", prompt),
-            ("cached_tokens", cached),
-            ("completion_tokens", completion),
-        ):
-            self.served[key] += tokens
+        self.served.update(
+            requests=1, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion
+        )
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -165,14 +151,12 @@ async def _read(request: Request) -> dict[str, Any]:
     try:
         asked = await request.json()
     except ValueError as error:
-        raise ApiError(
-            400, "invalid_request_error", f"Failed to parse the body: {error}"
-        ) from error
+        raise ApiError(400, INVALID, f"Failed to parse the body: {error}") from error
     if not isinstance(asked, dict) or asked.get("model") not in MODELS:
-        raise ApiError(400, "invalid_request_error", "Model Not Exist")
+        raise ApiError(400, INVALID, "Model Not Exist")
     messages = asked.get("messages")
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise ApiError(422, "invalid_request_error", "messages: a list of objects is required")
+        raise ApiError(422, INVALID, "messages: a list of objects is required")
     return asked
 
 
@@ -219,11 +203,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.provider")
     parser.add_argument("--listen", default="127.0.0.1:8002", metavar="HOST:PORT")
     parser.add_argument("--balance", type=Decimal, default=Decimal(100), metavar="USD")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
     arguments = parser.parse_args()
-    provider = Provider(arguments.balance, arguments.latency)
     try:
-        asyncio.run(serve(provider.app(), bind(*parse_listen(arguments.listen))))
+        asyncio.run(serve(Provider(arguments.balance).app(), bind(*parse_listen(arguments.listen))))
     except UserError as error:
         print(f"provider: {error}", file=sys.stderr)
         return 2

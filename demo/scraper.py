@@ -7,6 +7,7 @@ It does so as any scraper may: through sdk/client.py, whose spool it delivers by
 import argparse
 import contextlib
 import functools
+import itertools
 import logging
 import signal
 import sys
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +29,36 @@ WORKERS = 8
 MODEL = "deepseek-chat"
 
 
+def arrivals(repeat: bool) -> Iterator[Task]:
+    """The trace's tasks as they arrive, once or again and again."""
+    tasks = tasks_of(read_trace())
+    length = tasks[-1].at + CYCLE_SECONDS
+    for lap in itertools.count() if repeat else range(1):
+        for task in tasks:
+            yield replace(task, at=task.at + lap * length)
+
+
 class Scraper:
     """Cycles of the pipeline in simulated time; calls in parallel."""
 
     def __init__(self, arguments: argparse.Namespace, client: Client) -> None:
         self.arguments = arguments
         self.client = client
-        self.pipeline = Pipeline(arguments.reading)
+        self.pipeline = Pipeline()
         self.stopped = threading.Event()
 
     def run(self) -> None:
         """Until stopped, or the trace is over."""
-        tasks = tasks_of(read_trace())
-        length = tasks[-1].at + CYCLE_SECONDS
-        started, position, laps = time.monotonic(), 0, 0
+        coming = arrivals(self.arguments.repeat)
+        task, started = next(coming, None), time.monotonic()
         with ThreadPoolExecutor(WORKERS) as pool:
-            cycle = 0
-            while not self.stopped.wait(self._left(started, cycle)):
-                cycle += 1
+            for cycle in itertools.count(1):
+                if task is None or self.stopped.wait(self._left(started, cycle - 1)):
+                    return
                 now = cycle * CYCLE_SECONDS
-                while position < len(tasks) and tasks[position].at + laps * length <= now:
-                    self.pipeline.arrive(tasks[position])
-                    position += 1
-                if position == len(tasks):
-                    if not self.arguments.repeat:
-                        return
-                    position, laps = 0, laps + 1
+                while task is not None and task.at <= now:
+                    self.pipeline.arrive(task)
+                    task = next(coming, None)
                 self._cycle(now, pool)
 
     def _left(self, started: float, cycle: int) -> float:
@@ -84,7 +90,7 @@ class Scraper:
                     "messages": [{"role": "user", "content": prompt}],
                     "max_tokens": task.completion_tokens,
                 },
-                token="simulated-key",
+                token="simulated-key",  # noqa: S106  the simulated provider takes any
             )
         except FetchError:
             self.client.record(task.roaster, task.field, outcome="error", model=MODEL)
@@ -130,7 +136,6 @@ def main() -> int:
     parser.add_argument("--config-url", required=True, metavar="URL")
     parser.add_argument("--token-file", type=Path, metavar="FILE")
     parser.add_argument("--speed", type=float, default=60.0, help="trace seconds a real second")
-    parser.add_argument("--reading", choices=("accept_above", "ask_below"), default="accept_above")
     parser.add_argument("--repeat", action="store_true", help="the trace again and again")
     arguments = parser.parse_args()
     logging.basicConfig(format="scraper: %(message)s")

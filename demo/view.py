@@ -1,8 +1,9 @@
 """What the demo shows: a live picture on a terminal, plain lines elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,13 +13,7 @@ from rich.text import Text
 
 BAR_WIDTH = 60
 ROWS_BESIDE_TABLES = 12  # the frame, the bar and the lines under it, the blank ones, a wrapped line
-LEVEL_COLOURS = {
-    "none": "green",
-    "conserve": "cyan",
-    "control": "yellow",
-    "emergency": "dark_orange",
-    "fallback": "red",
-}
+COLOURS = ("green", "cyan", "yellow", "dark_orange", "red")  # of levels, the mildest first
 
 
 @dataclass
@@ -30,7 +25,6 @@ class Picture:
     spend_usd: Decimal
     limit_usd: Decimal
     level: str
-    usd_per_second: float
     by_roaster: dict[str, str]
     alerts: list[str]
     news: list[str] = field(default_factory=list)
@@ -43,14 +37,18 @@ class Picture:
 class View:
     """Shows pictures; `with View(...) as view: view.show(picture)`."""
 
-    def __init__(self, console: Console, thresholds: dict[str, Decimal]) -> None:
+    def __init__(
+        self, console: Console, thresholds: dict[str, Decimal], levels: Sequence[str]
+    ) -> None:
+        """levels: the ladder's, the mildest first."""
         self.console = console
+        self.colours = dict(zip(levels, COLOURS, strict=False))
         self.thresholds = thresholds
         self.history: list[str] = []
         live = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(console=console, refresh_per_second=4) if live else None
 
-    def __enter__(self) -> "View":
+    def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self
@@ -89,17 +87,12 @@ class View:
         roasters = Table("roaster", "spend USD", box=None)
         for name, amount in list(picture.by_roaster.items())[:6]:
             roasters.add_row(name, f"{Decimal(amount):.4f}")
-        level = Text("level  ").append(
-            picture.level, style=f"bold {LEVEL_COLOURS.get(picture.level, 'white')}"
-        )
+        colour = self.colours.get(picture.level, "white")
         body = Group(
-            self._bar(picture),
+            self._bar(picture, colour),
             self._marks(),
-            Text(
-                f"${picture.spend_usd:.4f} of ${picture.limit_usd:.2f}   "
-                f"${picture.usd_per_second * 60:.3f} a minute"
-            ),
-            level,
+            Text(f"${picture.spend_usd:.4f} of ${picture.limit_usd:.2f}"),
+            Text("level  ").append(picture.level, style=f"bold {colour}"),
             Text(f"alerts {', '.join(picture.alerts) or '-'}"),
             Text(),
             roasters,
@@ -113,9 +106,8 @@ class View:
         room = self.console.height - ROWS_BESIDE_TABLES - roasters.row_count
         return self.history[-min(max(room, 3), 14) :]
 
-    def _bar(self, picture: Picture) -> Text:
+    def _bar(self, picture: Picture, colour: str) -> Text:
         filled = min(BAR_WIDTH, round(picture.utilization * BAR_WIDTH))
-        colour = LEVEL_COLOURS.get(picture.level, "white")
         bar = Text("█" * filled, style=colour).append("░" * (BAR_WIDTH - filled), style="dim")
         return bar.append(f" {picture.utilization:.1%}")
 

@@ -16,9 +16,10 @@ import pytest
 import requests
 
 from command.paths import BASELINE
-from command.stack.processes import Child, free_port
+from command.stack.processes import Child
 from common.yamlfile import read_document
-from demo.__main__ import child
+from demo import processes
+from demo.trace import read_trace
 from tests.support.loop import INTERVAL_SECONDS, LIMIT, Call, Loop, batches
 from tests.support.waiting import until
 
@@ -95,8 +96,6 @@ def loop(tmp_path_factory: pytest.TempPathFactory, turn: datetime) -> Iterator[L
 
 @pytest.fixture(scope="module")
 def trace() -> list[Call]:
-    from demo.trace import read_trace
-
     return [
         Call(call.prompt_tokens, call.prompt_tokens // 4, call.completion_tokens)
         for call in read_trace()
@@ -171,23 +170,11 @@ def test_the_whole_loop_on_a_real_trace(
 @contextmanager
 def scraping(loop: Loop) -> Iterator[Child]:
     """The simulated scraper at work against the provider, which stays for questions afterwards."""
-    provider = child(loop.bundle, "provider", free_port(), [])
+    provider = processes.provider(loop.bundle)
     provider.start()
     loop.children.append(provider)
     provider.wait_ready()
-    scraper = child(
-        loop.bundle,
-        "scraper",
-        None,
-        [
-            "--provider", provider.ready_url.removesuffix("/health"),
-            "--exporter", loop.bundle.url("exporter"),
-            "--config-url", f"{loop.bundle.url('receiver')}/config",
-            "--token-file", str(loop.bundle.token_file("ingest")),
-            "--speed", "60",
-            "--repeat",
-        ],
-    )  # fmt: skip
+    scraper = processes.scraper(loop.bundle, provider, speed=60)
     scraper.start()
     loop.children.append(scraper)
     yield provider
@@ -196,8 +183,7 @@ def scraping(loop: Loop) -> Iterator[Child]:
 
 def served(provider: Child) -> dict[str, int]:
     """What the provider really served, by its own count."""
-    url = provider.ready_url.removesuffix("/health") + "/sim/usage"
-    return dict(requests.get(url, timeout=10).json())
+    return dict(requests.get(f"{processes.provider_url(provider)}/sim/usage", timeout=10).json())
 
 
 def cost(usage: dict[str, int]) -> int:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from command.thresholds import thresholds
 from demo.view import Picture, View, changes
+from tests.support.ladders import shipped_ladder
 from tests.support.waiting import until
 
 
@@ -18,7 +19,6 @@ def picture() -> Picture:
         spend_usd=Decimal("0.37"),
         limit_usd=Decimal("0.40"),
         level="emergency",
-        usd_per_second=0.01,
         by_roaster={"a": "0.1", "b": "0.1", "c": "0.1", "d": "0.07"},
         alerts=["LLMBudgetCritical", "LLMBudgetHalfSpent", "LLMBudgetWarning", "LLMRateLimitNear"],
         news=[f"line {number}" for number in range(40)],
@@ -42,7 +42,8 @@ def test_a_whole_section_is_told_by_its_size() -> None:
 def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     screen = io.StringIO()
-    with View(Console(file=screen, force_terminal=True), thresholds()) as view:
+    console = Console(file=screen, force_terminal=True)
+    with View(console, thresholds(), shipped_ladder().names) as view:
         view.tick(picture())
     assert screen.getvalue() == " 40.0 s   92.5%  $0.3700  level emergency\n"
 
@@ -50,7 +51,7 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_newest_lines_are_seen_on_a_terminal_of_24_rows() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, height=24)
-    with View(console, thresholds()) as view:
+    with View(console, thresholds(), shipped_ladder().names) as view:
         view.show(picture())
         until(lambda: "92.5%" in screen.getvalue(), what="a picture")
         shown = screen.getvalue()  # before its end, which prints the whole picture
