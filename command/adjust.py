@@ -1,11 +1,11 @@
 """`llm-budget grant` and `reset`: more money for today, and the runbook's budget reset."""
 
 import argparse
-import getpass
 import uuid
 from typing import Any
 
-from command.offline import add_flags, post, wait
+from command.flags import add_ledger, add_why, author
+from command.offline import post, wait
 from command.remote import UnreachableError
 from common.errors import UserError
 from common.money import picodollars, usd
@@ -29,26 +29,23 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     )
     reset.set_defaults(run=run_reset)
     for command in (grant, reset):
-        command.add_argument("--reason", required=True, metavar="TEXT")
+        add_why(command)
         command.add_argument(
-            "--author", default=None, metavar="NAME", help="default: who is logged in"
+            "--id", metavar="ID", help="the same id counts once, however often sent"
         )
-        command.add_argument(
-            "--id", default=None, metavar="ID", help="the same id counts once, however often sent"
-        )
-        add_flags(command)
+        add_ledger(command)
 
 
 def run_grant(arguments: argparse.Namespace) -> int:
     """Grant AMOUNT for today."""
     amount = picodollars(arguments.amount)
-    body = {"amount_usd": usd(amount), **_said(arguments)}
+    body = {"amount_usd": usd(amount), **_request(arguments)}
     return _run(arguments, "/api/v1/grants", body, _adjustment("grant", body, amount))
 
 
 def run_reset(arguments: argparse.Namespace) -> int:
     """Write off today's spend so far."""
-    body = _said(arguments)
+    body = _request(arguments)
     return _run(arguments, "/api/v1/resets", body, _adjustment("reset", body))
 
 
@@ -56,20 +53,12 @@ def _adjustment(kind: Any, body: dict[str, str], amount: int = 0) -> Adjustment:
     return Adjustment(kind, body["reason"], body["author"], amount, body["id"])
 
 
-def _said(arguments: argparse.Namespace) -> dict[str, str]:
+def _request(arguments: argparse.Namespace) -> dict[str, str]:
     return {
         "reason": arguments.reason,
-        "author": arguments.author or user(),
+        "author": author(arguments),
         "id": arguments.id or uuid.uuid4().hex,
     }
-
-
-def user() -> str:
-    """Who is logged in. Raises UserError when nobody is."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise UserError("who are you? Say it with --author NAME") from error
 
 
 def _run(arguments: argparse.Namespace, path: str, body: dict[str, str], asked: Adjustment) -> int:

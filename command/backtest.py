@@ -1,8 +1,8 @@
 """`llm-budget backtest`: what the rules would have said of a usage history, day by day."""
 
 import argparse
-import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.text import Text
 
+from command.flags import add_json, print_json, print_table
 from command.paths import RULES
 from command.replay import picture
 from command.replay.history import History, read_csv, read_ledger
-from command.replay.judge import HOURS, Day, days, summary
+from command.replay.judge import JudgedDay, days, summary
 from command.replay.replay import Replay, replay
 from command.thresholds import thresholds
 
@@ -51,7 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     )  # fmt: skip
     command.add_argument("--rules", type=Path, default=RULES, metavar="FOLDER")
     command.add_argument("--picture", type=Path, metavar="FILE", help="draw it, as SVG")
-    command.add_argument("--json", action="store_true", help="for programs")
+    add_json(command)
     command.set_defaults(run=run)
 
 
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.picture:
         picture.write(arguments.picture, result, judged, thresholds(arguments.rules))
     if arguments.json:
-        print(json.dumps(_document(arguments, judged), indent=2))
+        print_json(_document(arguments, judged))
     else:
         _print(judged)
     return 0
@@ -100,7 +101,7 @@ def _replay(arguments: argparse.Namespace, history: History) -> Replay:
         )
 
 
-def _document(arguments: argparse.Namespace, judged: list[Day]) -> dict[str, Any]:
+def _document(arguments: argparse.Namespace, judged: list[JudgedDay]) -> dict[str, Any]:
     return {
         "limit_usd": f"{arguments.limit:f}",
         "interval_minutes": arguments.interval,
@@ -109,42 +110,35 @@ def _document(arguments: argparse.Namespace, judged: list[Day]) -> dict[str, Any
     }
 
 
-def _print(judged: list[Day]) -> None:
+def _print(judged: list[JudgedDay]) -> None:
     wide = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table("day", "total USD", "crossed", "mean error", *_hours(), box=None)
-    for day in judged:
-        table.add_row(
-            str(day.number), f"{day.total_usd:.4g}{'' if day.complete else ' so far'}",
-            _clock(day.crossed_minute), _percent(day.mean_error),
-            *(_percent(day.error.get(hour)) for hour in SHOWN_HOURS),
-        )  # fmt: skip
     wide.print("Forecast: error of the day's total, mean over hours 1-23, and by hour")
-    wide.print(table)
+    hours = (f"{hour} h" for hour in SHOWN_HOURS)
+    print_table(
+        ("day", "total USD", "crossed", "mean error", *hours), map(_day_cells, judged), wide
+    )
     wide.print("\nAlerts: first firing, times that it started, lead before the crossing")
-    wide.print(_alert_table(judged))
+    print_table(("day", "alert", "fired", "times", "lead", ""), _alert_rows(judged), wide)
     _print_summary(summary(judged), wide)
 
 
-def _hours() -> list[str]:
-    assert set(SHOWN_HOURS) <= set(HOURS)
-    return [f"{hour} h" for hour in SHOWN_HOURS]
+def _day_cells(day: JudgedDay) -> tuple[str, ...]:
+    return (
+        str(day.number),
+        f"{day.total_usd:.4g}{'' if day.complete else ' so far'}",
+        _clock(day.crossed_minute),
+        _percent(day.mean_error),
+        *(_percent(day.error.get(hour)) for hour in SHOWN_HOURS),
+    )
 
 
-def _alert_table(judged: list[Day]) -> Table:
-    table = Table("day", "alert", "fired", "times", "lead", "", box=None)
+def _alert_rows(judged: list[JudgedDay]) -> Iterator[tuple[str | Text, ...]]:
     for day in judged:
         for name, firing in day.alerts.items():
             lead = "" if firing.lead_hours is None else f"{firing.lead_hours:.1f} h"
-            false = "[red]false alarm[/]" if firing.false_alarm else ""
-            table.add_row(
-                str(day.number),
-                name,
-                _clock(firing.first_minute),
-                str(firing.episodes),
-                lead,
-                false,
-            )
-    return table
+            false = Text("false alarm", style="red") if firing.false_alarm else ""
+            fired, times = _clock(firing.first_minute), str(firing.episodes)
+            yield str(day.number), name, fired, times, lead, false
 
 
 def _print_summary(figures: dict[str, Any], console: Console) -> None:

@@ -1,14 +1,13 @@
-"""`llm-budget degrade`, `pin`, `release`: a person's word on the level, told to the receiver."""
+"""`llm-budget degrade`, `pin`, `release`: the override of the level, set at the receiver."""
 
 import argparse
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from command.adjust import user
+from command.flags import add_json, add_receiver, add_why, author, print_json
 from command.offline import admin_token
-from command.remote import RECEIVER_URL, call
+from command.remote import call
 from common.clock import SystemClock, iso8601
 from common.errors import UserError
 
@@ -34,66 +33,60 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         help="end degrade or pin: the alerts decide again",
         description="Ends what degrade or pin has set; the level the alerts ask for applies.",
     )
-    for command, word in ((degrade, "degrade"), (pin, "pin")):
+    for command in (degrade, pin):
         command.add_argument(
             "level", metavar="LEVEL", help="of alertmanager/degradation.yml, or none"
         )
         command.add_argument(
             "--until",
-            required=word == "pin",
+            required=command is pin,
             metavar="WHEN",
             help="+30m, +2h, +1d, or ISO 8601 with its zone, like 2026-11-24T18:00Z",
         )
-    for command, word in ((degrade, "degrade"), (pin, "pin"), (release, "release")):
-        add_word_flags(command)
-        command.set_defaults(run=run, mode=word)
-
-
-def add_word_flags(command: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Who says it and why, and to which receiver."""
-    command.add_argument("--reason", required=required, metavar="TEXT")
-    command.add_argument("--author", metavar="NAME", help="default: who is logged in")
-    command.add_argument("--receiver", default=RECEIVER_URL, metavar="URL")
-    command.add_argument("--json", action="store_true", help="for programs: the receiver's state")
+    for command, mode in ((degrade, "degrade"), (pin, "pin"), (release, "release")):
+        add_why(command)
+        add_receiver(command)
+        add_json(command, "for programs: the receiver's state")
+        command.set_defaults(run=run, mode=mode)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tell the receiver; print what is in force now."""
+    """Set or end the override; print what is in force now."""
     body = {"mode": arguments.mode}
     if arguments.mode != "release":
         body["level"] = arguments.level
         if arguments.until:
-            body["until"] = iso8601(moment(arguments.until, SystemClock().now()))
-    state = tell(arguments, body)
+            body["until"] = iso8601(parse_time(arguments.until, SystemClock().now()))
+    state = set_override(arguments, body)
     if arguments.json:
-        print(json.dumps(state, indent=2))
+        print_json(state)
     else:
-        print(sentence(state))
+        print(in_force(state))
     return 0
 
 
-def tell(arguments: argparse.Namespace, body: dict[str, str]) -> dict[str, Any]:
-    """The receiver's state after a person's word. Raises UserError with its own sentence."""
+def set_override(arguments: argparse.Namespace, body: dict[str, str]) -> dict[str, Any]:
+    """The receiver's state after an override. Raises UserError with its own sentence."""
     token = admin_token()
     if token is None:
         raise UserError("no admin token: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE")
-    said = {"reason": arguments.reason, "author": arguments.author or user()}
+    content = {**body, "reason": arguments.reason, "author": author(arguments)}
     url = arguments.receiver.rstrip("/") + "/api/v1/override"
-    return dict(call("the receiver", url, token=token, content={**body, **said}))
+    return dict(call("the receiver", url, token=token, content=content))
 
 
-def sentence(state: dict[str, Any]) -> str:
-    """What is in force, what the alerts ask for, and a person's word."""
-    words = f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."
+def in_force(state: dict[str, Any]) -> str:
+    """What is in force, what the alerts ask for, and the override."""
+    text = f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."
     override = state.get("override")
     if override:
         until = override.get("until")
         end = f"until {iso8601(until)}" if until else "until released"
-        words += f" {override['author']} says {override['mode']} {override['level']}, {end}."
-    return words
+        text += f" {override['author']} says {override['mode']} {override['level']}, {end}."
+    return text
 
 
-def moment(text: str, now: float) -> float:
+def parse_time(text: str, now: float) -> float:
     """ "+2h" or an ISO 8601 time as Unix seconds. Raises UserError."""
     relative = _RELATIVE.fullmatch(text)
     if relative:

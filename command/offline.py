@@ -1,14 +1,13 @@
-"""A person's word on the books: through the exporter, or with it down through its ledger."""
+"""A change of the ledger: through the exporter, or directly when the exporter is down."""
 
 import argparse
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
-from command.paths import BUDGET, DATA, LEDGER
-from command.remote import EXPORTER_URL, UnreachableError, call
+from command.paths import DATA
+from command.remote import UnreachableError, call
 from common.auth import read_token
 from common.clock import SystemClock
 from common.errors import UserError
@@ -17,19 +16,6 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerUnavailableError
 
 T = TypeVar("T")
-
-
-def add_flags(command: argparse.ArgumentParser) -> None:
-    """Where the exporter is, and where its files are when it is down."""
-    command.add_argument("--exporter", default=EXPORTER_URL, metavar="URL")
-    command.add_argument("--config", type=Path, default=BUDGET, metavar="FILE")
-    command.add_argument(
-        "--ledger",
-        type=Path,
-        default=LEDGER,
-        metavar="FILE",
-        help="used when the exporter is down",
-    )
 
 
 def admin_token() -> str | None:

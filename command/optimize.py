@@ -1,14 +1,11 @@
 """`llm-budget optimize`: the tunings of the ladder; apply one, release it again."""
 
 import argparse
-import json
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from command.degrade import add_word_flags, tell
+from command.degrade import set_override
+from command.flags import add_json, add_receiver, add_why, print_json, print_table
 from command.remote import call
 from common.errors import UserError
 
@@ -25,7 +22,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "--apply", metavar="TUNING", help="for example prompt_trim, field_threshold/notes"
     )
     one.add_argument("--release", metavar="TUNING")
-    add_word_flags(command, required=False)
+    add_why(command, required=False)
+    add_receiver(command)
+    add_json(command)
     command.set_defaults(run=run)
 
 
@@ -33,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Apply or release, then list."""
     state = _state(arguments)
     if arguments.json:
-        print(json.dumps({key: state[key] for key in ("known_tunings", "tunings")}, indent=2))
+        print_json({key: state[key] for key in ("known_tunings", "tunings")})
     else:
-        Console().print(_table(state))
+        print_table(("tuning", "follows", "in force"), _rows(state))
     return 0
 
 
@@ -46,14 +45,11 @@ def _state(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.reason:
         raise UserError("say why with --reason TEXT; it is kept in the audit trail")
     mode = "tune" if arguments.apply else "untune"
-    return tell(arguments, {"mode": mode, "tuning": tuning})
+    return set_override(arguments, {"mode": mode, "tuning": tuning})
 
 
-def _table(state: dict[str, Any]) -> Table:
-    table = Table("tuning", "follows", "in force", box=None)
+def _rows(state: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     for known in state["known_tunings"]:
         name = known["tuning"].partition("/")[0]
         active = [entry for entry in state["tunings"] if entry.partition("/")[0] == name]
-        follows = "its alert" if known["automatic"] else "people"
-        table.add_row(Text(known["tuning"]), follows, Text(", ".join(active)))
-    return table
+        yield known["tuning"], "its alert" if known["automatic"] else "people", ", ".join(active)

@@ -1,18 +1,17 @@
 """`llm-budget reprice`: book the cost that was withheld for want of a price."""
 
 import argparse
-import json
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from command.adjust import user
-from command.offline import add_flags, post, wait
+from command.flags import add_json, add_ledger, add_why, author, print_json, print_table
+from command.offline import post, wait
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice, report
+
+COLUMNS = ("day", "model", "tokens", "before USD", "added USD", "after USD", "price of")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
@@ -25,34 +24,31 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     )
     command.add_argument("--model", metavar="NAME", help="this model only")
     command.add_argument("--yes", action="store_true", help="book without asking")
-    command.add_argument("--json", action="store_true", help="for programs; books only with --yes")
-    command.add_argument("--reason", default="a price became known", metavar="TEXT")
-    command.add_argument("--author", metavar="NAME", help="default: who is logged in")
-    add_flags(command)
+    add_json(command, "for programs; books only with --yes")
+    add_why(command, required=False, default="a price became known")
+    add_ledger(command)
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show before and after; book when told so. 0 also when there is nothing to book."""
-    author = arguments.author or user()
     if not arguments.yes:
-        found = _ask(arguments, author, dry_run=True)
+        found = _ask(arguments, dry_run=True)
         _show(found, arguments.json)
         if arguments.json or not found["lines"] or not _confirmed():
             return 0
-    _show(_ask(arguments, author, dry_run=False), arguments.json)
+    _show(_ask(arguments, dry_run=False), arguments.json)
     return 0
 
 
-def _ask(arguments: argparse.Namespace, author: str, *, dry_run: bool) -> dict[str, Any]:
-    wish = Reprice(author, arguments.reason, arguments.model, dry_run)
+def _ask(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
+    wish = Reprice(author(arguments), arguments.reason, arguments.model, dry_run)
 
     def offline(ledger: Ledger) -> dict[str, Any]:
         print("The exporter is down: using its ledger.", file=sys.stderr)
         return report(wait(ledger.reprice(wish)))
 
-    body = {"author": author, "reason": wish.reason, "model": wish.model, "dry_run": dry_run}
-    return dict(post(arguments, "/api/v1/reprice", body, offline))
+    return dict(post(arguments, "/api/v1/reprice", asdict(wish), offline))
 
 
 def _confirmed() -> bool:
@@ -64,10 +60,10 @@ def _confirmed() -> bool:
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found, indent=2))
+        print_json(found)
         return
     if found["lines"]:
-        _table(found["lines"])
+        print_table(COLUMNS, _rows(found["lines"]))
         done = "Would add" if found["dry_run"] else "Booked"
         print(f"{done} ${found['added_usd']}.")
     else:
@@ -79,12 +75,8 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
         )
 
 
-def _table(lines: list[dict[str, Any]]) -> None:
-    table = Table("day", "model", "tokens", "before USD", "added USD", "after USD", "price of")
-    table.box = None
+def _rows(lines: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for line in lines:
         sources = ", ".join(sorted({price["source"] for price in line["prices"]}))
         money = (line["before_usd"], line["added_usd"], line["after_usd"])
-        cells = (line["day"], line["model"], str(line["tokens"]), *money, sources)
-        table.add_row(*(Text(cell) for cell in cells))  # Text: a model's name is no markup
-    Console().print(table)
+        yield line["day"], line["model"], str(line["tokens"]), *money, sources

@@ -1,15 +1,12 @@
 """`llm-budget status`: the runbook's budget check, for people, scripts and monitoring plug-ins."""
 
 import argparse
-import json
 import sys
 from decimal import Decimal
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from command.remote import EXPORTER_URL, RECEIVER_URL, call, exporter_status
+from command.flags import add_json, add_receiver, print_json, print_table
+from command.remote import EXPORTER_URL, call, exporter_status
 from command.thresholds import thresholds
 from common.errors import UserError
 
@@ -31,8 +28,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         metavar="URL",
         help=f"repeat for several, which are summed; default: {EXPORTER_URL}",
     )
-    command.add_argument("--receiver", default=RECEIVER_URL, metavar="URL")
-    command.add_argument("--json", action="store_true", help="for programs")
+    add_receiver(command)
+    add_json(command)
     command.set_defaults(run=run)
 
 
@@ -114,7 +111,7 @@ def _degradation(url: str) -> dict[str, Any]:
 
 def _print(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary, indent=2))
+        print_json(summary)
         return
     print(f"Budget Status: {summary['status']}")
     if "error" in summary:
@@ -131,13 +128,10 @@ def _print(summary: dict[str, Any], as_json: bool) -> None:
     for problem in summary["config_problems"]:
         print(f"The config was not reloaded: {problem}")
     for key in ("by_roaster", "by_field"):
-        _table(key.removeprefix("by_"), summary[key])
+        _print_spend(key.removeprefix("by_"), summary[key])
 
 
-def _table(title: str, spend: dict[str, str]) -> None:
-    if not spend:
-        return
-    table = Table(title, "spend USD", box=None)
-    for name, amount in spend.items():
-        table.add_row(name, f"{Decimal(amount):.4f}")
-    Console().print(table)
+def _print_spend(by: str, spend: dict[str, str]) -> None:
+    if spend:
+        rows = ((name, f"{Decimal(amount):.4f}") for name, amount in spend.items())
+        print_table((by, "spend USD"), rows)

@@ -25,7 +25,7 @@ class Firing:
 
 
 @dataclass(frozen=True)
-class Day:
+class JudgedDay:
     """One day. Ratios are of the day's total; an unfinished day has no errors."""
 
     number: int  # 0 is the first
@@ -41,12 +41,12 @@ class Day:
         return fmean(self.error.values()) if self.error else None
 
 
-def days(replay: Replay) -> list[Day]:
+def days(replay: Replay) -> list[JudgedDay]:
     """Every day of the replay, judged."""
     return [_day(replay, number) for number in range(replay.history.days)]
 
 
-def summary(judged: list[Day]) -> dict[str, Any]:
+def summary(judged: list[JudgedDay]) -> dict[str, Any]:
     """All days with a history (the second on) in a few figures; None where nothing was measured."""
     tested = [day for day in judged if day.number > 0 and day.complete]
     errors = [error for day in tested for error in day.error.values()]
@@ -58,7 +58,7 @@ def summary(judged: list[Day]) -> dict[str, Any]:
     }
 
 
-def _alert_summary(name: str, tested: list[Day]) -> dict[str, Any]:
+def _alert_summary(name: str, tested: list[JudgedDay]) -> dict[str, Any]:
     crossed = [day for day in tested if day.crossed_minute is not None]
     calm = [day for day in tested if day.crossed_minute is None]
     leads = [_lead(day, name) for day in crossed]
@@ -71,13 +71,13 @@ def _alert_summary(name: str, tested: list[Day]) -> dict[str, Any]:
     }
 
 
-def _lead(day: Day, name: str) -> float:
+def _lead(day: JudgedDay, name: str) -> float:
     """Hours of warning; none when it came late or never."""
     firing = day.alerts.get(name)
     return max(firing.lead_hours or 0.0, 0.0) if firing else 0.0
 
 
-def _day(replay: Replay, number: int) -> Day:
+def _day(replay: Replay, number: int) -> JudgedDay:
     costs = replay.history.day(number)
     limit = picodollars(replay.limit_usd)
     spent = list(accumulate(costs))
@@ -100,7 +100,7 @@ def _day(replay: Replay, number: int) -> Day:
         for name, minutes in replay.firing.items()
         if (firing := _firing(name, minutes, start, replay.interval_minutes, crossed, complete))
     }
-    return Day(number, complete, total, crossed, forecast, error, alerts)
+    return JudgedDay(number, complete, total, crossed, forecast, error, alerts)
 
 
 def _firing(

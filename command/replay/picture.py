@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from command.replay.history import MINUTES_PER_DAY
-from command.replay.judge import Day
-from command.replay.replay import Replay, Series
+from command.replay.judge import JudgedDay
+from command.replay.replay import ByMinute, Replay
 from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD
 
@@ -18,7 +18,9 @@ WIDTH, HEIGHT = 720, 150  # of a day's panel, in pixels
 STEP_MINUTES = 10
 
 
-def write(path: Path, replay: Replay, judged: list[Day], thresholds: dict[str, Decimal]) -> None:
+def write(
+    path: Path, replay: Replay, judged: list[JudgedDay], thresholds: dict[str, Decimal]
+) -> None:
     """Write an SVG file. Raises UserError."""
     if path.suffix != ".svg":
         raise UserError(f"{path}: the picture is an SVG; name a file that ends in .svg")
@@ -28,7 +30,7 @@ def write(path: Path, replay: Replay, judged: list[Day], thresholds: dict[str, D
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def render(replay: Replay, judged: list[Day], thresholds: dict[str, Decimal]) -> str:
+def render(replay: Replay, judged: list[JudgedDay], thresholds: dict[str, Decimal]) -> str:
     """The SVG text."""
     environment = Environment(loader=PackageLoader("command.replay"), autoescape=True)
     return environment.get_template("backtest.svg.j2").render(
@@ -37,7 +39,7 @@ def render(replay: Replay, judged: list[Day], thresholds: dict[str, Decimal]) ->
     )  # fmt: skip
 
 
-def _panel(replay: Replay, day: Day, thresholds: dict[str, Decimal]) -> dict[str, Any]:
+def _panel(replay: Replay, day: JudgedDay, thresholds: dict[str, Decimal]) -> dict[str, Any]:
     limit = float(replay.limit_usd)
     # The band may be wild in a day's first hours; what matters is near the limit and the total.
     top = 1.25 * max(limit, day.total_usd)
@@ -61,7 +63,7 @@ def _panel(replay: Replay, day: Day, thresholds: dict[str, Decimal]) -> dict[str
     }  # fmt: skip
 
 
-def _line(series: Series, start: int, top: float) -> str:
+def _line(series: ByMinute, start: int, top: float) -> str:
     minutes = range(0, MINUTES_PER_DAY, STEP_MINUTES)
     return _points(((m, series[start + m]) for m in minutes if start + m in series), top)
 

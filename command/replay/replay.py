@@ -1,19 +1,19 @@
 """A history through the real rules: what the forecast said, and when each alert fired."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 from command.paths import RULES
 from command.replay.history import History
-from command.replay.openmetrics import FIRST_MIDNIGHT, PUBLISHED
-from command.replay.rulefiles import Rule, levels, load
-from command.replay.server import Server
+from command.replay.openmetrics import FIRST_MIDNIGHT
+from command.replay.prometheus import ReplayPrometheus
+from command.replay.rulefiles import Rule, load, passes
 from common.names import FORECAST, FORECAST_HIGH, FORECAST_LOW
 
 ALERT_PREFIX = "LLMBudget"
-Series = dict[int, float]  # by minutes since the first midnight
+ByMinute = dict[int, float]  # since the first midnight
 Progress = Callable[[int, int, str], None]  # steps done, of how many, what comes
 
 
@@ -24,10 +24,15 @@ class Replay:
     history: History
     limit_usd: Decimal
     interval_minutes: int
-    forecast: Series = field(default_factory=dict)
-    low: Series = field(default_factory=dict)
-    high: Series = field(default_factory=dict)
+    forecast: ByMinute = field(default_factory=dict)
+    low: ByMinute = field(default_factory=dict)
+    high: ByMinute = field(default_factory=dict)
     firing: dict[str, list[int]] = field(default_factory=dict)  # alert: minutes at which it fires
+
+    @property
+    def end(self) -> int:
+        """The history's end in Unix seconds."""
+        return FIRST_MIDNIGHT + 60 * len(self.history.picodollars)
 
 
 def replay(
@@ -46,42 +51,48 @@ def replay(
     rules = load(folder)
     asked = [rule for rule in rules if alerts and rule.name.startswith(ALERT_PREFIX)]
     wanted = {FORECAST, FORECAST_LOW, FORECAST_HIGH} if alerts else {FORECAST}
-    wanted |= {name for rule in asked for name in rule.reads}
-    passes = levels(rules, wanted, PUBLISHED)
-    end = FIRST_MIDNIGHT + 60 * len(history.picodollars)
+    in_order = passes(rules, wanted.union(*(rule.reads for rule in asked)))
     result = Replay(history, limit_usd, interval_minutes)
-    of = len(passes) + len(asked) + 2
-    with Server.temporary(interval_minutes) as server:
-        progress(0, of, "the history")
-        server.fill_metrics(history, f"{limit_usd:f}")
-        for number, rules_of_pass in enumerate(passes, 1):
-            server.start()
-            progress(number, of, ", ".join(sorted({rule.name for rule in rules_of_pass})))
-            server.fill_rules(rules_of_pass, end)
-        server.start()
-        progress(len(passes) + 1, of, "the forecast")
-        result.forecast = _one(server, FORECAST, end)
-        if alerts:
-            result.low, result.high = (_one(server, n, end) for n in (FORECAST_LOW, FORECAST_HIGH))
-        for number, alert in enumerate(asked, len(passes) + 2):
-            progress(number, of, alert.name)
-            result.firing[alert.name] = _firing(server, alert, end, interval_minutes)
-        progress(of, of, "done")
+    steps = len(in_order) + len(asked) + 2
+    with ReplayPrometheus.temporary(interval_minutes) as prometheus:
+        for number, what in enumerate(_steps(prometheus, in_order, asked, result)):
+            progress(number, steps, what)
+        progress(steps, steps, "done")
     return result
 
 
-def _one(server: Server, name: str, end: int) -> Series:
-    found = server.series(name, end)
-    return found[0][1] if found else {}
+def _steps(
+    prometheus: ReplayPrometheus, in_order: list[list[Rule]], asked: list[Rule], result: Replay
+) -> Iterator[str]:
+    """The work; each step's name comes before it is done."""
+    yield "the history"
+    prometheus.fill_metrics(result.history, f"{result.limit_usd:f}")
+    for rules_of_pass in in_order:
+        prometheus.start()
+        yield ", ".join(sorted({rule.name for rule in rules_of_pass}))
+        prometheus.fill_rules(rules_of_pass, result.end)
+    prometheus.start()
+    yield "the forecast"
+    result.forecast, result.low, result.high = (
+        next((values for _, values in prometheus.series(name, result.end)), {})
+        for name in (FORECAST, FORECAST_LOW, FORECAST_HIGH)
+    )
+    for alert in asked:
+        yield alert.name
+        true = {
+            minute
+            for _, values in prometheus.series(str(alert.body["expr"]), result.end)
+            for minute in values
+        }
+        minutes = range(0, len(result.history.picodollars), result.interval_minutes)
+        result.firing[alert.name] = _firing(alert, true, minutes)
 
 
-def _firing(server: Server, alert: Rule, end: int, interval: int) -> list[int]:
-    """The minutes at which an alert fires: its expression, its `for` and its `keep_firing_for`."""
-    found = server.series(str(alert.body["expr"]), end)
-    true = {minute for _, values in found for minute in values}
+def _firing(alert: Rule, true: set[int], minutes: range) -> list[int]:
+    """The minutes at which an alert fires, by when its expression is true."""
     wait, keep = alert.seconds("for") / 60, alert.seconds("keep_firing_for") / 60
     firing, since, last = [], None, None
-    for minute in range(0, (end - FIRST_MIDNIGHT) // 60, interval):
+    for minute in minutes:
         since = (minute if since is None else since) if minute in true else None
         if since is not None and minute - since >= wait:
             last = minute

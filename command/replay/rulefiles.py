@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -46,33 +47,31 @@ def load(folder: Path) -> list[Rule]:
     ]
 
 
-def levels(rules: list[Rule], wanted: Iterable[str], published: Iterable[str]) -> list[list[Rule]]:
+def passes(rules: list[Rule], wanted: Iterable[str]) -> list[list[Rule]]:
     """The recording rules behind the wanted names, in passes: each reads only earlier passes.
 
-    published: names of raw metrics at hand; a rule of the wanted ones may read no other.
+    All rules of a name come in one pass. Raises UserError when rules wait for each other.
     """
     recording = [rule for rule in rules if "record" in rule.body]
-    known, missing = set(published), _closure(recording, wanted) - set(published)
-    passes = []
-    while missing:
-        pending = {rule.name for rule in recording if rule.name in missing and rule.reads & missing}
-        ready = [rule for rule in recording if rule.name in missing - pending]
-        if not ready:
-            raise UserError(f"rules that wait for each other: {', '.join(sorted(missing))}")
-        passes.append(ready)
-        known |= {rule.name for rule in ready}
-        missing -= known
-    return passes
-
-
-def _closure(recording: list[Rule], wanted: Iterable[str]) -> set[str]:
-    """The recorded names that the wanted ones need, themselves included."""
-    found: set[str] = set()
-    frontier = set(wanted) & {rule.name for rule in recording}
+    reads: dict[str, set[str]] = {rule.name: set() for rule in recording}
+    for rule in recording:
+        reads[rule.name] |= rule.reads & reads.keys()
+    needed: set[str] = set()
+    frontier = set(wanted) & reads.keys()
     while frontier:
-        found |= frontier
-        read = {name for rule in recording if rule.name in frontier for name in rule.reads}
-        frontier = (read & {rule.name for rule in recording}) - found
+        needed |= frontier
+        frontier = set().union(*(reads[name] for name in frontier)) - needed
+    order = TopologicalSorter({name: reads[name] for name in needed})
+    try:
+        order.prepare()
+    except CycleError as error:
+        circle = ", ".join(sorted(set(error.args[1])))
+        raise UserError(f"these rules wait for each other: {circle}") from error
+    found = []
+    while order.is_active():
+        ready = order.get_ready()
+        found.append([rule for rule in recording if rule.name in ready])
+        order.done(*ready)
     return found
 
 

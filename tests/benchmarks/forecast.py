@@ -11,7 +11,7 @@ from itertools import accumulate
 from statistics import fmean, median
 
 from command.replay.history import MINUTES_PER_DAY, History
-from command.replay.judge import FORETELLING, Day, days
+from command.replay.judge import FORETELLING, JudgedDay, days
 from command.replay.replay import replay
 from tests.support.paths import DATA
 
@@ -84,13 +84,13 @@ def measure_real_left_out(interval: int) -> list[float]:
     return errors
 
 
-def measure_composites(tested: list[tuple[int, int]], limit: int, interval: int) -> list[Day]:
+def measure_composites(tested: list[tuple[int, int]], limit: int, interval: int) -> list[JudgedDay]:
     """The tested days, judged against a limit in USD (= millions of tokens)."""
     judged = days(replay(left_out(tested), Decimal(limit), interval_minutes=interval))
     return judged[WEEK :: WEEK + 1]
 
 
-def alarms(judged: list[Day]) -> tuple[list[float], int, int]:
+def alarms(judged: list[JudgedDay]) -> tuple[list[float], int, int]:
     """Lead in hours for each day that crossed, false-alarm days, days that did not cross."""
     leads = [
         max(day.alerts[PREDICTED].lead_hours or 0.0, 0.0) if PREDICTED in day.alerts else 0.0
@@ -128,7 +128,7 @@ def main() -> None:
     print(line("composites, all", everything))
 
 
-def line(what: str, judged: list[Day]) -> str:
+def line(what: str, judged: list[JudgedDay]) -> str:
     """The figures of some days in one line."""
     errors = [error for day in judged for error in day.error.values()]
     leads, false, calm = alarms(judged)

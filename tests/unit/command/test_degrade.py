@@ -1,50 +1,16 @@
-"""degrade, pin, release, optimize and history, through a real HTTP server."""
+"""llm-budget degrade, pin and release, through a real receiver."""
 
-import asyncio
 import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-import uvicorn
 
-from command.degrade import moment
+from command.degrade import parse_time
 from command.main import main
-from common.clock import SystemClock
 from common.errors import UserError
-from tests.support.receivers import ADMIN, Receiver, alert
-from tests.support.waiting import until
+from tests.support.receivers import Receiver, alert
 
 Say = Callable[..., int]
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    built = Receiver(tmp_path, now=SystemClock().now())
-    yield built
-    built.close()
-
-
-@pytest.fixture
-def url(receiver: Receiver) -> Iterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(receiver.http.app, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
-    thread.start()
-    until(lambda: server.started, what="the server")
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture
-def say(url: str, monkeypatch: pytest.MonkeyPatch) -> Say:
-    monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", ADMIN)
-    return lambda *words: main([*words, "--receiver", url])
-
-
 WHY = ("--reason", "a launch", "--author", "ann")
 
 
@@ -68,61 +34,6 @@ def test_a_floor_a_pin_and_a_release(
     assert say("degrade", "control", *WHY) == 0
     assert say("release", *WHY, "--json") == 0
     assert json.loads(capsys.readouterr().out.partition("\n")[2])["override"] is None
-
-
-def test_tunings_are_listed_applied_and_released(
-    say: Say, receiver: Receiver, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert say("optimize", "--apply", "field_threshold/notes", *WHY) == 0
-    assert say("optimize", "--apply", "batch_up", *WHY) == 0
-    capsys.readouterr()
-    assert say("optimize") == 0
-    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
-    assert lines["field_threshold/FIELD"] == ["people", "field_threshold/notes"]
-    assert lines["batch_up"] == ["people", "batch_up"]
-    assert lines["roaster/ROASTER"] == ["its", "alert"]
-    assert receiver.effective()["batch_size"] == 20
-    assert say("optimize", "--release", "batch_up", *WHY) == 0
-    assert receiver.effective()["batch_size"] == 10
-
-
-def test_history_tells_when_from_to_why_and_who(
-    say: Say, receiver: Receiver, capsys: pytest.CaptureFixture[str]
-) -> None:
-    receiver.webhook(alert(degradation="control", alertname="LLMUnpricedModel"))
-    say("degrade", "emergency", "--reason", "[bold]now", "--author", "ann")
-    capsys.readouterr()
-    assert say("history", "--json", "--limit", "2") == 0
-    first, second = json.loads(capsys.readouterr().out)
-    assert (first["from"], first["level"]) == ("none", "control")
-    assert first["alerts"] == second["alerts"] == ["LLMUnpricedModel"]
-    assert (second["who"], second["why"]) == ("ann", "[bold]now")
-    assert say("history") == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "control -> emergency ann degrade emergency: [bold]now (LLMUnpricedModel)" in printed
-
-
-def test_history_tells_a_word_that_changes_nothing_yet(
-    say: Say, receiver: Receiver, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Who switched protection off before it was needed, for how long, and who let it be."""
-    say("pin", "none", "--until", "2999-01-01T00:00Z", *WHY)
-    say("pin", "none", "--until", "2999-01-02T00:00Z", *WHY)
-    say("release", *WHY)
-    say("optimize", "--apply", "batch_up", *WHY)
-    said = [line["said"] for line in receiver.audit()]
-    assert said[1:] == [
-        "pin none until 2999-01-01T00:00:00.000Z",
-        "pin none until 2999-01-02T00:00:00.000Z",
-        "release",
-        "apply batch_up",
-    ]
-    assert {line["who"] for line in receiver.audit()[1:]} == {"ann"}
-    capsys.readouterr()
-    say("history")
-    printed = " ".join(capsys.readouterr().out.split())
-    assert receiver.audit()[1]["time"][:19] in printed
-    assert "release:" in printed
 
 
 @pytest.mark.parametrize(
@@ -160,13 +71,13 @@ def test_a_wrong_token_and_a_receiver_that_is_away_are_named(
     ("text", "seconds"),
     [("+90s", 1090.0), ("+2h", 8200.0), ("+1d", 87400.0), ("1970-01-01T05:30+05:30", 0.0)],
 )
-def test_moments(text: str, seconds: float) -> None:
-    assert moment(text, 1000.0) == seconds
+def test_times_are_read(text: str, seconds: float) -> None:
+    assert parse_time(text, 1000.0) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["+", "+2w", "+-1h", "2h", "", "+9999999d", "24:00", "0001-01-01T00:00+14:00"]
 )
-def test_no_moments(text: str) -> None:
+def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UserError):
-        moment(text, 1000.0)
+        parse_time(text, 1000.0)

@@ -22,7 +22,7 @@ MAX_ANSWER_BYTES = 1 << 30
 QUERY_TIMEOUT_SECONDS = 300
 
 
-class Server:
+class ReplayPrometheus:
     """The data of one replay; start() again after each fill, because blocks are read at start."""
 
     def __init__(self, folder: Path, interval_minutes: int) -> None:
@@ -44,13 +44,13 @@ class Server:
     @classmethod
     @contextmanager
     def temporary(cls, interval_minutes: int) -> Iterator[Self]:
-        """A server in a folder of its own; both are gone afterwards, Ctrl-C included."""
+        """One in a folder of its own; both are gone afterwards, Ctrl-C included."""
         with TemporaryDirectory(prefix="llm-budget-backtest-") as folder:
-            server = cls(Path(folder), interval_minutes)
+            prometheus = cls(Path(folder), interval_minutes)
             try:
-                yield server
+                yield prometheus
             finally:
-                server.stop()
+                prometheus.stop()
 
     def start(self) -> None:
         """Start, or start again, and read the blocks."""
