@@ -31,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show before and after; book when told so. 0 also when there is nothing to book."""
+    """Show before and after; book when confirmed. 0 also when there is nothing to book."""
     if not arguments.yes:
         found = _ask(arguments, dry_run=True)
         _show(found, arguments.json)

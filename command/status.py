@@ -100,7 +100,7 @@ def _merge(reports: list[dict[str, Any]], key: str) -> dict[str, str]:
 
 
 def _degradation(url: str) -> dict[str, Any]:
-    """What the receiver applies; a receiver that is away is said, and is no reason to fail."""
+    """What the receiver applies; a receiver that is away is reported, and is no reason to fail."""
     try:
         state = call("the receiver", f"{url}/state")
     except UserError as error:
@@ -119,9 +119,9 @@ def _print(summary: dict[str, Any], as_json: bool) -> None:
     print(f"Utilization: {summary['utilization']:.1%}")
     print(f"Remaining Budget: ${Decimal(summary['remaining_usd']):.2f}")
     print(f"Spend: ${Decimal(summary['spend_usd']):.2f} of ${Decimal(summary['limit_usd']):.2f}")
-    for key, words in (("granted_usd", "granted today"), ("written_off_usd", "written off today")):
+    for key, what in (("granted_usd", "granted today"), ("written_off_usd", "written off today")):
         if Decimal(summary[key]):
-            print(f"  ${Decimal(summary[key]):.2f} {words}")
+            print(f"  ${Decimal(summary[key]):.2f} {what}")
     print(f"Degradation: {summary['degradation'] or 'unknown (no receiver)'}")
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")

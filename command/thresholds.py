@@ -1,4 +1,4 @@
-"""The budget thresholds, read from the rules: they stand there and nowhere else."""
+"""The budget thresholds, read from the rules, which are the only place that defines them."""
 
 from decimal import Decimal
 from pathlib import Path

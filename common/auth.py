@@ -38,7 +38,7 @@ def read_token(
 def _file_token(name: str, file: Path) -> str:
     try:
         return file.read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:  # ValueError: no ASCII, or a path that is none
+    except (OSError, ValueError) as error:  # ValueError: not ASCII, or an impossible path
         raise UserError(f"cannot read the {name} token file {file}: {error}") from error
 
 

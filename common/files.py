@@ -5,7 +5,6 @@ import fcntl
 import os
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from common.errors import UserError
@@ -86,10 +85,5 @@ class FileLock:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

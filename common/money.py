@@ -24,7 +24,7 @@ def picodollars(usd: Decimal | int | str) -> int:
         raise UserError(f"{usd} USD is more than anybody has")
     scaled = amount.scaleb(12)
     if scaled != scaled.to_integral_value():
-        raise UserError(f"{usd} USD is finer than 1 pico-dollar (1e-12 USD), the books' unit")
+        raise UserError(f"{usd} USD is finer than 1 pico-dollar (1e-12 USD), the ledger's unit")
     return int(scaled)
 
 

@@ -3,7 +3,7 @@
 JOB_EXPORTER = "llm-exporter"
 JOB_RECEIVER = "llm-receiver"
 
-# Labels of the books ("rfm"), in the order of the series key.
+# Labels of a series ("rfm" in the docs), in the order of its key.
 ROASTER, FIELD, MODEL = "roaster", "field", "model"
 RFM = (ROASTER, FIELD, MODEL)
 UNKNOWN, OTHER = "unknown", "other"  # a missing label value; one beyond the cap
@@ -11,7 +11,7 @@ UNKNOWN, OTHER = "unknown", "other"  # a missing label value; one beyond the cap
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
 TOKEN_TYPES = ("input", "cached_input", "output")
 
-# Books
+# Spend and calls
 REQUESTS = "llm_requests_total"
 TOKENS = "llm_tokens_total"
 COST = "llm_cost_usd_total"

@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
         for key in keys:
             if isinstance(key, str) and keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", node.start_mark
+                    None, None, f"the key {key!r} is written twice", node.start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -103,19 +103,14 @@ def read_as(path: Path, kind: type[T]) -> T:
 def dump(document: Any, path: Path) -> bytes:
     """A plain document as YAML, or as JSON when path ends in .json; key order kept."""
     if path.suffix == ".json":
-        return json.dumps(_plain(document), indent=2, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps(document, indent=2, ensure_ascii=False, default=_json_number)
+        return text.encode() + b"\n"
     text = yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
     )
     return text.encode()
 
 
-def _plain(value: Any) -> Any:
-    """Decimals as JSON numbers: float's shortest repr gives back every config-sized decimal."""
-    if isinstance(value, Decimal):
-        return float(value) if "." in f"{value:f}" else int(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
+def _json_number(value: Decimal) -> float | int:
+    """float's shortest repr gives back every config-sized decimal."""
+    return float(value) if "." in f"{value:f}" else int(value)

@@ -29,8 +29,8 @@ def scraper(bundle: Bundle, provider: Child, speed: int) -> Child:
         "token-file": bundle.token_file("ingest"),
         "speed": speed,
     }
-    words = [f"--{name}={value}" for name, value in flags.items()]
-    return _child(bundle, "scraper", "", *words, "--repeat")
+    given = [f"--{name}={value}" for name, value in flags.items()]
+    return _child(bundle, "scraper", "", *given, "--repeat")
 
 
 def _child(bundle: Bundle, name: str, ready_url: str, *flags: str) -> Child:

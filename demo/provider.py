@@ -97,8 +97,8 @@ class Provider:
         }
         if asked.get("stream"):
             with_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
-            told = usage if with_usage and fault.get("usage", True) else None
-            stream = _stream(identity, answer, told, broken=abort_after is not None)
+            reported = usage if with_usage and fault.get("usage", True) else None
+            stream = _stream(identity, answer, reported, broken=abort_after is not None)
             return StreamingResponse(stream, media_type="text/event-stream")
         if abort_after is not None:
             return StreamingResponse(_broken(), media_type="application/json")

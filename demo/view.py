@@ -134,5 +134,5 @@ def changes(before: dict[str, Any], after: dict[str, Any], path: str = "") -> li
 
 
 def _short(value: Any) -> Any:
-    """A whole section, a roaster's override, is told by its size."""
+    """A whole section, such as a roaster's override, is shown by its size."""
     return f"{len(value)} keys" if isinstance(value, dict) else value

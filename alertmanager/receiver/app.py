@@ -21,9 +21,9 @@ from alertmanager.receiver.ladder.operations import Document
 from alertmanager.receiver.report import report
 from alertmanager.receiver.state import Override
 from alertmanager.receiver.webhook import parse_notification, unix
+from common.bodies import BodyBounds
 from common.errors import UserError
 from common.http import HostCheck, HttpError, http_error, json_response, read_body, require_token
-from common.room import Room
 from common.yamlfile import dump
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -66,7 +66,7 @@ class Web:
         self.controller = controller
         self.tokens = tokens
         self.hosts = hosts
-        self._room = Room(MAX_NOTIFICATIONS, MAX_BYTES)
+        self._body_bounds = BodyBounds(MAX_NOTIFICATIONS, MAX_BYTES)
         self._bodies: dict[str, tuple[Document, bytes, str]] = {}
 
     def app(self) -> Starlette:
@@ -91,7 +91,7 @@ class Web:
         results = self.controller.metrics.notifications
         try:
             require_token(request, self.tokens.webhook)
-            async with self._room.body(request, MAX_BODY_BYTES) as body:
+            async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
                 await run_in_threadpool(self.controller.notify, parse_notification(body))
         except HttpError:
             results.labels("refused").inc()
@@ -105,7 +105,7 @@ class Web:
     async def watchdog(self, request: Request) -> Response:
         """The dead man's switch arrived: alerts do find their way."""
         require_token(request, self.tokens.webhook)
-        async with self._room.body(request, MAX_BODY_BYTES) as body:
+        async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
             parse_notification(body)
         self.controller.metrics.watchdog.set(self.controller.clock.now())
         return json_response({})

@@ -15,7 +15,7 @@ from common.money import PICODOLLARS_PER_USD
 
 MINUTES_PER_DAY = 1440
 MAX_DAYS = 400  # bounds memory; a year and its holidays
-MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may stand on several lines
+MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may have several lines
 # Minutes without usage have no line: a day whose last line is this near its end is whole.
 QUIET_END_MINUTES = 60
 COST_COLUMNS = ("cost_usd", "cost")

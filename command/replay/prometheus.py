@@ -116,5 +116,5 @@ class ReplayPrometheus:
         ]  # fmt: skip
         done = subprocess.run(argv, capture_output=True, text=True, cwd=self.folder)
         if done.returncode != 0:
-            words = " ".join((done.stdout + done.stderr).split()[-40:])
-            raise UserError(f"promtool could not make blocks from {kind}: {words}")
+            output = " ".join((done.stdout + done.stderr).split()[-40:])
+            raise UserError(f"promtool could not make blocks from {kind}: {output}")

@@ -17,7 +17,7 @@ SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True)
 class Rule:
-    """A recording or alerting rule as it stands in its file."""
+    """A recording or alerting rule as its file has it."""
 
     group: str
     body: dict[str, Any]

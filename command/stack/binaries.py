@@ -98,7 +98,7 @@ def _apt(prefix: list[str], *arguments: str) -> None:
     if done.returncode != 0 and arguments[0] != "update":
         print(done.stdout)
         raise UserError(
-            f"apt-get could not install {', '.join(arguments[1:])}; see its words above"
+            f"apt-get could not install {', '.join(arguments[1:])}; its output is above"
         )
 
 

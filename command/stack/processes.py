@@ -75,7 +75,7 @@ class Child:
         """Start without waiting; see wait_ready."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as output, signals.noted():
-            self._log_from = output.tell()  # an earlier run's words explain nothing
+            self._log_from = output.tell()  # an earlier run's output explains nothing
             self._process = subprocess.Popen(
                 self.argv,
                 stdin=subprocess.DEVNULL,
@@ -88,7 +88,7 @@ class Child:
             )
 
     def wait_ready(self, timeout: float = READY_TIMEOUT_SECONDS) -> None:
-        """Poll ready_url until it answers 200. Raises UserError with the last words of its log.
+        """Poll ready_url until it answers 200. Raises UserError with the last lines of its log.
 
         Raises Interrupted at a signal.
         """
@@ -97,11 +97,11 @@ class Child:
             if self.ready():
                 return
             signals.sleep(0.05)
-        words = self._words().strip().splitlines()[-5:]
+        lines = self._output().strip().splitlines()[-5:]
         state = "did not get ready" if self.running else "ended at once"
-        raise UserError(f"{self.name} {state}; its last words: " + (" | ".join(words) or "none"))
+        raise UserError(f"{self.name} {state}; its log ends: " + (" | ".join(lines) or "(empty)"))
 
-    def _words(self) -> str:
+    def _output(self) -> str:
         """What this run of it has logged."""
         with open(self.log, "rb") as log:
             log.seek(self._log_from)

@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.bodies import BodyBounds
 from common.clock import Clock
 from common.http import HttpError, json_response, require_content
-from common.room import Room
 from common.server import MAX_CONNECTIONS
 from exporter.config import Limits
 from exporter.event import EventError, UsageEvent, parse_event
@@ -45,7 +45,7 @@ class UsageEndpoint:
         self._metrics = metrics
         self._limits = limits
         self._clock = clock
-        self._room = Room(MAX_REQUESTS, MAX_BYTES)
+        self._body_bounds = BodyBounds(MAX_REQUESTS, MAX_BYTES)
         self._one_at_a_time = asyncio.Lock()
 
     async def post(self, request: Request) -> Response:
@@ -53,7 +53,7 @@ class UsageEndpoint:
         require_content(request, *CONTENT_TYPES)
         limits = self._limits()
         ndjson = NDJSON in request.headers["content-type"].lower()
-        async with self._room.body(request, limits.body_bytes) as body:
+        async with self._body_bounds.read(request, limits.body_bytes) as body:
             read = partial(self._read, body, ndjson, limits.batch_events)
             if len(body) <= INLINE_BYTES:
                 return json_response(await self._book(*read()))

@@ -11,7 +11,6 @@ import yaml
 from command.paths import ALERTMANAGER
 from command.stack.binaries import need
 from command.stack.bundle import Bundle, BundleSettings, Ports
-from command.stack.contacts import Contacts, Mail, Person, template
 from tests.support.ladders import shipped_ladder
 from tests.support.rule_files import alerts
 from tests.support.waiting import until
@@ -124,10 +123,3 @@ def test_no_secret_stands_in_the_config() -> None:
     text = CONFIG_FILE.read_text()
     for key in ("credentials:", "password:", "api_url:", "routing_key:", "service_key:"):
         assert key not in text
-
-
-def test_a_contacts_name_is_text_and_never_template_code() -> None:
-    person = Person("Owner", name='{{ .Secret }} "x\\', phone="+49 1", chat="@x")
-    text = template(Contacts(Mail(["a@example.com"]), [person, Person("Nobody")]))
-    assert '{{ "Owner: {{ .Secret }} \\"x\\\\ (+49 1, @x)" }}' in text
-    assert "Nobody" not in text

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from command.main import main
 from command.status import severity, summarize
 from command.thresholds import thresholds
-from common.errors import UserError
 
 LIMITS = thresholds()
 DAY = {"date": "2026-11-23", "start": 0, "end": 86400, "timezone": "UTC", "day_starts_at": "00:00"}
@@ -157,8 +155,3 @@ def test_a_config_that_was_not_reloaded_is_said(
     url = serve({"/api/v1/status": report("1", config=problem), "/state": {"level": "none"}})
     assert main(["status", "--exporter", url, "--receiver", url]) == 0
     assert "The config was not reloaded: budget.yml: no such zone" in capsys.readouterr().out
-
-
-def test_a_rules_folder_without_thresholds_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no budget:llm_threshold:ratio constants"):
-        thresholds(tmp_path)

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from common.errors import UserError
-from common.http import bind, is_loopback, parse_listen, port_holder
+from common.http import bind, is_loopback, parse_listen
+from common.ports import port_holder
 
 
 def test_addresses() -> None:

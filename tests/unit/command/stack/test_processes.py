@@ -37,7 +37,7 @@ def test_a_child_gets_ready_and_ends_on_stop(tmp_path: Path) -> None:
     assert child.stop() == -signal.SIGTERM  # twice is harmless
 
 
-def test_a_child_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Path) -> None:
+def test_a_child_that_ends_at_once_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     child = Child(
         "liar",
         [sys.executable, "-c", "print('no config')"],
@@ -45,15 +45,15 @@ def test_a_child_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Pat
         "http://127.0.0.1:1/",
     )
     child.start()
-    with pytest.raises(UserError, match=r"liar ended at once; its last words: no config"):
+    with pytest.raises(UserError, match=r"liar ended at once; its log ends: no config"):
         child.wait_ready()
 
 
-def test_an_earlier_runs_words_are_not_the_last_ones(tmp_path: Path) -> None:
+def test_an_earlier_runs_output_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("listening, long ago\n")
     liar = Child("liar", [sys.executable, "-c", "print('no config')"], tmp_path / "log", "")
     liar.start()
-    with pytest.raises(UserError, match=r"its last words: no config$"):
+    with pytest.raises(UserError, match=r"its log ends: no config$"):
         liar.wait_ready()
 
 

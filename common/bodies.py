@@ -8,7 +8,7 @@ from starlette.requests import Request
 from common.http import HttpError, read_body
 
 
-class Room:
+class BodyBounds:
     """How many requests are at work, and how many bytes of bodies are held, at once."""
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
@@ -18,7 +18,7 @@ class Room:
         self._bytes = 0
 
     @asynccontextmanager
-    async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    async def read(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
         """A request's body of at most max_bytes, held until the end of the block.
 
         Raises HttpError 503 when there is no room now, else as read_body.

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from common.bodies import BodyBounds
 from common.http import HttpError
-from common.room import Room
 from tests.support.exporters import Exporter, event
 from tests.support.receivers import WEBHOOK, Receiver
 
@@ -29,9 +29,11 @@ class Client:
         return Request({"type": "http", "method": "POST", "headers": []}, receive)
 
 
-async def read(room: Room, client: Client, done: asyncio.Event, max_bytes: int = 100) -> str:
+async def read(
+    bounds: BodyBounds, client: Client, done: asyncio.Event, max_bytes: int = 100
+) -> str:
     try:
-        async with room.body(client.request(), max_bytes) as body:
+        async with bounds.read(client.request(), max_bytes) as body:
             await done.wait()
             return f"{len(body)} bytes"
     except HttpError as error:
@@ -40,19 +42,19 @@ async def read(room: Room, client: Client, done: asyncio.Event, max_bytes: int =
 
 def test_bodies_share_a_bound_of_bytes_and_give_back_what_they_held() -> None:
     async def scenario() -> None:
-        room, done, first, second = Room(9, 100), asyncio.Event(), Client(), Client()
-        holds = asyncio.create_task(read(room, first, done))
+        bounds, done, first, second = BodyBounds(9, 100), asyncio.Event(), Client(), Client()
+        holds = asyncio.create_task(read(bounds, first, done))
         first.pieces.put_nowait(b"x" * 70)
         first.pieces.put_nowait(None)
         await asyncio.sleep(0)
         second.pieces.put_nowait(b"x" * 31)
-        assert (await read(room, second, done)).startswith("503: too many bytes")
+        assert (await read(bounds, second, done)).startswith("503: too many bytes")
         done.set()
         assert await holds == "70 bytes"
         third = Client()
         third.pieces.put_nowait(b"x" * 100)
         third.pieces.put_nowait(None)
-        assert await read(room, third, done) == "100 bytes"
+        assert await read(bounds, third, done) == "100 bytes"
 
     asyncio.run(scenario())
 
@@ -65,7 +67,7 @@ def test_one_body_alone_fits_whatever_the_bound_and_has_its_own() -> None:
             client = Client()
             for piece in (b"x" * 60, b"x" * (size - 60), None):
                 client.pieces.put_nowait(piece)
-            assert await read(Room(9, 50), client, done) == answer
+            assert await read(BodyBounds(9, 50), client, done) == answer
 
     asyncio.run(scenario())
 
@@ -79,15 +81,15 @@ def complete() -> Client:
 
 def test_requests_at_work_are_counted_and_bodies_on_their_way_are_not() -> None:
     async def scenario() -> None:
-        room, done = Room(1, 100), asyncio.Event()
-        slow = asyncio.create_task(read(room, Client(), done))
+        bounds, done = BodyBounds(1, 100), asyncio.Event()
+        slow = asyncio.create_task(read(bounds, Client(), done))
         await asyncio.sleep(0)
-        works = asyncio.create_task(read(room, complete(), done))
+        works = asyncio.create_task(read(bounds, complete(), done))
         await asyncio.sleep(0)
-        assert (await read(room, complete(), done)).startswith("503: too many requests")
+        assert (await read(bounds, complete(), done)).startswith("503: too many requests")
         done.set()
         assert await works == "0 bytes"
-        assert await read(room, complete(), done) == "0 bytes"
+        assert await read(bounds, complete(), done) == "0 bytes"
         slow.cancel()
         await asyncio.gather(slow, return_exceptions=True)
 
@@ -113,7 +115,7 @@ def test_a_large_body_is_booked_as_a_small_one_is(exporter: Exporter) -> None:
 def test_a_busy_exporter_says_when_to_come_again(
     exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter.web.usage, "_room", Room(0, 0))
+    monkeypatch.setattr(exporter.web.usage, "_body_bounds", BodyBounds(0, 0))
     answer = exporter.post(event())
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
