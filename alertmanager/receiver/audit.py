@@ -14,7 +14,7 @@ TAIL_BYTES = 1 << 20  # as much of it as is ever read back
 
 
 class Change(Struct, frozen=True):
-    """What was put in place, or a person said. time: RFC 3339; alerts: their names."""
+    """What was put in place, or what a person asked for. time: RFC 3339; alerts: their names."""
 
     time: str
     previous: str = field(name="from")
@@ -24,7 +24,7 @@ class Change(Struct, frozen=True):
     who: str
     alerts: list[str]
     shadow: bool
-    said: str = ""  # a person's word, such as "pin none until 2026-11-24T18:00:00.000Z"
+    request: str = field(name="said", default="")  # "pin none until 2026-11-24T18:00:00.000Z"
 
 
 class Audit:
@@ -40,7 +40,8 @@ class Audit:
             if self.path.exists() and self.path.stat().st_size + len(line) > MAX_BYTES:
                 os.replace(self.path, self._older)
             with open(self.path, "ab") as file:
-                file.write(line if _ends_whole(self.path) else b"\n" + line)
+                torn = _tail(self.path, 1) not in (b"", b"\n")  # by a kill
+                file.write(b"\n" + line if torn else line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -67,12 +68,8 @@ def _changes(path: Path) -> list[Change]:
     return found
 
 
-def _ends_whole(path: Path) -> bool:
-    """Whether the last line is complete: a kill may have torn it."""
-    return _tail(path, 1) in (b"", b"\n")
-
-
 def _tail(path: Path, size: int) -> bytes:
+    """The file's end, nothing when it cannot be read."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))

@@ -1,5 +1,6 @@
-"""The files: ladder and baseline read when they change, the effective config written and healed."""
+"""Ladder and baseline, read again when they change; the effective config's file, as bytes."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from yaml import YAMLError
@@ -8,6 +9,7 @@ from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.effective import ROASTERS, Effective, effective
 from alertmanager.receiver.ladder.ladder import Ladder, parse_ladder
 from alertmanager.receiver.ladder.operations import Document
+from alertmanager.receiver.state import InForce
 from common.errors import UserError
 from common.files import replace_file
 from common.yamlfile import MAX_DOCUMENT_BYTES, dump, parse_document
@@ -22,7 +24,7 @@ class Configs:
         """Read both. Raises UserError when one is missing or wrong."""
         self.paths = {"ladder": ladder, "baseline": baseline}
         self.effective_path = effective_file.resolve()  # a link is followed, never replaced
-        self.version = 0  # rises with each edit that is in force
+        self.rendered = lru_cache(maxsize=1)(self._render)  # computed anew after a change only
         if effective_file.resolve() == baseline.resolve():
             raise UserError(f"--baseline and --effective are both {baseline}; they must differ")
         self._raw = {name: _read(path) for name, path in self.paths.items()}
@@ -45,7 +47,7 @@ class Configs:
             self.problem = str(error)
             return False
         self._raw, self.ladder, self.baseline, self.problem = raw, ladder, baseline, None
-        self.version += 1
+        self.rendered.cache_clear()
         return True
 
     def _parsed(self, raw: dict[str, bytes]) -> tuple[Ladder, Document]:
@@ -62,17 +64,15 @@ class Configs:
             ) from error
         return ladder, baseline
 
-    def effective(self, level: str, tunings: list[str]) -> Effective:
-        """The config at a level with tunings."""
-        return effective(self.ladder, self.baseline, level, tunings)
-
-    def render(self, document: Document, level: str, tunings: list[str]) -> bytes:
-        """The effective file's bytes; YAML gets a comment on what is in force."""
-        body = dump(document, self.effective_path)
+    def _render(self, in_force: InForce) -> tuple[Effective, bytes]:
+        """The effective config and its file's bytes; YAML gets a comment on what is in force."""
+        config = effective(self.ladder, self.baseline, in_force.level, in_force.tunings)
+        body = dump(config.document, self.effective_path)
         if self.effective_path.suffix == ".json":
-            return body
-        what = ", ".join([f"level {level}", *sorted(tunings)]).replace("\n", " ")
-        return _HEADER.format(what=what, baseline=self.paths["baseline"].name).encode() + body
+            return config, body
+        what = " ".join(", ".join([f"level {in_force.level}", *in_force.tunings]).splitlines())
+        header = _HEADER.format(what=what, baseline=self.paths["baseline"].name)
+        return config, header.encode() + body
 
     def on_disk(self) -> bytes | None:
         """The effective file as it is; None when it is missing or unreadable."""
@@ -85,21 +85,21 @@ class Configs:
         """Durably replace the effective file. Raises OSError."""
         replace_file(self.effective_path, content)
 
-    def level_on_disk(self, tunings: list[str]) -> str | None:
-        """The level that the effective file shows, with these tunings or without; None: none.
+    def level_on_disk(self, tunings: tuple[str, ...]) -> str | None:
+        """The level that the effective file shows, with these tunings or without, if any.
 
-        What it says for single roasters does not matter.
+        Its overrides for single roasters do not matter.
         """
-        found = self._shared(self.on_disk() or b"")
-        candidates = ((lvl, some) for lvl in reversed(self.ladder.names) for some in (tunings, []))
-        for level, some in candidates:
-            expected = dump(self.effective(level, some).document, self.effective_path)
-            if found and found == self._shared(expected):
-                return level
+        found = self._without_roasters(self.on_disk() or b"")
+        for level in reversed(self.ladder.names):
+            for some in (tunings, ()):
+                _, expected = self._render(InForce(level, some))
+                if found and found == self._without_roasters(expected):
+                    return level
         return None
 
-    def _shared(self, raw: bytes) -> Document | None:
-        """What a config file says for all roasters; None for what is no config."""
+    def _without_roasters(self, raw: bytes) -> Document | None:
+        """A config file's content for all roasters; None when it is not a config."""
         try:
             document = parse_document(raw, self.effective_path)
         except UserError:

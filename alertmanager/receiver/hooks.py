@@ -6,12 +6,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from alertmanager.receiver.ladder.ladder import Action
 from common.fetch import FetchError, fetch
 
+HookStep = Literal["hook", "verify"]
+Facts = dict[str, Any]  # what an action is told of a change
 HTTP_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 AGAIN_SECONDS = 60.0  # what failed is run again after so long
@@ -19,108 +21,100 @@ KEPT_OUTPUT_BYTES = 300  # the last words of a program; the rest of what it prin
 CLOSE_SECONDS = 5.0
 POLL_SECONDS = 0.02
 READS_A_POLL = 16
-Actions = dict[str, tuple[Action, dict[str, Any]]]
 
 
 class Hooks:
     """One thread that runs actions in order; of several waiting changes only the last matters."""
 
     def __init__(
-        self, failed: Callable[[str, str], None], succeeded: Callable[[str], None]
+        self,
+        action: Callable[[HookStep], Action | None],
+        failed: Callable[[HookStep, str], None],
+        succeeded: Callable[[HookStep], None],
     ) -> None:
-        """failed(name, sentence) and succeeded(name) are called from the thread."""
+        """All are called from the thread. action: the step's action as it is written now."""
+        self._action = action
         self._failed = failed
         self._succeeded = succeeded
-        self._waiting: Actions = {}
-        self._failing: dict[str, tuple[float, dict[str, Any]]] = {}  # since when, on which change
-        self._news = threading.Condition()
-        self._closed = threading.Event()
+        self._waiting: dict[HookStep, tuple[float, Facts]] = {}  # when each is due, and its change
+        self._wake = threading.Condition()
+        self._closing = False
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
         self._thread.start()
 
-    def submit(self, actions: Actions) -> None:
-        """Run each named action with what it is told about the change."""
-        with self._news:
-            for name in actions:
-                self._failing.pop(name, None)  # an older change must not be told after a newer
-            self._waiting |= actions
-            self._news.notify()
-
-    def retry(self, current: dict[str, Action | None]) -> None:
-        """Run what failed a while ago again, as it is written now; what is gone fails no more."""
-        with self._news:
-            for name, (failed_at, change) in list(self._failing.items()):
-                action = current[name]
-                if action and time.monotonic() - failed_at < AGAIN_SECONDS:
-                    continue
-                del self._failing[name]
-                if action is None:
-                    self._succeeded(name)
-                else:
-                    self._waiting.setdefault(name, (action, change))
-            self._news.notify()
+    def submit(self, steps: Iterable[HookStep], change: Facts) -> None:
+        """Run these steps' actions. An older change that waits or failed is dropped."""
+        with self._wake:
+            self._waiting |= dict.fromkeys(steps, (0.0, change))
+            self._wake.notify()
 
     def close(self) -> None:
-        """Run what waits, then end; what takes too long is killed."""
-        with self._news:
-            self._waiting[""] = self._waiting.get("", (Action(url="-"), {}))
-            self._news.notify()
+        """Run what is due, then end; what takes too long is killed."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
         self._thread.join(timeout=CLOSE_SECONDS)
-        self._closed.set()
+        self._stop.set()
         self._thread.join(timeout=CLOSE_SECONDS)
 
     def _run(self) -> None:
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: self._waiting)
-                actions, self._waiting = self._waiting, {}
-            last = actions.pop("", None)
-            for name, (action, change) in actions.items():
-                self._note(name, change, self._run_action(name, action, change))
-            if last:
-                return
+        while due := self._next_due():
+            step, change = due
+            action = self._action(step)
+            problem = self._run_action(step, action, change) if action else None
+            if problem is None:
+                self._succeeded(step)
+                continue
+            with self._wake:
+                self._waiting.setdefault(step, (time.monotonic() + AGAIN_SECONDS, change))
+            self._failed(step, problem)
 
-    def _note(self, name: str, change: dict[str, Any], problem: str | None) -> None:
-        with self._news:
-            self._failing.pop(name, None)
-            if problem:
-                self._failing[name] = (time.monotonic(), change)
-        if problem:
-            self._failed(name, problem)
-        else:
-            self._succeeded(name)
+    def _next_due(self) -> tuple[HookStep, Facts] | None:
+        """The next step that is due, waited for; the hook before verify. None at the end."""
+        with self._wake:
+            while True:
+                now = time.monotonic()
+                for step in sorted(self._waiting):
+                    if self._waiting[step][0] <= now:
+                        return step, self._waiting.pop(step)[1]
+                if self._closing:
+                    return None
+                times = [at - now for at, _ in self._waiting.values()]
+                self._wake.wait(min(times, default=None))
 
-    def _run_action(self, name: str, action: Action, change: dict[str, Any]) -> str | None:
+    def _run_action(self, step: HookStep, action: Action, change: Facts) -> str | None:
         """None when it worked, else one sentence."""
         try:
             if action.argv:
-                return run_program(action.argv, action.timeout_seconds, change, self._closed)
-            body = change if name == "hook" else None
+                return run_program(action.argv, action.timeout_seconds, change, self._stop)
+            body = change if step == "hook" else None
             return call(str(action.url), action.timeout_seconds, body)
         except Exception as error:  # whatever it is, the next change's hook must still run
-            return f"the {name} cannot be run: {error}"
+            return f"the {step} cannot be run: {error}"
 
 
 def run_program(
-    argv: list[str], timeout: float, change: dict[str, Any], stop: threading.Event
+    argv: list[str], timeout: float, change: Facts, stop: threading.Event
 ) -> str | None:
     """None when it ended with 0, else one sentence. It learns the level from LLM_BUDGET_LEVEL.
 
     At the timeout, or on stop, it is killed with everything that it started (its process group).
     """
+    own = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
     try:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=_environment(change),
+            env={**own, "LLM_BUDGET_LEVEL": str(change.get("level", ""))},
             start_new_session=True,
         )
     except OSError as error:
         return f"{argv[0]} cannot be run: {error.strerror}"
     with process:
-        words = _follow(process, timeout, stop)
+        output = _wait_for_end(process, timeout, stop)
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -128,12 +122,12 @@ def run_program(
             return f"{argv[0]} did not end within {timeout:g} s"
     if process.returncode == 0:
         return None
-    said = f": {words}" if words else ""
-    return f"{argv[0]} ended with status {process.returncode}{said}"
+    printed = f": {output}" if output else ""
+    return f"{argv[0]} ended with status {process.returncode}{printed}"
 
 
-def _follow(process: "subprocess.Popen[bytes]", timeout: float, stop: threading.Event) -> str:
-    """Wait until it ends or its time is over; its last words.
+def _wait_for_end(process: "subprocess.Popen[bytes]", timeout: float, stop: threading.Event) -> str:
+    """Wait until it ends or its time is over; the last of what it printed, in one line.
 
     The end is the process', not the pipe's: something that it left running may hold the pipe.
     """
@@ -153,13 +147,7 @@ def _drained(pipe: int, tail: bytes) -> bytes:
     return tail
 
 
-def _environment(change: dict[str, Any]) -> dict[str, str]:
-    """The receiver's own without its tokens, and the level."""
-    own = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
-    return {**own, "LLM_BUDGET_LEVEL": str(change.get("level", ""))}
-
-
-def call(url: str, timeout: float, body: dict[str, Any] | None) -> str | None:
+def call(url: str, timeout: float, body: Facts | None) -> str | None:
     """POST body as JSON, or GET without one, with retries. None when it worked, else a sentence."""
     problem = None
     for attempt in range(HTTP_ATTEMPTS):

@@ -8,15 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from alertmanager.receiver.app import Tokens, Web
-from alertmanager.receiver.audit import Audit
+from alertmanager.receiver.app import ReceiverApp, ReceiverTokens
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.controller import Controller
 from alertmanager.receiver.evidence.sources import Sources
-from alertmanager.receiver.hooks import Hooks
 from alertmanager.receiver.ladder.check import check
-from alertmanager.receiver.metrics import Metrics
-from alertmanager.receiver.store import Store
 from common.auth import read_token
 from common.clock import SystemClock
 from common.errors import UserError
@@ -27,6 +23,13 @@ from common.startup import settle
 
 log = logging.getLogger("receiver")
 RECONCILE_SECONDS = 2.0
+FILES = {
+    "config": "alertmanager/degradation.yml",
+    "baseline": "alertmanager/llm_config.yml",
+    "effective": "data/effective.yml",
+    "state": "data/receiver-state.json",
+}
+SOURCES = ("alertmanager", "prometheus", "exporter")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,15 +40,10 @@ def parser() -> argparse.ArgumentParser:
         epilog="Tokens: LLM_BUDGET_WEBHOOK_TOKEN_FILE, LLM_BUDGET_ADMIN_TOKEN_FILE, or the same "
         "without _FILE.",
     )
-    here = Path("alertmanager")
-    flags.add_argument("--config", type=Path, default=here / "degradation.yml", metavar="FILE")
-    flags.add_argument("--baseline", type=Path, default=here / "llm_config.yml", metavar="FILE")
-    flags.add_argument("--effective", type=Path, default=Path("data/effective.yml"), metavar="FILE")
-    flags.add_argument(
-        "--state", type=Path, default=Path("data/receiver-state.json"), metavar="FILE"
-    )
+    for name, default in FILES.items():
+        flags.add_argument(f"--{name}", type=Path, default=Path(default), metavar="FILE")
     flags.add_argument("--listen", default="127.0.0.1:8001", metavar="HOST:PORT")
-    for source in ("alertmanager", "prometheus", "exporter"):
+    for source in SOURCES:
         flags.add_argument(
             f"--{source}", action="append", default=[], metavar="URL", help="repeat for several"
         )
@@ -99,61 +97,43 @@ def _check(ladder: Path, baseline: Path) -> int:
 async def run(arguments: argparse.Namespace) -> int:
     """Open everything, serve, close everything. Raises UserError."""
     host, port = parse_listen(arguments.listen)
-    tokens = Tokens(webhook=read_token("webhook"), admin=read_token("admin"))
+    tokens = ReceiverTokens(webhook=read_token("webhook"), admin=read_token("admin"))
     if not is_loopback(host) and tokens.webhook is None:
         raise UserError(
             f"listening on {host} needs a webhook token (LLM_BUDGET_WEBHOOK_TOKEN_FILE)"
         )
-    if not arguments.hold >= 0:  # nor no number at all
+    if not arguments.hold >= 0:  # nan is not either
         raise UserError("--hold must be 0 or more seconds")
     # The port first: a receiver that cannot have it must not touch the files of the one that has.
-    with bind(host, port) as listener, _controller(arguments) as controller:
+    with bind(host, port) as listener, _opened(arguments) as controller:
         log.info("listening on http://%s:%d", host, listener.getsockname()[1])
-        loop = asyncio.create_task(_reconcile_forever(controller))
+        rounds = asyncio.create_task(_reconcile_forever(controller))
         try:
-            await serve(Web(controller, tokens, arguments.allow_host).app(), listener)
+            await serve(ReceiverApp(controller, tokens).asgi(arguments.allow_host), listener)
         finally:
-            loop.cancel()
+            rounds.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await loop
+                await rounds
     return 0
 
 
 @contextlib.contextmanager
-def _controller(arguments: argparse.Namespace) -> Iterator[Controller]:
-    """Everything behind the routes, closed at the end. Raises UserError."""
+def _opened(arguments: argparse.Namespace) -> Iterator[Controller]:
+    """The receiver on its files, which are locked meanwhile. Raises UserError."""
     configs = Configs(arguments.config, arguments.baseline, arguments.effective)
-    for path in (arguments.effective, arguments.state):
+    state, clock = arguments.state, SystemClock()
+    for path in (arguments.effective, state):
         _need_folder(path)
-    metrics, clock = Metrics(), SystemClock()
-
-    def failed(step: str, sentence: str) -> None:
-        log.error("%s failed: %s", step, sentence)
-        metrics.hook_failures.inc()
-        metrics.apply_failed.labels(step).set(1)
-
-    hooks = Hooks(failed, lambda step: metrics.apply_failed.labels(step).set(0))
-    sources = Sources(
-        lambda: configs.ladder,
-        clock,
-        *([url.rstrip("/") for url in getattr(arguments, name)] for name in _SOURCES),
-    )
-    audit = Audit(arguments.state.with_name(f"{arguments.state.stem}.audit.jsonl"))
-    lock = FileLock(arguments.state.with_name(f"{arguments.state.name}.lock"), "a receiver")
-    with lock:
-        for path in (arguments.state, configs.effective_path):
+    urls = ([url.rstrip("/") for url in getattr(arguments, name)] for name in SOURCES)
+    sources = Sources(lambda: configs.ladder, clock, *urls)
+    with FileLock(state.with_name(f"{state.name}.lock"), "a receiver"):
+        for path in (state, configs.effective_path):
             remove_leftovers(path)
-        store = Store(
-            configs, arguments.state, audit, hooks, metrics, clock, shadow=arguments.shadow
+        controller = Controller(
+            configs, state, sources, clock, hold_seconds=arguments.hold, shadow=arguments.shadow
         )
-        try:
-            yield Controller(store, sources, clock, metrics, arguments.hold)
-        finally:
-            sources.close()
-            hooks.close()
-
-
-_SOURCES = ("alertmanager", "prometheus", "exporter")
+        with contextlib.closing(controller):
+            yield controller
 
 
 def _need_folder(path: Path) -> None:

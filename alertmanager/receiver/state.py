@@ -1,16 +1,21 @@
-"""What the receiver must remember through a restart, as one JSON file."""
+"""What the receiver remembers through a restart, as one JSON file, and what that puts in force.
 
+An entry is a level, or a tuning with its scope ("roaster/blue-tokai").
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 from msgspec import Struct, field
 
-from alertmanager.receiver.ladder.ladder import NONE
+from alertmanager.receiver.ladder.ladder import NONE, Ladder
 from common.errors import UserError
 from common.files import replace_file
 
 VERSION = 1
+OverrideMode = Literal["degrade", "pin"]  # a floor, exactly this level
 
 
 class Active(Struct, omit_defaults=True):
@@ -18,12 +23,16 @@ class Active(Struct, omit_defaults=True):
 
     changed_at: float = 0.0
     risen_day: float | None = None  # start of the budget day on which it rose, when known
-    clear_since: float | None = None  # evidence has allowed lifting without a break since then
+    clear_since: float | None = None  # evidence has allowed lowering without a break since then
     clear_seen: float | None = None  # and did so last at
+
+    def restart_hold(self) -> None:
+        """The evidence is not clear: the hold starts anew when it is."""
+        self.clear_since = self.clear_seen = None
 
 
 class Claim(Struct):
-    """A firing alert that a webhook told of."""
+    """A firing alert that a webhook reported."""
 
     entry: str
     starts_at: float
@@ -32,9 +41,9 @@ class Claim(Struct):
 
 
 class Override(Struct):
-    """A person's word. until: Unix seconds, or None until released."""
+    """A person's degrade or pin. until: Unix seconds, or None until released."""
 
-    mode: Literal["degrade", "pin"]
+    mode: OverrideMode
     level: str
     reason: str
     author: str
@@ -51,10 +60,51 @@ class State(Struct, omit_defaults=True):
     tunings: dict[str, Active] = field(default_factory=dict)  # automatic ones, by entry
     applied_tunings: list[str] = field(default_factory=list)  # people's, until released
     backstop: Active | None = None
-    exhausted_since: float | None = None  # the exporters' own figures have said so since then
+    exhausted_since: float | None = None  # the exporters' figures say so since then
     override: Override | None = None
     claims: dict[str, Claim] = field(default_factory=dict)  # by fingerprint
     resolved: dict[str, float] = field(default_factory=dict)  # fingerprint: last endsAt
+
+    def claimed(self) -> set[str]:
+        """Entries that webhooks claim are asked for."""
+        return {claim.entry for claim in self.claims.values()}
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What the effective config shows."""
+
+    level: str
+    tunings: tuple[str, ...] = ()
+
+
+def in_force(state: State, ladder: Ladder, now: float) -> InForce:
+    """Override > backstop > alerts decide the level; all tunings that the ladder still has."""
+    tunings = known_tunings([*state.tunings, *state.applied_tunings], ladder)
+    override = current_override(state, now)
+    if override and override.mode == "pin":
+        return InForce(override.level, tunings)
+    ranks = [ladder.rank(state.level)]
+    ranks += [len(ladder.levels)] if state.backstop else []
+    ranks += [ladder.rank(override.level)] if override else []
+    return InForce(ladder.names[max(ranks)], tunings)
+
+
+def current_override(state: State, now: float) -> Override | None:
+    """The override, unless its time is over."""
+    override = state.override
+    return override if override and (override.until is None or now < override.until) else None
+
+
+def name_of(entry: str) -> str:
+    """The level's or the tuning's name, without the scope."""
+    return entry.partition("/")[0]
+
+
+def known_tunings(entries: list[str], ladder: Ladder) -> tuple[str, ...]:
+    """Those entries whose tuning the ladder has, each once, in order."""
+    names = {tuning.tuning for tuning in ladder.tunings}
+    return tuple(sorted({entry for entry in entries if name_of(entry) in names}))
 
 
 def actives(state: State) -> list[Active]:
@@ -63,24 +113,18 @@ def actives(state: State) -> list[Active]:
     return [state.active, *state.tunings.values(), *backstop]
 
 
-class CorruptStateError(UserError):
-    """The state file is there and cannot be understood."""
-
-
 def load_state(path: Path) -> State | None:
-    """The remembered state, None when there is no file. Raises CorruptStateError."""
+    """The remembered state, None when there is no file. Raises UserError when it is damaged."""
     try:
-        raw = path.read_bytes()
+        state = msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CorruptStateError(f"cannot read the state file {path}: {error.strerror}") from error
-    try:
-        state = msgspec.json.decode(raw, type=State)
+        raise UserError(f"cannot read the state file {path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptStateError(f"the state file {path} is corrupt: {error}") from error
+        raise UserError(f"the state file {path} is corrupt: {error}") from error
     if state.version != VERSION:
-        raise CorruptStateError(f"the state file {path} is of another version, {state.version}")
+        raise UserError(f"the state file {path} is of another version, {state.version}")
     return state
 
 

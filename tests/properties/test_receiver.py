@@ -13,15 +13,15 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from alertmanager.receiver.alerts import Alert, Notification
 from alertmanager.receiver.evidence.observations import (
-    AlertmanagerSeen,
-    ExporterSeen,
-    PrometheusSeen,
-    Seen,
-    Unknown,
+    AlertmanagerAnswer,
+    ExporterAnswer,
+    NoAnswer,
+    Observations,
+    PrometheusAnswer,
 )
-from alertmanager.receiver.state import Override
-from alertmanager.receiver.webhook import Alert, Notification
+from alertmanager.receiver.overrides import OverrideRequest
 from tests.support.examples import examples
 from tests.support.receivers import NOW, Receiver
 from tests.support.reference_receiver import Backstop, Evidence, Track
@@ -71,7 +71,6 @@ class Convergence(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.day = 0
         self.sent: list[Notification] = []
-        self.override: Override | None = None
         self.ladder, self.tuning = Track(4, HOLD), Track(1, HOLD)
         self.backstop = Backstop(HOLD)
         self.heard_days: tuple[float, ...] = ()
@@ -207,13 +206,12 @@ class Convergence(RuleBasedStateMachine):
         seconds=st.sampled_from((3, 30)),
     )
     def a_person_decides(self, mode: Any, level: str, seconds: int) -> None:
-        self.override = Override(mode, level, "r", "ann", self.now, self.now + seconds)
-        self.receiver.controller.override(self.override, "ann", "r")
+        until = datetime.fromtimestamp(self.now + seconds, UTC)
+        self.receiver.controller.override(OverrideRequest(mode, "r", "ann", level, until=until))
 
     @rule()
     def a_person_releases(self) -> None:
-        self.override = None
-        self.receiver.controller.override(None, "ann", "r")
+        self.receiver.controller.override(OverrideRequest("release", "r", "ann"))
 
     # What must hold
 
@@ -227,15 +225,14 @@ class Convergence(RuleBasedStateMachine):
 
     @invariant()
     def the_effective_file_shows_what_is_in_force(self) -> None:
-        level = self.receiver.store.shown.level
+        level = self.receiver.store.in_force.level
         header = self.receiver.file.read_text().splitlines()[0]
         assert f": level {level}" in header
         assert (TUNING in header) == bool(self.tuning.rank)
 
     def _converge(self) -> None:
         """Whatever was before: with everyone well, the truth is in force a few holds later."""
-        self.override = None
-        self.receiver.controller.override(None, "ann", "r")
+        self.receiver.controller.override(OverrideRequest("release", "r", "ann"))
         truth = frozenset({"conserve", "control"})
         rounds = int((len(LEVELS) * (HOLD + 2 * ROUND) + 61) / ROUND)
         for _ in range(rounds):
@@ -243,7 +240,7 @@ class Convergence(RuleBasedStateMachine):
             self.the_receiver_does_what_the_reference_does()
         state = self.receiver.store.state
         assert (state.level, state.tunings, state.claims) == ("control", {}, state.claims)
-        assert self.receiver.store.shown.level == "control"
+        assert self.receiver.store.in_force.level == "control"
 
     # How it is made
 
@@ -279,13 +276,13 @@ class Convergence(RuleBasedStateMachine):
         self._round([truth, truth], [one, one], [("today", False)] * 2)
 
     def _round(self, managers: list[Any], prometheuses: list[Any], exporters: list[Any]) -> None:
-        seen = Seen(
-            tuple(AlertmanagerSeen("a", m) if m is not None else LOST for m in managers),
+        observed = Observations(
+            tuple(AlertmanagerAnswer("a", m) if m is not None else LOST for m in managers),
             tuple(self._prometheus(p) if p else LOST for p in prometheuses),
             tuple(self._exporter(*e) for e in exporters),
         )
-        self.receiver.see(seen)
-        days = tuple(e.day_start for e in seen.exporters if isinstance(e, ExporterSeen))
+        self.receiver.observe(observed)
+        days = tuple(e.day_start for e in observed.exporters if isinstance(e, ExporterAnswer))
         everyone = all(state in ("today", "yesterday") for state, _ in exporters)
         for track, names in ((self.ladder, LEVELS[1:]), (self.tuning, (TUNING,))):
             track.round(evidence(names, managers, prometheuses, days, everyone, self.now), self.now)
@@ -294,11 +291,11 @@ class Convergence(RuleBasedStateMachine):
         self.backstop.round(exhausted, everyone, days, self.ladder, self.now)
         self.heard_days = days
 
-    def _prometheus(self, given: dict[str, Any]) -> PrometheusSeen:
+    def _prometheus(self, given: dict[str, Any]) -> PrometheusAnswer:
         sick = {entry.partition("/")[0]: "health err" for entry in given["sick"]}
         zero = given["zero"] - given["wanted"]
         evaluated = self.now - given["age"]
-        return PrometheusSeen("p", given["firing"], evaluated, sick, zero, given["wanted"])
+        return PrometheusAnswer("p", given["firing"], evaluated, sick, zero, given["wanted"])
 
     def _exporter(self, state: str, exhausted: bool) -> Any:
         if state == "away":
@@ -306,10 +303,10 @@ class Convergence(RuleBasedStateMachine):
         start = NOW + (self.day - (state == "yesterday")) * DAY
         spend = Decimal(100 if exhausted else 0)
         zero = Decimal(0)
-        return ExporterSeen("e", start, spend, zero, zero, Decimal(100), state != "full")
+        return ExporterAnswer("e", start, spend, zero, zero, Decimal(100), state != "full")
 
 
-LOST = Unknown("x", "no answer in time")
+LOST = NoAnswer("x", "no answer in time")
 
 
 def evidence(

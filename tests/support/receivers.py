@@ -7,15 +7,11 @@ from typing import Any
 import yaml
 from starlette.testclient import TestClient
 
-from alertmanager.receiver.app import Tokens, Web
-from alertmanager.receiver.audit import Audit
+from alertmanager.receiver.app import ReceiverApp, ReceiverTokens
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.controller import Controller
-from alertmanager.receiver.evidence.observations import Seen
+from alertmanager.receiver.evidence.observations import Observations
 from alertmanager.receiver.evidence.sources import Sources
-from alertmanager.receiver.hooks import Hooks
-from alertmanager.receiver.metrics import Metrics
-from alertmanager.receiver.store import Store
 from common.clock import iso8601
 from tests.support.clock import ManualClock
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
@@ -41,31 +37,31 @@ class Receiver:
         self.folder = folder
         self.file = folder / f"effective{baseline.suffix}"
         self.clock = ManualClock(now)
-        self.metrics = Metrics()
-        self.failures: list[tuple[str, str]] = []
         self.configs = Configs(ladder, baseline, self.file)
-        self.hooks = Hooks(lambda *what: self.failures.append(what), lambda _: None)
-        audit = Audit(folder / "audit.jsonl")
-        state = folder / "state.json"
-        self.store = Store(
-            self.configs, state, audit, self.hooks, self.metrics, self.clock, shadow=shadow
-        )
         sources = Sources(lambda: self.configs.ladder, self.clock, [], [], [])
         sources.can_confirm = not alone
-        self.controller = Controller(self.store, sources, self.clock, self.metrics, 600)
-        app = Web(self.controller, Tokens(WEBHOOK, ADMIN), []).app()
-        self.http = TestClient(app, base_url="http://127.0.0.1")
+        self.controller = Controller(
+            self.configs, folder / "state.json", sources, self.clock,
+            hold_seconds=600, shadow=shadow,
+        )  # fmt: skip
+        self.store = self.controller.store
+        self.web = ReceiverApp(self.controller, ReceiverTokens(WEBHOOK, ADMIN))
+        self.http = TestClient(self.web.asgi([]), base_url="http://127.0.0.1")
 
     def close(self) -> None:
-        self.hooks.close()
+        self.controller.close()
 
-    def see(self, seen: Seen) -> None:
-        """One round in which the sources say this."""
-        self.controller.sources.ask = lambda: seen  # type: ignore[method-assign]
+    def observe(self, observed: Observations) -> None:
+        """One round in which the sources answer this."""
+        self.controller.sources.ask = lambda: observed  # type: ignore[method-assign]
         self.controller.reconcile()
 
+    @property
+    def audit_file(self) -> Path:
+        return self.folder / "state.audit.jsonl"
+
     def audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "audit.jsonl").open()]
+        return [json.loads(line) for line in self.audit_file.open()]
 
     def webhook(self, *alerts: dict[str, Any], **changes: Any) -> int:
         body = {
@@ -93,7 +89,7 @@ class Receiver:
         return str(self.http.get("/state").json()["level"])
 
     def metric(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
+        return self.web.registry.get_sample_value(name, labels)
 
 
 def alert(

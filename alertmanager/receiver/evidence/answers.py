@@ -1,15 +1,13 @@
 """The sources' JSON, as far as it is read, and what a Prometheus' answers mean."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
 from msgspec import Struct, field
 
-from alertmanager.receiver.entries import entry_of
-from alertmanager.receiver.evidence.observations import PrometheusSeen
+from alertmanager.receiver.alerts import entry_of, requested_name, unix
+from alertmanager.receiver.evidence.observations import PrometheusAnswer
 from alertmanager.receiver.ladder.ladder import Ladder
-from alertmanager.receiver.webhook import unix
 
 # Fresh means younger than three evaluations; the second is for the way and for rounding.
 FRESH_EVALUATIONS = 3
@@ -38,7 +36,6 @@ class Rule(Struct, rename="camel"):
     last_evaluation: datetime
     labels: dict[str, str] = field(default_factory=dict)
     alerts: list[PrometheusAlert] = field(default_factory=list)
-    last_error: str = ""
 
 
 class Group(Struct):
@@ -48,18 +45,6 @@ class Group(Struct):
     rules: list[Rule]
 
 
-class Groups(Struct):
-    """All of them."""
-
-    groups: list[Group]
-
-
-class RulesAnswer(Struct):
-    """/api/v1/rules."""
-
-    data: Groups
-
-
 class Sample(Struct):
     """One sample of a vector; its value is the sample's own time."""
 
@@ -67,16 +52,17 @@ class Sample(Struct):
     value: tuple[float, str]
 
 
-class Vector(Struct):
-    """The result of a query."""
+class PrometheusData(Struct):
+    """The data of /api/v1/rules, or of /api/v1/query."""
 
-    result: list[Sample]
+    groups: list[Group] = field(default_factory=list)
+    result: list[Sample] = field(default_factory=list)
 
 
-class QueryAnswer(Struct):
-    """/api/v1/query."""
+class PrometheusBody(Struct):
+    """What a Prometheus answers."""
 
-    data: Vector
+    data: PrometheusData
 
 
 class Day(Struct):
@@ -96,40 +82,36 @@ class StatusAnswer(Struct):
     writable: bool = True
 
 
-def prometheus_seen(
+def prometheus_answer(
     url: str, groups: list[Group], vector: list[Sample], ladder: Ladder, now: float
-) -> PrometheusSeen:
+) -> PrometheusAnswer:
     """What the two answers mean at a moment. Raises ValueError when no rule is the ladder's."""
-    ladder_rules = [
-        (rule, _kind(rule.labels), group.interval)
-        for group in groups
-        for rule in group.rules
-        if _kind(rule.labels)
-    ]
-    if not ladder_rules:
+    rules = [(rule, group.interval) for group in groups for rule in group.rules]
+    rules = [(rule, interval) for rule, interval in rules if requested_name(rule.labels)]
+    if not rules:
         raise ValueError("it has no alert rule with a degradation label")
-    firing = {
+    claimed = {
         entry_of({**rule.labels, **alert.labels}, ladder)
-        for rule, _, _ in ladder_rules
+        for rule, _ in rules
         for alert in rule.alerts
         if alert.state == "firing"
     }
+    until = now + AHEAD_SECONDS
     unhealthy = {}
-    for rule, kind, interval in ladder_rules:
-        problem = _problem(rule, now - _freshness(interval), now + AHEAD_SECONDS)
-        if problem:
-            unhealthy[kind] = problem
-    fresh_after = now - _freshness(max(interval for _, _, interval in ladder_rules))
+    for rule, interval in rules:
+        if problem := _problem(rule, now - _freshness(interval), until):
+            unhealthy[requested_name(rule.labels)] = problem
+    fresh_after = now - _freshness(max(interval for _, interval in rules))
     wanted: dict[str, set[str]] = {"0": set(), "1": set()}
-    evaluated = [unix(rule.last_evaluation) for rule, _, _ in ladder_rules]
+    evaluated = [unix(rule.last_evaluation) for rule, _ in rules]
     for sample in vector:
         entry, taken_at = entry_of(sample.metric, ladder), float(sample.value[1])
-        if entry and fresh_after < taken_at <= now + AHEAD_SECONDS:
+        if entry and fresh_after < taken_at <= until:
             wanted[sample.metric.get("wanted", "1")].add(entry)
             evaluated.append(taken_at)
-    return PrometheusSeen(
+    return PrometheusAnswer(
         url,
-        frozenset(entry for entry in firing if entry),
+        frozenset(filter(None, claimed)),
         min(evaluated),
         unhealthy,
         frozenset(wanted["0"] - wanted["1"]),
@@ -141,15 +123,12 @@ def _freshness(interval: float) -> float:
     return FRESH_EVALUATIONS * interval + SLACK_SECONDS
 
 
-def _kind(labels: Mapping[str, str]) -> str:
-    return labels.get("degradation") or labels.get("tuning") or ""
-
-
 def _problem(rule: Rule, fresh_after: float, until: float) -> str | None:
+    evaluated_at = unix(rule.last_evaluation)
     if rule.health != "ok":
         return f"rule {rule.name} has health {rule.health}"
-    if unix(rule.last_evaluation) <= fresh_after:
+    if evaluated_at <= fresh_after:
         return f"rule {rule.name} was last evaluated too long ago"
-    if unix(rule.last_evaluation) > until:
+    if evaluated_at > until:
         return f"rule {rule.name} was evaluated in the future; the machines' clocks differ"
     return None

@@ -1,12 +1,20 @@
-"""What the sources of evidence said when last asked."""
+"""What the sources answered when last asked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Literal
+
+from alertmanager.receiver.state import name_of
+
+# Why something is not lowered; docs/degradation.md explains each.
+HoldReason = Literal[
+    "source_unknown", "rule_unknown", "wanted", "evidence_missing", "exporter_unknown", "hold"
+]
 
 
 @dataclass(frozen=True)
-class Unknown:
+class NoAnswer:
     """A source that gave no usable answer, and why."""
 
     url: str
@@ -14,32 +22,33 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class AlertmanagerSeen:
-    """Entries that an active or suppressed alert asks for."""
+class AlertmanagerAnswer:
+    """claimed: entries that an active or suppressed alert asks for."""
 
     url: str
-    active: frozenset[str]
+    claimed: frozenset[str]
 
 
 @dataclass(frozen=True)
-class PrometheusSeen:
+class PrometheusAnswer:
     """The ladder's alert rules and llm_degradation_wanted.
 
+    claimed: entries that a firing alert asks for.
     evaluated_at: Unix time of the oldest evaluation among those rules and fresh samples.
-    unhealthy: kinds (level or tuning names) whose rule is not evaluated well, and why.
-    zero, wanted: entries whose fresh llm_degradation_wanted is 0, is 1.
+    unhealthy: names of levels and tunings whose rule is not evaluated well, and why.
+    not_wanted, wanted: entries whose fresh llm_degradation_wanted is 0, is 1.
     """
 
     url: str
-    firing: frozenset[str]
+    claimed: frozenset[str]
     evaluated_at: float
     unhealthy: dict[str, str]
-    zero: frozenset[str]
+    not_wanted: frozenset[str]
     wanted: frozenset[str]
 
 
 @dataclass(frozen=True)
-class ExporterSeen:
+class ExporterAnswer:
     """An exporter's own figures of today, in exact USD; day_start in Unix seconds.
 
     writable: whether it can book; if it cannot, its figures are only a lower bound.
@@ -55,40 +64,36 @@ class ExporterSeen:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One round of asking everyone; a source that is not configured is not in its list."""
+class Observations:
+    """One round of asking every source; one that is not configured is not in its list."""
 
-    alertmanagers: Sequence[AlertmanagerSeen | Unknown] = field(default_factory=tuple)
-    prometheuses: Sequence[PrometheusSeen | Unknown] = field(default_factory=tuple)
-    exporters: Sequence[ExporterSeen | Unknown] = field(default_factory=tuple)
+    alertmanagers: Sequence[AlertmanagerAnswer | NoAnswer] = field(default_factory=tuple)
+    prometheuses: Sequence[PrometheusAnswer | NoAnswer] = field(default_factory=tuple)
+    exporters: Sequence[ExporterAnswer | NoAnswer] = field(default_factory=tuple)
 
     def claimed(self) -> set[str]:
         """Entries that some API says are asked for."""
-        found: set[str] = set()
-        for manager in self.alertmanagers:
-            found |= manager.active if isinstance(manager, AlertmanagerSeen) else set()
-        for prometheus in self.prometheuses:
-            found |= prometheus.firing if isinstance(prometheus, PrometheusSeen) else set()
-        return found
+        answers = (*self.alertmanagers, *self.prometheuses)
+        return set().union(*(one.claimed for one in answers if not isinstance(one, NoAnswer)))
 
-    def unknown(self) -> list[Unknown]:
+    def unanswered(self) -> list[NoAnswer]:
         """Alertmanagers and Prometheuses that gave no answer."""
-        both = (*self.alertmanagers, *self.prometheuses)
-        return [source for source in both if isinstance(source, Unknown)]
+        answers = (*self.alertmanagers, *self.prometheuses)
+        return [one for one in answers if isinstance(one, NoAnswer)]
 
-    def answered_prometheuses(self) -> list[PrometheusSeen]:
-        return [seen for seen in self.prometheuses if isinstance(seen, PrometheusSeen)]
+    def answered_prometheuses(self) -> list[PrometheusAnswer]:
+        return [one for one in self.prometheuses if isinstance(one, PrometheusAnswer)]
 
-    def answered_exporters(self) -> list[ExporterSeen]:
-        return [seen for seen in self.exporters if isinstance(seen, ExporterSeen)]
+    def answered_exporters(self) -> list[ExporterAnswer]:
+        return [one for one in self.exporters if isinstance(one, ExporterAnswer)]
 
     def all_exporters_answered(self) -> bool:
         """Whether every exporter answered and can book what it is told."""
-        able = [seen for seen in self.answered_exporters() if seen.writable]
-        return bool(self.exporters) and len(able) == len(self.exporters)
+        able = [exporter for exporter in self.answered_exporters() if exporter.writable]
+        return bool(able) and len(able) == len(self.exporters)
 
     def earliest_day(self) -> float | None:
-        """The start of the budget day that every exporter has reached; None unless all say."""
+        """The start of the budget day that every exporter has reached; None unless all answer."""
         if not self.all_exporters_answered():
             return None
         return min(exporter.day_start for exporter in self.answered_exporters())
@@ -97,14 +102,31 @@ class Seen:
         """The start of the latest budget day that any exporter has reached."""
         return max((exporter.day_start for exporter in self.answered_exporters()), default=None)
 
-    def zero(self) -> set[str]:
+    def not_wanted(self) -> set[str]:
         """Entries that every Prometheus proves unwanted."""
-        sets = [seen.zero for seen in self.answered_prometheuses()]
+        sets = [prometheus.not_wanted for prometheus in self.answered_prometheuses()]
         return set(frozenset.intersection(*sets)) if sets else set()
 
     def wanted(self) -> set[str]:
         """Entries that any Prometheus proves wanted."""
-        return set().union(*(seen.wanted for seen in self.answered_prometheuses()))
+        return set().union(*(prometheus.wanted for prometheus in self.answered_prometheuses()))
+
+    def blockers(self, entries: set[str]) -> list[tuple[HoldReason, str]]:
+        """What keeps entries from being lowered, however long it lasts: reasons and details."""
+        found: list[tuple[HoldReason, str]] = [
+            ("source_unknown", f"{source.url}: {source.reason}") for source in self.unanswered()
+        ]
+        if not self.prometheuses:
+            return found
+        names = {name_of(entry) for entry in entries}
+        for answer in self.answered_prometheuses():
+            problems = [answer.unhealthy[name] for name in sorted(names & set(answer.unhealthy))]
+            found += [("rule_unknown", f"{answer.url}: {problem}") for problem in problems]
+        wanted = self.wanted()
+        found += [("wanted", f"the rules want {entry}") for entry in sorted(entries & wanted)]
+        for entry in sorted(entries - self.not_wanted() - wanted):
+            found.append(("evidence_missing", f"no fresh llm_degradation_wanted for {entry}"))
+        return found
 
     def exhausted(self) -> bool:
         """Whether the exporters' own figures reach the limit; those missing count as nothing."""

@@ -1,23 +1,22 @@
-"""Asking Alertmanager, Prometheus and the exporters; an answer that cannot be used is Unknown."""
+"""Asking Alertmanager, Prometheus and the exporters; an answer that cannot be used says why."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from alertmanager.receiver.entries import entry_of
+from alertmanager.receiver.alerts import entry_of
 from alertmanager.receiver.evidence.answers import (
     AlertmanagerAlert,
-    QueryAnswer,
-    RulesAnswer,
+    PrometheusBody,
     StatusAnswer,
-    prometheus_seen,
+    prometheus_answer,
 )
 from alertmanager.receiver.evidence.observations import (
-    AlertmanagerSeen,
-    ExporterSeen,
-    PrometheusSeen,
-    Seen,
-    Unknown,
+    AlertmanagerAnswer,
+    ExporterAnswer,
+    NoAnswer,
+    Observations,
+    PrometheusAnswer,
 )
 from alertmanager.receiver.ladder.ladder import Ladder
 from common.auth import read_token
@@ -38,7 +37,7 @@ T = TypeVar("T")
 
 
 class Sources:
-    """Everyone to ask, asked at the same time; a peer that hangs is skipped until it answers."""
+    """All sources, asked at the same time; one that hangs is not asked again until it answers."""
 
     def __init__(
         self,
@@ -48,7 +47,7 @@ class Sources:
         prometheuses: list[str],
         exporters: list[str],
     ) -> None:
-        """ladder: gives the current one. The lists hold base URLs."""
+        """ladder: gives the current one. alertmanagers, prometheuses, exporters: base URLs."""
         self._ladder = ladder
         self._clock = clock
         self._kinds: list[tuple[Callable[[str], Any], list[str]]] = [
@@ -61,11 +60,12 @@ class Sources:
         self._pool = ThreadPoolExecutor(max(1, count), thread_name_prefix="source")
         self._asked: dict[str, Future[Any]] = {}
 
-    def ask(self) -> Seen:
+    def ask(self) -> Observations:
         """One round; takes at most ROUND_SECONDS."""
         rounds = [[self._submit(ask, url) for url in urls] for ask, urls in self._kinds]
         wait([future for pairs in rounds for _, future in pairs], ROUND_SECONDS)
-        return Seen(*(tuple(_answer(url, future) for url, future in pairs) for pairs in rounds))
+        answers = (tuple(_answer(url, future) for url, future in pairs) for pairs in rounds)
+        return Observations(*answers)
 
     def close(self) -> None:
         """Do not wait for those that hang."""
@@ -78,24 +78,23 @@ class Sources:
             self._asked[f"{ask.__name__} {url}"] = running
         return url, running
 
-    def alertmanager(self, url: str) -> AlertmanagerSeen:
+    def alertmanager(self, url: str) -> AlertmanagerAnswer:
         """Active and suppressed alerts."""
         alerts = _get(f"{url}/api/v2/alerts", list[AlertmanagerAlert])
-        entries = (entry_of(alert.labels, self._ladder()) for alert in alerts)
-        active = frozenset(entry for entry in entries if entry)
-        return AlertmanagerSeen(without_password(url), active)
+        entries = {entry_of(alert.labels, self._ladder()) for alert in alerts}
+        return AlertmanagerAnswer(without_password(url), frozenset(filter(None, entries)))
 
-    def prometheus(self, url: str) -> PrometheusSeen:
+    def prometheus(self, url: str) -> PrometheusAnswer:
         """The ladder's rules, then llm_degradation_wanted."""
-        groups = _get(f"{url}/api/v1/rules", RulesAnswer, {"type": "alert"}).data.groups
-        vector = _get(f"{url}/api/v1/query", QueryAnswer, {"query": WANTED_QUERY}).data.result
-        peer = without_password(url)
-        return prometheus_seen(peer, groups, vector, self._ladder(), self._clock.now())
+        rules = _get(f"{url}/api/v1/rules", PrometheusBody, {"type": "alert"}).data
+        wanted = _get(f"{url}/api/v1/query", PrometheusBody, {"query": WANTED_QUERY}).data
+        ladder, now = self._ladder(), self._clock.now()
+        return prometheus_answer(without_password(url), rules.groups, wanted.result, ladder, now)
 
-    def exporter(self, url: str) -> ExporterSeen:
+    def exporter(self, url: str) -> ExporterAnswer:
         """Its own figures."""
         status = _get(f"{url}/api/v1/status", StatusAnswer, token=read_token("metrics"))
-        return ExporterSeen(
+        return ExporterAnswer(
             without_password(url),
             status.day.start,
             status.spend_usd,
@@ -107,16 +106,16 @@ class Sources:
 
 
 def _answer(url: str, future: "Future[Any]") -> Any:
-    """The source's answer, or Unknown with a reason and without the URL's password."""
+    """The source's answer, or NoAnswer with the reason and without the URL's password."""
     url = without_password(url)
     if not future.done():
-        return Unknown(url, "no answer in time")
+        return NoAnswer(url, "no answer in time")
     error = future.exception()
     if error is None:
         return future.result()
     if isinstance(error, FetchError):
-        return Unknown(url, error.reason)
-    return Unknown(url, f"gives a wrong answer: {error}"[:300])
+        return NoAnswer(url, error.reason)
+    return NoAnswer(url, f"gives a wrong answer: {error}"[:300])
 
 
 def _get(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.files import FileLock, replace_file
+from common.files import FileLock, remove_leftovers, replace_file
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -43,3 +43,13 @@ def test_a_lock_is_exclusive_and_names_its_file(tmp_path: Path) -> None:
     ):
         FileLock(path, "an exporter")
     FileLock(path, "an exporter").close()
+
+
+def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".effective.yml.abcd1234", ".effective.yml.swp", ".other.yml.abcd1234"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "effective.yml")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".effective.yml.swp",
+        ".other.yml.abcd1234",
+    }

@@ -1,4 +1,4 @@
-"""Hooks and verify: both kinds, every way to fail, and never in the next change's way."""
+"""Running hooks and verify steps: every way to fail, and never in the next change's way."""
 
 import http.server
 import json
@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,6 @@ import pytest
 
 from alertmanager.receiver.hooks import Hooks, run_program
 from alertmanager.receiver.ladder.ladder import Action
-from tests.support.ladders import LADDER_FILE
-from tests.support.receivers import NOW, Receiver, alert
 from tests.support.waiting import until
 
 CHANGE = {"level": "control", "from": "none"}
@@ -116,17 +115,23 @@ class Outcomes:
     """Hooks whose outcomes are kept."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, str | None]] = []
+        self.actions: dict[str, Action | None] = {}
+        self.results: list[tuple[str, str | None]] = []
         self.hooks = Hooks(
-            lambda name, why: self.said.append((name, why)),
-            lambda name: self.said.append((name, None)),
+            lambda step: self.actions[step],
+            lambda step, why: self.results.append((step, why)),
+            lambda step: self.results.append((step, None)),
         )
 
-    def run(self, name: str, action: Action, change: dict[str, Any] = CHANGE) -> str | None:
-        count = len(self.said)
-        self.hooks.submit({name: (action, change)})
-        until(lambda: len(self.said) > count, what="the outcome")
-        return self.said[-1][1]
+    def submit(self, step: Any, action: Action, change: dict[str, Any] = CHANGE) -> None:
+        self.actions[step] = action
+        self.hooks.submit([step], change)
+
+    def run(self, step: str, action: Action) -> str | None:
+        count = len(self.results)
+        self.submit(step, action)
+        until(lambda: len(self.results) > count, what="the outcome")
+        return self.results[-1][1]
 
 
 @pytest.fixture
@@ -186,7 +191,7 @@ def test_of_many_changes_that_wait_only_the_last_is_told(
     script = f'while [ ! -e "{gate}" ]; do sleep 0.02; done; echo "$LLM_BUDGET_LEVEL" >> "{log}"'
     for number in range(50):
         hook = Action(argv=["sh", "-c", script])
-        outcomes.hooks.submit({"hook": (hook, {"level": str(number)})})
+        outcomes.submit("hook", hook, {"level": str(number)})
     gate.touch()
     until(lambda: log.exists() and "49" in log.read_text(), what="the last change")
     assert len(log.read_text().split()) <= 2
@@ -201,98 +206,43 @@ def test_whatever_an_action_raises_the_thread_lives_on(outcomes: Outcomes) -> No
 def test_closing_kills_a_hook_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alertmanager.receiver.hooks.CLOSE_SECONDS", 0.2)
     stuck = Outcomes()
-    stuck.hooks.submit({"hook": (Action(argv=["sleep", "600"], timeout_seconds=600), CHANGE)})
+    stuck.submit("hook", Action(argv=["sleep", "600"], timeout_seconds=600))
     stuck.hooks.close()
-    until(lambda: stuck.said, what="the hook's end")
-    assert "did not end" in str(stuck.said[0][1])
+    until(lambda: stuck.results, what="the hook's end")
+    assert "did not end" in str(stuck.results[0][1])
 
 
-def with_actions(folder: Path, text: str) -> Path:
-    path = folder / "degradation.yml"
-    path.write_text(LADDER_FILE.read_text() + text)
-    return path
-
-
-def test_verify_runs_on_entering_fallback_and_the_hook_after_each_change(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    receiver = Receiver(tmp_path, ladder=with_actions(tmp_path, f"""
-hook: {{argv: [sh, -c, 'echo "hook $LLM_BUDGET_LEVEL" >> "{log}"']}}
-verify: {{argv: [sh, -c, 'echo "verify $LLM_BUDGET_LEVEL" >> "{log}"; exit 1']}}
-"""))  # fmt: skip
-
-    def lines() -> list[str]:
-        return log.read_text().splitlines() if log.exists() else []
-
-    until(lambda: lines() == ["hook none"], what="the hook of the first start")
-    receiver.webhook(alert("control"))
-    until(lambda: lines()[1:] == ["hook control"], what="the hook")
-    receiver.webhook(alert("control"))  # a repeat changes nothing
-    receiver.webhook(alert("fallback"))
-    until(lambda: lines()[2:] == ["hook fallback", "verify fallback"], what="hook and verify")
-    until(lambda: receiver.failures, what="the failure")
-    assert receiver.failures[0][0] == "verify"
-    assert receiver.effective()["enabled"] is False  # what failed afterwards blocks nothing
-    receiver.close()
-
-
-def test_a_hook_that_failed_runs_again_until_it_works_as_it_is_written_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_failed_runs_again_after_a_while_until_it_works(
+    outcomes: Outcomes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = tmp_path / "log"
-    ladder = with_actions(tmp_path, "\nhook: {argv: ['false']}\n")
-    receiver = Receiver(tmp_path, ladder=ladder)
-    until(lambda: receiver.failures, what="the failure")
-    receiver.controller.reconcile()
-    assert len(receiver.failures) == 1  # not at once
-    monkeypatch.setattr("alertmanager.receiver.hooks.AGAIN_SECONDS", 0)
-    receiver.controller.reconcile()
-    until(lambda: len(receiver.failures) == 2, what="the second try")
-    hook = f"""\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> "{log}"']}}\n"""
-    with_actions(tmp_path, hook)
-    receiver.controller.reconcile()
-    until(lambda: log.exists() and log.read_text() == "none\n", what="the mended hook")
-    receiver.controller.reconcile()
-    receiver.close()
-    assert log.read_text() == "none\n"
+    monkeypatch.setattr("alertmanager.receiver.hooks.AGAIN_SECONDS", 0.5)
+    started = time.monotonic()
+    assert outcomes.run("hook", Action(argv=["false"])) is not None
+    until(lambda: len(outcomes.results) == 2, what="the second try")
+    assert time.monotonic() - started >= 0.5  # not at once
+    outcomes.actions["hook"] = Action(argv=["true"])  # degradation.yml was mended
+    until(lambda: outcomes.results[-1] == ("hook", None), what="the mended hook")
+    count = len(outcomes.results)
+    assert outcomes.run("verify", Action(argv=["true"])) is None
+    assert len(outcomes.results) == count + 1
 
 
-def test_a_start_runs_the_hook_that_a_kill_may_have_kept_from_running(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    ladder = with_actions(
-        tmp_path,
-        f"""
-hook: {{argv: [sh, -c, 'echo "$LLM_BUDGET_LEVEL" >> "{log}"']}}
-""",
-    )
-    first = Receiver(tmp_path)  # without the hook, as if it had been killed before
-    first.webhook(alert("control"))
-    first.close()
-    Receiver(tmp_path, ladder=ladder).close()
-    assert log.read_text() == "control\n"
-
-
-def test_a_hook_that_is_gone_fails_no_more(outcomes: Outcomes) -> None:
+def test_a_hook_that_is_gone_fails_no_more(
+    outcomes: Outcomes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alertmanager.receiver.hooks.AGAIN_SECONDS", 0.1)
     assert outcomes.run("hook", Action(argv=["false"]))
-    outcomes.hooks.retry({"hook": None, "verify": None})
-    assert outcomes.said[-1] == ("hook", None)
+    outcomes.actions["hook"] = None
+    until(lambda: outcomes.results[-1] == ("hook", None), what="the end of the failure")
 
 
-def test_a_disk_that_was_full_still_gets_its_hook_and_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_newer_change_is_told_at_once_and_the_one_that_failed_no_more(
+    outcomes: Outcomes, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    hook = f"""\nhook: {{argv: [sh, -c, 'echo $LLM_BUDGET_LEVEL >> "{log}"']}}\n"""
-    receiver = Receiver(tmp_path, ladder=with_actions(tmp_path, hook))
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as disk:
-        disk.setattr("alertmanager.receiver.configs.replace_file", full)
-        assert receiver.webhook(alert("control", start=NOW)) == 503
-    receiver.controller.reconcile()
-    until(lambda: log.exists() and "control" in log.read_text(), what="the hook")
-    assert [(line["from"], line["level"], line["why"]) for line in receiver.audit()][1:] == [
-        ("none", "control", "alert")
-    ]
-    receiver.close()
+    hook = Action(argv=["sh", "-c", f'echo "$LLM_BUDGET_LEVEL" >> "{log}"; false'])
+    outcomes.submit("hook", hook, {"level": "older"})
+    until(lambda: outcomes.results, what="the failure")
+    outcomes.submit("hook", hook, {"level": "newer"})
+    until(lambda: len(outcomes.results) == 2, what="the newer change")
+    assert log.read_text().split() == ["older", "newer"]

@@ -11,18 +11,17 @@ from typing import Any
 import pytest
 
 from alertmanager.receiver.evidence.observations import (
-    AlertmanagerSeen,
-    ExporterSeen,
-    PrometheusSeen,
-    Unknown,
+    AlertmanagerAnswer,
+    ExporterAnswer,
+    NoAnswer,
+    PrometheusAnswer,
 )
 from alertmanager.receiver.evidence.sources import Sources
-from common.clock import iso8601
 from tests.support.clock import ManualClock
 from tests.support.ladders import shipped_ladder
+from tests.support.prometheus_answers import CONTROL, NOW, rule, rules, wanted
 
 LADDER = shipped_ladder()
-NOW = 1_800_000_000.0
 
 
 class Peer:
@@ -71,10 +70,10 @@ Ask = Callable[..., Any]
 
 @pytest.fixture
 def ask() -> Iterator[Ask]:
-    """ask(kind, url) -> what that one source is seen to say."""
+    """ask(kind, url) -> what that one source answers."""
     opened = []
 
-    def seen(kind: str, url: str) -> Any:
+    def answer_of(kind: str, url: str) -> Any:
         lists: dict[str, list[str]] = {"alertmanager": [], "prometheus": [], "exporter": []}
         lists[kind].append(url)
         sources = Sources(lambda: LADDER, ManualClock(NOW), *lists.values())
@@ -83,41 +82,13 @@ def ask() -> Iterator[Ask]:
         (found,) = (*round_.alertmanagers, *round_.prometheuses, *round_.exporters)
         return found
 
-    yield seen
+    yield answer_of
     for sources in opened:
         sources.close()
 
 
-def rule(level: str = "control", age: float = 0.5, **changes: Any) -> dict[str, Any]:
-    return {
-        "name": "X",
-        "type": "alerting",
-        "health": "ok",
-        "lastEvaluation": iso8601(NOW - age),
-        "labels": {"degradation": level, "severity": "warning"},
-        "alerts": [],
-        **changes,
-    }
-
-
-def rules(*found: dict[str, Any], interval: float = 5) -> dict[str, Any]:
-    group = {"name": "budget", "interval": interval, "rules": list(found)}
-    return {"status": "success", "data": {"groups": [group]}}
-
-
-def wanted(*samples: tuple[dict[str, str], int, float]) -> dict[str, Any]:
-    result = [
-        {"metric": {**labels, "wanted": str(value)}, "value": [NOW, str(NOW - age)]}
-        for labels, value, age in samples
-    ]
-    return {"status": "success", "data": {"resultType": "vector", "result": result}}
-
-
 def alarm(peer: Peer, found: dict[str, Any], vector: dict[str, Any] | None = None) -> None:
     peer.answers = {"/api/v1/rules": found, "/api/v1/query": vector or wanted()}
-
-
-CONTROL = {"degradation": "control"}
 
 
 def test_a_prometheus_tells_what_fires_and_what_is_wanted(peer: Peer, ask: Ask) -> None:
@@ -132,42 +103,12 @@ def test_a_prometheus_tells_what_fires_and_what_is_wanted(peer: Peer, ask: Ask) 
         rules(rule(alerts=firing, age=2), rule("fallback"), tuned),
         wanted((CONTROL, 1, 0), (fallback, 0, 3), ({"tuning": "roaster", "roaster": "rumi"}, 0, 1)),
     )
-    seen = ask("prometheus", peer.url)
-    assert isinstance(seen, PrometheusSeen)
-    assert seen.firing == {"control", "roaster/naivo"}
-    assert (seen.wanted, seen.zero) == ({"control"}, {"fallback", "roaster/rumi"})
-    assert seen.evaluated_at == NOW - 3  # the oldest of all
-    assert seen.unhealthy == {}
-
-
-@pytest.mark.parametrize(
-    ("found", "words"),
-    [
-        (rule(health="err", lastError="boom"), "has health err"),
-        (rule(health="unknown", lastEvaluation="0001-01-01T00:00:00Z"), "has health unknown"),
-        (rule(age=16.5), "too long ago"),
-        (rule(age=-6), "in the future"),
-    ],
-)
-def test_a_rule_that_is_not_well_is_no_evidence(
-    found: dict[str, Any], words: str, peer: Peer, ask: Ask
-) -> None:
-    alarm(peer, rules(found))
-    assert words in ask("prometheus", peer.url).unhealthy["control"]
-
-
-@pytest.mark.parametrize("age", [16.5, 300, -6])
-def test_a_sample_that_is_old_or_of_the_future_is_no_evidence(
-    age: float, peer: Peer, ask: Ask
-) -> None:
-    alarm(peer, rules(rule()), wanted((CONTROL, 0, age)))
-    assert ask("prometheus", peer.url).zero == frozenset()
-
-
-def test_a_contradiction_within_a_prometheus_is_no_zero(peer: Peer, ask: Ask) -> None:
-    alarm(peer, rules(rule()), wanted((CONTROL, 0, 1), ({**CONTROL, "shard": "b"}, 1, 1)))
-    seen = ask("prometheus", peer.url)
-    assert (seen.zero, seen.wanted) == (frozenset(), {"control"})
+    answer = ask("prometheus", peer.url)
+    assert isinstance(answer, PrometheusAnswer)
+    assert answer.claimed == {"control", "roaster/naivo"}
+    assert (answer.wanted, answer.not_wanted) == ({"control"}, {"fallback", "roaster/rumi"})
+    assert answer.evaluated_at == NOW - 3  # the oldest of all
+    assert answer.unhealthy == {}
 
 
 def test_an_alertmanager_tells_active_and_suppressed_alike(peer: Peer, ask: Ask) -> None:
@@ -176,7 +117,7 @@ def test_an_alertmanager_tells_active_and_suppressed_alike(peer: Peer, ask: Ask)
         {"labels": {"degradation": "fallback"}, "status": {"state": "suppressed"}},
         {"labels": {"alertname": "LLMExporterDown"}},
     ]
-    assert ask("alertmanager", peer.url).active == {"control", "fallback"}
+    assert ask("alertmanager", peer.url).claimed == {"control", "fallback"}
 
 
 def test_an_exporter_tells_its_figures_exactly_and_whether_it_can_book(
@@ -185,9 +126,9 @@ def test_an_exporter_tells_its_figures_exactly_and_whether_it_can_book(
     figures = {"spend_usd": "1.000000000001", "written_off_usd": "0", "granted_usd": "2"}
     status = {"day": {"start": NOW}, "limit_usd": "100", "writable": False, **figures}
     peer.answers["/api/v1/status"] = status
-    seen = ask("exporter", peer.url)
-    assert isinstance(seen, ExporterSeen)
-    assert (seen.spend, seen.writable) == (Decimal("1.000000000001"), False)
+    answer = ask("exporter", peer.url)
+    assert isinstance(answer, ExporterAnswer)
+    assert (answer.spend, answer.writable) == (Decimal("1.000000000001"), False)
 
 
 def dribble(handler: Any) -> None:
@@ -236,9 +177,9 @@ def test_a_wrong_a_hanging_or_a_dribbling_answer_is_unknown(
     answer: Any, words: str, peer: Peer, ask: Ask
 ) -> None:
     alarm(peer, answer)
-    seen = ask("prometheus", peer.url)
-    assert isinstance(seen, Unknown)
-    assert words in seen.reason
+    answer = ask("prometheus", peer.url)
+    assert isinstance(answer, NoAnswer)
+    assert words in answer.reason
 
 
 def test_an_endless_answer_ends_at_a_bound(
@@ -246,8 +187,8 @@ def test_an_endless_answer_ends_at_a_bound(
 ) -> None:
     monkeypatch.setattr("alertmanager.receiver.evidence.sources.MAX_ANSWER_BYTES", 4 << 20)
     peer.answers["/api/v2/alerts"] = endless
-    seen = ask("alertmanager", peer.url)
-    assert isinstance(seen, Unknown)
+    answer = ask("alertmanager", peer.url)
+    assert isinstance(answer, NoAnswer)
 
 
 def test_a_refused_connection_is_unknown(ask: Ask) -> None:
@@ -257,9 +198,9 @@ def test_a_refused_connection_is_unknown(ask: Ask) -> None:
 def test_a_peer_that_hung_is_asked_again_when_it_answers(peer: Peer) -> None:
     sources = Sources(lambda: LADDER, ManualClock(NOW), [peer.url], [], [])
     peer.answers["/api/v2/alerts"] = hang
-    assert isinstance(sources.ask().alertmanagers[0], Unknown)
+    assert isinstance(sources.ask().alertmanagers[0], NoAnswer)
     peer.answers["/api/v2/alerts"] = [{"labels": CONTROL}]
-    assert isinstance(sources.ask().alertmanagers[0], AlertmanagerSeen)
+    assert isinstance(sources.ask().alertmanagers[0], AlertmanagerAnswer)
     sources.close()
 
 

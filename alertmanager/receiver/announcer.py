@@ -1,0 +1,116 @@
+"""Tells others what was put in place: logs and counters, the audit trail, the hooks."""
+
+import logging
+from collections import Counter
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from alertmanager.receiver.audit import Audit, Change
+from alertmanager.receiver.decide import Hold
+from alertmanager.receiver.hooks import Hooks, HookStep
+from alertmanager.receiver.ladder.ladder import Action
+from alertmanager.receiver.state import InForce
+from alertmanager.receiver.store import Placement, Store
+from common import names
+from common.clock import Clock, iso8601
+
+log = logging.getLogger("receiver")
+NotificationResult = Literal["applied", "refused", "failed"]
+
+
+class Cause(NamedTuple):
+    """Why a decision was made, by whom, and what a person asked for, which is always told."""
+
+    why: str
+    who: str = "receiver"
+    request: str = ""
+
+
+class Announcer:
+    """The only one that counts, writes the audit trail and runs hooks; it only reads the store."""
+
+    def __init__(self, store: Store, audit: Audit, clock: Clock) -> None:
+        self.audit = audit
+        self.counts: Counter[tuple[str, str]] = Counter()  # by the metric's name, its label's value
+        self.failing: dict[HookStep, str] = {}  # those that failed last time, in a sentence
+        self.holds: list[Hold] = []  # of the last round
+        self.watchdog_at = 0.0
+        self._store = store
+        self._clock = clock
+        self._hooks = Hooks(self._action, self._hook_failed, self._hook_succeeded)
+        self._told = store.in_force
+        self._told_start = False  # a kill may have come before the hook of the last change
+        self._cause: Cause | None = None  # of a change that is not yet in place
+
+    def announce(self, placed: Placement, cause: Cause) -> None:
+        """Tell what became of a decision; trail and hooks only what is on disk."""
+        self.counts[names.DEGRADATION_APPLY_FAILURES, ""] += placed.failures
+        self.counts[names.DEGRADATION_CONFIG_DRIFT, ""] += placed.drift
+        self.counts[names.DEGRADATION_APPLIES, ""] += placed.effective == "written"
+        if placed.effective == "refused":
+            return
+        new = self._store.in_force
+        if cause.request or (new != self._told and self._cause is None):
+            self._cause = cause
+        if placed.drift and self._cause is None:
+            self._cause = Cause("was changed by someone else")
+        changed = placed.effective == "written" or new != self._told or not self._told_start
+        if placed.effective != "failed" and (changed or cause.request):
+            self._record(self._told, new, self._cause or cause, changed=changed)
+            self._told, self._cause, self._told_start = new, None, True
+
+    def announce_holds(self, holds: list[Hold]) -> None:
+        """Count every round's; log only what is new."""
+        known = {(hold.entry, hold.reason) for hold in self.holds}
+        for hold in holds:
+            self.counts[names.DEGRADATION_HOLDS, hold.reason] += 1
+            if (hold.entry, hold.reason) not in known:
+                log.info("%s is not lowered (%s): %s", hold.entry, hold.reason, hold.detail)
+        self.holds = holds
+
+    def notification(self, result: NotificationResult) -> None:
+        """A webhook came."""
+        self.counts[names.DEGRADATION_NOTIFICATIONS, result] += 1
+
+    def watchdog(self) -> None:
+        """Alertmanager passed the Watchdog on."""
+        self.watchdog_at = self._clock.now()
+
+    def close(self) -> None:
+        """Run the hooks that wait, for a few seconds."""
+        self._hooks.close()
+
+    def _record(self, old: InForce, new: InForce, cause: Cause, *, changed: bool) -> None:
+        claims = self._store.state.claims.values()
+        change = Change(
+            time=iso8601(self._clock.now()),
+            previous=old.level,
+            level=new.level,
+            tunings=list(new.tunings),
+            why=cause.why,
+            who=cause.who,
+            alerts=sorted({claim.alert or claim.entry for claim in claims}),
+            shadow=self._store.shadow,
+            request=cause.request,
+        )
+        why = ": ".join(filter(None, (cause.request, cause.why)))
+        levels, tunings = f"{old.level} -> {new.level}", ", ".join(new.tunings) or "none"
+        log.info("level %s, tunings %s: %s (%s)", levels, tunings, why, cause.who)
+        self.audit.record(change)
+        if changed and not self._store.shadow:
+            last = self._store.configs.ladder.names[-1]
+            verify: list[HookStep] = ["verify"] if new.level == last != old.level else []
+            self._hooks.submit(["hook", *verify], msgspec.to_builtins(change))
+
+    def _action(self, step: HookStep) -> Action | None:
+        ladder = self._store.configs.ladder
+        return ladder.hook if step == "hook" else ladder.verify
+
+    def _hook_failed(self, step: HookStep, sentence: str) -> None:
+        log.error("%s failed: %s", step, sentence)
+        self.failing[step] = sentence
+        self.counts[names.DEGRADATION_HOOK_FAILURES, ""] += 1
+
+    def _hook_succeeded(self, step: HookStep) -> None:
+        self.failing.pop(step, None)

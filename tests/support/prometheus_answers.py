@@ -1,0 +1,33 @@
+"""What a Prometheus answers to the receiver, as JSON documents."""
+
+from typing import Any
+
+from common.clock import iso8601
+
+NOW = 1_800_000_000.0
+CONTROL = {"degradation": "control"}
+
+
+def rule(level: str = "control", age: float = 0.5, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "X",
+        "type": "alerting",
+        "health": "ok",
+        "lastEvaluation": iso8601(NOW - age),
+        "labels": {"degradation": level, "severity": "warning"},
+        "alerts": [],
+        **changes,
+    }
+
+
+def rules(*found: dict[str, Any], interval: float = 5) -> dict[str, Any]:
+    group = {"name": "budget", "interval": interval, "rules": list(found)}
+    return {"status": "success", "data": {"groups": [group]}}
+
+
+def wanted(*samples: tuple[dict[str, str], int, float]) -> dict[str, Any]:
+    result = [
+        {"metric": {**labels, "wanted": str(value)}, "value": [NOW, str(NOW - age)]}
+        for labels, value, age in samples
+    ]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}

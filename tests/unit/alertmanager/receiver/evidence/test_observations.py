@@ -1,0 +1,76 @@
+"""What a round's answers say together: any source claims, only all of them prove."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from alertmanager.receiver.evidence.observations import (
+    AlertmanagerAnswer,
+    ExporterAnswer,
+    NoAnswer,
+    Observations,
+    PrometheusAnswer,
+)
+
+LOST = NoAnswer("x", "no answer in time")
+NONE: frozenset[str] = frozenset()
+CLEAR = PrometheusAnswer("p", NONE, 0.0, {}, frozenset({"control", "roaster/naivo"}), NONE)
+TODAY = ExporterAnswer("e", 100.0, Decimal(1), Decimal(0), Decimal(0), Decimal(9))
+FULL = replace(TODAY, day_start=200.0, writable=False)
+
+
+def test_any_source_claims() -> None:
+    manager = AlertmanagerAnswer("a", frozenset({"conserve"}))
+    firing = replace(CLEAR, claimed=frozenset({"control"}))
+    assert Observations((manager, LOST), (firing, LOST)).claimed() == {"conserve", "control"}
+
+
+def test_all_prometheuses_prove_what_is_not_wanted_and_any_what_is() -> None:
+    other = replace(CLEAR, not_wanted=frozenset({"control"}), wanted=frozenset({"fallback"}))
+    both = Observations((), (CLEAR, other, LOST))
+    assert (both.not_wanted(), both.wanted()) == ({"control"}, {"fallback"})
+    assert Observations().not_wanted() == set()
+
+
+@pytest.mark.parametrize(
+    ("exporters", "earliest", "latest"),
+    [
+        ((), None, None),
+        ((TODAY,), 100.0, 100.0),
+        ((TODAY, replace(TODAY, day_start=200.0)), 100.0, 200.0),
+        ((TODAY, LOST), None, 100.0),
+        ((TODAY, FULL), None, 200.0),  # it cannot book, so its day proves nothing
+    ],
+)
+def test_a_day_has_begun_when_every_exporter_that_can_book_says_so(
+    exporters: tuple[ExporterAnswer | NoAnswer, ...], earliest: float | None, latest: float | None
+) -> None:
+    observed = Observations(exporters=exporters)
+    assert (observed.earliest_day(), observed.latest_day()) == (earliest, latest)
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ((CLEAR,), []),
+        ((), []),
+        ((CLEAR, LOST), [("source_unknown", "x: no answer in time")]),
+        (
+            (replace(CLEAR, unhealthy={"roaster": "rule X has health err", "control": "old"}),),
+            [("rule_unknown", "p: rule X has health err")],
+        ),
+        (
+            (replace(CLEAR, wanted=frozenset({"roaster/naivo"})),),
+            [("wanted", "the rules want roaster/naivo")],
+        ),
+        (
+            (replace(CLEAR, not_wanted=NONE),),
+            [("evidence_missing", "no fresh llm_degradation_wanted for roaster/naivo")],
+        ),
+    ],
+)
+def test_what_keeps_an_entry_from_being_lowered_is_named(
+    answers: tuple[PrometheusAnswer | NoAnswer, ...], found: list[tuple[str, str]]
+) -> None:
+    assert Observations((), answers).blockers({"roaster/naivo"}) == found

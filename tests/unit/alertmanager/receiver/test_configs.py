@@ -1,0 +1,93 @@
+"""Ladder and baseline: edits take effect at once, wrong ones keep the last good one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alertmanager.receiver.configs import Configs
+from common.errors import UserError
+from tests.support.ladders import BASELINE_FILE, LADDER_FILE
+from tests.support.receivers import Receiver, alert
+
+
+def test_an_edit_of_the_baseline_takes_effect_at_once_and_survives_the_restore(
+    tmp_path: Path,
+) -> None:
+    baseline = tmp_path / "llm.yml"
+    baseline.write_text(BASELINE_FILE.read_text())
+    receiver = Receiver(tmp_path, baseline)
+    receiver.webhook(alert("control"))
+    baseline.write_text(baseline.read_text().replace("batch_size: 10", "batch_size: 30"))
+    receiver.controller.reconcile()
+    assert receiver.effective()["batch_size"] == 15
+    baseline.write_text("api_key: sk-123\n")  # a bad edit keeps the last good one, and says so
+    receiver.controller.reconcile()
+    assert receiver.effective()["batch_size"] == 15
+    assert "api_key" in receiver.http.get("/state").json()["problems"]["config"]
+    assert receiver.metric("llm_config_last_reload_successful") == 0
+    receiver.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("enabled: true\nbatch_size: .nan\n", "batch_size is no finite number"),
+        ("a: {b: [1, .inf]}\n", r"a\.b\[1\] is no finite number"),
+        ("batch_size: 1234567890123456789012345678901.5\n", "cannot be degraded"),
+        ("x: " + "y" * (1 << 20), "larger than 1 MiB"),
+    ],
+)
+def test_a_baseline_that_cannot_be_degraded_is_refused_and_the_last_good_one_stays(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    baseline = tmp_path / "llm.yml"
+    baseline.write_text(BASELINE_FILE.read_text())
+    receiver = Receiver(tmp_path, baseline)
+    baseline.write_text(text)
+    receiver.controller.reconcile()
+    assert receiver.webhook(alert("control")) == 200
+    assert receiver.effective()["batch_size"] == 5
+    assert receiver.configs.problem
+    with pytest.raises(UserError, match=words):
+        Configs(LADDER_FILE, baseline, tmp_path / "other.yml")
+    receiver.close()
+
+
+def test_an_edit_of_the_ladder_takes_effect_at_once(tmp_path: Path) -> None:
+    ladder = tmp_path / "degradation.yml"
+    ladder.write_text(LADDER_FILE.read_text())
+    receiver = Receiver(tmp_path, ladder=ladder)
+    receiver.webhook(alert("control"))
+    ladder.write_text(ladder.read_text().replace("batch_size: 0.5", "batch_size: 0.2"))
+    receiver.controller.reconcile()
+    assert receiver.effective()["batch_size"] == 2
+    assert receiver.audit()[-1]["why"] == "config edited"
+    receiver.close()
+
+
+def test_a_json_config_is_degraded_like_a_yaml_one(tmp_path: Path) -> None:
+    baseline = tmp_path / "llm.json"
+    baseline.write_text('{"enabled": true, "batch_size": 7, "daily_budget_limit": 100.0}')
+    receiver = Receiver(tmp_path, baseline)
+    receiver.webhook(alert("control"))
+    assert json.loads(receiver.file.read_text())["batch_size"] == 3
+    assert json.loads(receiver.file.read_text())["daily_budget_limit"] == 50.0
+    receiver.close()
+
+
+def test_baseline_and_effective_must_differ(tmp_path: Path) -> None:
+    path = tmp_path / "llm.yml"
+    path.write_text("a: 1\n")
+    with pytest.raises(UserError, match="must differ"):
+        Configs(LADDER_FILE, path, path)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r", "\x85", "\u2028"])
+def test_a_roasters_name_cannot_end_the_comment_in_the_effective_file(
+    receiver: Receiver, ending: str
+) -> None:
+    receiver.webhook(alert(tuning="roaster", roaster=f"naivo{ending}enabled: false"))
+    header = receiver.file.read_bytes().decode().splitlines()[0]
+    assert header.startswith("# ")
+    assert header.endswith("Edit llm_config.yml instead.")
