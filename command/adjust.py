@@ -2,14 +2,17 @@
 
 import argparse
 import uuid
+from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from command.flags import add_ledger, add_why, author
 from command.offline import post, wait
 from command.remote import UnreachableError
 from common.errors import UserError
 from common.money import picodollars, usd
-from exporter.ledger.adjustments import Adjustment
+from exporter.ledger.adjustments import Grant, Reset
 from exporter.ledger.ledger import Ledger
 
 
@@ -38,22 +41,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 def run_grant(arguments: argparse.Namespace) -> int:
     """Grant AMOUNT for today."""
-    amount = picodollars(arguments.amount)
-    body = {"amount_usd": usd(amount), **_request(arguments)}
-    return _run(arguments, "/api/v1/grants", body, _adjustment("grant", body, amount))
+    amount = Decimal(usd(picodollars(arguments.amount)))
+    return _run(arguments, "/api/v1/grants", Grant(amount_usd=amount, **_who_and_why(arguments)))
 
 
 def run_reset(arguments: argparse.Namespace) -> int:
     """Write off today's spend so far."""
-    body = _request(arguments)
-    return _run(arguments, "/api/v1/resets", body, _adjustment("reset", body))
+    return _run(arguments, "/api/v1/resets", Reset(**_who_and_why(arguments)))
 
 
-def _adjustment(kind: Any, body: dict[str, str], amount: int = 0) -> Adjustment:
-    return Adjustment(kind, body["reason"], body["author"], amount, body["id"])
-
-
-def _request(arguments: argparse.Namespace) -> dict[str, str]:
+def _who_and_why(arguments: argparse.Namespace) -> dict[str, str]:
     return {
         "reason": arguments.reason,
         "author": author(arguments),
@@ -61,19 +58,18 @@ def _request(arguments: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def _run(arguments: argparse.Namespace, path: str, body: dict[str, str], asked: Adjustment) -> int:
+def _run(arguments: argparse.Namespace, path: str, asked: Reset) -> int:
     def offline(ledger: Ledger) -> dict[str, Any]:
         booked = wait(ledger.adjust(asked))
         print("The exporter is down: written into its ledger.")
-        amount, day = usd(booked.picodollars), booked.day.isoformat()
-        return {"usd": amount, "day": day, "duplicate": booked.duplicate}
+        return booked.report()
 
     try:
-        booked = post(arguments, path, body, offline)
+        booked = post(arguments, path, msgspec.to_builtins(asked), offline)
     except UnreachableError as error:  # it may have been booked all the same
-        raise UserError(f"{error}; then try again with --id {body['id']}") from error
+        raise UserError(f"{error}; then try again with --id {asked.id}") from error
     if booked["duplicate"]:
-        print(f"Nothing new: the id {body['id']} was booked before.")
+        print(f"Nothing new: the id {asked.id} was booked before.")
     else:
         done = "Granted" if asked.kind == "grant" else "Wrote off"
         print(f"{done} ${booked['usd']} for {booked['day']}.")

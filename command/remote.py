@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from common.auth import read_token
+from common.budget_status import BudgetStatus
 from common.errors import UserError
 from common.fetch import FetchError, fetch
 
@@ -47,6 +48,13 @@ def call(
     return found
 
 
-def exporter_status(url: str) -> Any:
+def exporter_status(url: str) -> BudgetStatus:
     """An exporter's /api/v1/status, with the metrics token of the environment. Raises UserError."""
-    return call("the exporter", f"{url}/api/v1/status", token=read_token("metrics"))
+    content = call("the exporter", f"{url}/api/v1/status", token=read_token("metrics"))
+    try:
+        return msgspec.convert(content, BudgetStatus)
+    except msgspec.ValidationError as error:
+        raise UserError(
+            f"{url}: the answer is not an exporter's status ({error}); "
+            "is another program, or version, listening?"
+        ) from error

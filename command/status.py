@@ -2,16 +2,19 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from command.flags import add_json, add_receiver, print_json, print_table
 from command.remote import EXPORTER_URL, call, exporter_status
 from command.thresholds import thresholds
+from common.budget_status import BudgetStatus, by_amount, together
 from common.errors import UserError
 
 # The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
-NO_STATUS = "the answer is not an exporter's status; is another program, or version, listening?"
 EXIT_CODES = {"OK": 0, "INFO": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 
 
@@ -39,41 +42,31 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         reports = [exporter_status(url) for url in urls]
         summary = summarize(reports, thresholds())
-    except (UserError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        # Never Python's exit status of an error: 1 would say WARNING.
-        reason = error if isinstance(error, UserError) else f"{' '.join(urls)}: {NO_STATUS}"
-        print(f"llm-budget status: {reason}", file=sys.stderr)
-        _print({"status": "UNKNOWN", "error": str(reason)}, arguments.json)
+    except UserError as error:
+        print(f"llm-budget status: {error}", file=sys.stderr)
+        _print({"status": "UNKNOWN", "error": str(error)}, arguments.json)
         return EXIT_CODES["UNKNOWN"]
     summary.update(_degradation(arguments.receiver))
     _print(summary, arguments.json)
     return EXIT_CODES[str(summary["status"])]
 
 
-def summarize(reports: list[dict[str, Any]], limits: dict[str, Decimal]) -> dict[str, Any]:
-    """One summary of several exporters' /api/v1/status; money as exact decimal strings of USD.
-
-    Spend, grants and write-offs add up; the limit is the smallest, as in the rules.
-    """
-    spend = _sum(reports, "spend_usd")
-    written_off, granted = _sum(reports, "written_off_usd"), _sum(reports, "granted_usd")
-    limit = min(Decimal(report["limit_usd"]) for report in reports) + granted
-    utilization = (spend - written_off) / limit if limit > 0 else Decimal("Infinity")
+def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[str, Any]:
+    """One summary of several exporters' status; money as exact decimal strings of USD."""
+    budget = together(reports)
     return {
-        "status": severity(utilization, limits),
-        "utilization": float(utilization),
-        "spend_usd": f"{spend:f}",
-        "written_off_usd": f"{written_off:f}",
-        "granted_usd": f"{granted:f}",
-        "limit_usd": f"{limit:f}",
-        "remaining_usd": f"{limit - spend + written_off:f}",
-        "day": reports[0]["day"],
-        "by_roaster": _merge(reports, "by_roaster"),
-        "by_field": _merge(reports, "by_field"),
-        "unpriced_tokens": sum(report["unpriced_tokens"] for report in reports),
-        "config_problems": [
-            report["config"]["problem"] for report in reports if report["config"]["problem"]
-        ],
+        "status": severity(budget.utilization, limits),
+        "utilization": float(budget.utilization),
+        "spend_usd": f"{budget.spend_usd:f}",
+        "written_off_usd": f"{budget.written_off_usd:f}",
+        "granted_usd": f"{budget.granted_usd:f}",
+        "limit_usd": f"{budget.limit:f}",
+        "remaining_usd": f"{budget.remaining:f}",
+        "day": msgspec.to_builtins(reports[0].day),
+        "by_roaster": _merge(report.by_roaster for report in reports),
+        "by_field": _merge(report.by_field for report in reports),
+        "unpriced_tokens": sum(report.unpriced_tokens for report in reports),
+        "config_problems": [report.config.problem for report in reports if report.config.problem],
     }
 
 
@@ -86,17 +79,12 @@ def severity(utilization: Decimal, limits: dict[str, Decimal]) -> str:
     return "INFO" if utilization > limits["half"] else "OK"
 
 
-def _sum(reports: list[dict[str, Any]], key: str) -> Decimal:
-    return sum((Decimal(report[key]) for report in reports), Decimal(0))
-
-
-def _merge(reports: list[dict[str, Any]], key: str) -> dict[str, str]:
+def _merge(spends: Iterable[dict[str, Decimal]]) -> dict[str, str]:
     merged: dict[str, Decimal] = {}
-    for report in reports:
-        for name, amount in report[key].items():
-            merged[name] = merged.get(name, Decimal(0)) + Decimal(amount)
-    ordered = sorted(merged.items(), key=lambda item: (-item[1], item[0]))
-    return {name: f"{amount:f}" for name, amount in ordered}
+    for spend in spends:
+        for name, amount in spend.items():
+            merged[name] = merged.get(name, Decimal(0)) + amount
+    return {name: f"{amount:f}" for name, amount in by_amount(merged).items()}
 
 
 def _degradation(url: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def picodollars(usd: Decimal | int | str) -> int:
     except InvalidOperation as error:
         raise UserError(f"{usd!r} is not an amount in USD") from error
     if not amount.is_finite():
-        raise UserError(f"{usd!r} is not an amount in USD")
+        raise UserError(f"{amount} is not an amount in USD")
     if abs(amount) > MAX_USD:
         raise UserError(f"{usd} USD is more than anybody has")
     scaled = amount.scaleb(12)

@@ -8,7 +8,6 @@ ROASTER, FIELD, MODEL = "roaster", "field", "model"
 RFM = (ROASTER, FIELD, MODEL)
 UNKNOWN, OTHER = "unknown", "other"  # a missing label value; one beyond the cap
 
-OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
 TOKEN_TYPES = ("input", "cached_input", "output")
 
 # Spend and calls

@@ -6,11 +6,11 @@ from pathlib import Path
 from common.auth import read_token
 from common.errors import UserError
 from common.http import is_loopback
-from exporter.config import Access, Config, load_config
+from exporter.config import Config, load_config
 
 
 @dataclass(frozen=True)
-class Tokens:
+class AccessTokens:
     """Bearer tokens. None: not asked for (ingest, metrics), nobody may (admin)."""
 
     ingest: str | None = field(repr=False)
@@ -19,39 +19,35 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExporterSettings:
     """What one request sees: a config, and the tokens read with it."""
 
     config: Config
-    tokens: Tokens
+    tokens: AccessTokens
 
 
-def load_settings(path: Path, host: str) -> Settings:
+def load_settings(path: Path, host: str) -> ExporterSettings:
     """Read and check budget.yml and the token files for an exporter that listens on host.
 
     Raises UserError; nothing is half read.
     """
     config = load_config(path)
-    tokens = load_tokens(config.access, path.parent)
-    check_exposure(host, tokens, config)
-    return Settings(config, tokens)
-
-
-def load_tokens(access: Access, folder: Path) -> Tokens:
-    """The three tokens; files are relative to folder. Raises UserError on an unusable one."""
-
-    def token(name: str, file: str | None) -> str | None:
-        return read_token(name, folder / file if file else None)
-
-    return Tokens(
-        ingest=token("ingest", access.ingest_token_file),
-        admin=token("admin", access.admin_token_file),
-        metrics=token("metrics", access.metrics_token_file),
+    access = config.access
+    tokens = AccessTokens(
+        ingest=_token("ingest", access.ingest_token_file),
+        admin=_token("admin", access.admin_token_file),
+        metrics=_token("metrics", access.metrics_token_file),
     )
+    check_exposure(host, tokens, config)
+    return ExporterSettings(config, tokens)
 
 
-def check_exposure(host: str, tokens: Tokens, config: Config) -> None:
-    """Raises UserError when others could write to the books without a token."""
+def _token(name: str, file: str | None) -> str | None:
+    return read_token(name, Path(file) if file else None)
+
+
+def check_exposure(host: str, tokens: AccessTokens, config: Config) -> None:
+    """Raises UserError when others could write to the ledger without a token."""
     if is_loopback(host) or tokens.ingest or config.access.allow_remote_without_token:
         return
     raise UserError(

@@ -5,7 +5,7 @@ import os
 from datetime import time
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,8 +17,7 @@ from common.http import is_loopback
 from common.money import picodollars
 from common.yamlfile import read_as
 from exporter.budget.day import BudgetCalendar
-from exporter.prices.schedule import schedules
-from exporter.prices.schema import Price, Prices
+from exporter.prices.schedule import Price, Prices, schedules
 
 Count = Annotated[int, Meta(ge=1)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -29,6 +28,7 @@ EventKey = Literal[
     "duration_seconds", "batch_items", "batch_slots", "count",
 ]  # fmt: skip
 Scalar = str | int | bool | None
+S = TypeVar("S", bound=Struct)
 
 
 class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +93,7 @@ class Access(_Strict, frozen=True):
 
 
 class Provider(_Strict, frozen=True):
-    """Where the provider tells its balance; without this section it is not asked."""
+    """Where the provider's balance is asked for; without this section it is not."""
 
     balance_url: str = "https://api.deepseek.com/user/balance"
     key_file: str | None = None
@@ -111,7 +111,7 @@ class Log(_Strict, frozen=True):
 
     path: Text  # of one file or a glob; relative to the folder of budget.yml
     keys: dict[EventKey, Text] = field(default_factory=dict)  # to dotted paths in the line
-    values: dict[EventKey, dict[str, Scalar]] = field(default_factory=dict)  # words translated
+    values: dict[EventKey, dict[str, Scalar]] = field(default_factory=dict)  # values translated
     defaults: dict[EventKey, Scalar] = field(default_factory=dict)  # where the line has none
     only: dict[Text, Scalar | list[Scalar]] = field(default_factory=dict)  # other lines are skipped
     start: Literal["beginning", "end"] = "beginning"
@@ -119,7 +119,7 @@ class Log(_Strict, frozen=True):
 
     def __post_init__(self) -> None:
         if "\0" in self.path:
-            raise UserError(f"log: path {self.path!r} is no path")
+            raise UserError(f"log: path {self.path!r} is not a path")
         if self.timezone is None:
             return
         try:
@@ -158,6 +158,18 @@ def load_config(path: Path) -> Config:
         schedules(config.prices, config.budget.calendar)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    folder = glob.escape(str(path.absolute().parent))
-    logs = [replace(log, path=os.path.join(folder, log.path)) for log in config.log]
-    return replace(config, log=logs)
+    folder = path.absolute().parent
+    tokens = ("ingest_token_file", "admin_token_file", "metrics_token_file")
+    pattern = glob.escape(str(folder))
+    return replace(
+        config,
+        access=_in_folder(config.access, folder, *tokens),
+        provider=config.provider and _in_folder(config.provider, folder, "key_file"),
+        log=[replace(log, path=os.path.join(pattern, log.path)) for log in config.log],
+    )
+
+
+def _in_folder(section: S, folder: Path, *names: str) -> S:
+    """A section whose files are relative to folder."""
+    files = {name: file for name in names if (file := getattr(section, name))}
+    return replace(section, **{name: os.path.join(folder, file) for name, file in files.items()})

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,6 +21,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Sum = Annotated[int, Meta(ge=0, le=MAX_TOKENS * MAX_CALLS)]  # over the calls of one event
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 Reason = Literal["malformed", "too_long", "schema", "time", "label", "usage", "too_old", "conflict"]
 
 
@@ -77,7 +78,7 @@ class UsageEvent:
     model: str
     outcome: Outcome
     time: float  # Unix seconds at which it is booked
-    claimed: float  # Unix seconds that it said; beyond time when it claimed to be in the future
+    claimed: float  # Unix seconds of its own time; later than time when that lies in the future
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
@@ -89,7 +90,7 @@ class UsageEvent:
     batch_slots: int = 0
     count: int = 1  # calls folded into this event
     digest: bytes | None = None  # 16 bytes of (provider, id); None: not idempotent
-    content: bytes = b""  # 16 bytes of what was said, to tell a repeat from a conflict
+    content: bytes = b""  # digest of everything but the id, to tell a repeat from a conflict
 
     @property
     def time_adjusted(self) -> bool:
@@ -97,8 +98,12 @@ class UsageEvent:
         return self.claimed > self.time
 
     @property
+    def prompt_tokens(self) -> int:
+        return self.input_tokens + self.cached_input_tokens
+
+    @property
     def tokens(self) -> int:
-        return self.input_tokens + self.cached_input_tokens + self.output_tokens
+        return self.prompt_tokens + self.output_tokens
 
 
 def parse_event(raw: Any, received: float) -> UsageEvent:
@@ -138,23 +143,23 @@ def parse_event(raw: Any, received: float) -> UsageEvent:
 
 def _check_size(event: _RawEvent, usage: _Usage) -> None:
     """The bound of one call holds for each of those that the event sums up."""
-    most = MAX_TOKENS * event.count
-    for name in ("batch_items", "batch_slots"):
-        if getattr(event, name) > most:
-            raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.{name}`")
-    for name in ("prompt_tokens", "completion_tokens"):
-        if getattr(usage, name) > most:
-            raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.usage.{name}`")
+    numbers = {
+        "batch_items": event.batch_items,
+        "batch_slots": event.batch_slots,
+        "usage.prompt_tokens": usage.prompt_tokens,
+        "usage.completion_tokens": usage.completion_tokens,
+    }
+    for key, number in numbers.items():
+        if number > MAX_TOKENS * event.count:
+            raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.{key}`")
 
 
 def _cached_tokens(usage: _Usage) -> int:
     """DeepSeek's key, else OpenAI's."""
     cached, key = usage.prompt_cache_hit_tokens, "prompt_cache_hit_tokens"
     if cached is None and usage.prompt_tokens_details is not None:
-        cached, key = (
-            usage.prompt_tokens_details.cached_tokens,
-            "prompt_tokens_details.cached_tokens",
-        )
+        cached = usage.prompt_tokens_details.cached_tokens
+        key = "prompt_tokens_details.cached_tokens"
     if cached is not None and cached > usage.prompt_tokens:
         raise EventError("usage", f"more cached than prompt tokens - at `$.usage.{key}`")
     return cached or 0
@@ -172,10 +177,8 @@ def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
     if not value:
         return missing
     if len(value) > MAX_LABEL_LENGTH or _CONTROLS.search(value):
-        raise EventError(
-            "label",
-            f"must be at most {MAX_LABEL_LENGTH} characters without controls - at `$.{name}`",
-        )
+        rule = f"at most {MAX_LABEL_LENGTH} characters without controls"
+        raise EventError("label", f"must be {rule} - at `$.{name}`")
     return value
 
 
@@ -201,7 +204,7 @@ def _id_digest(provider: str, identity: str | None) -> bytes | None:
 
 
 def _content(event: _RawEvent) -> bytes:
-    """Everything the event said but its id, as it was said: order of keys does not matter.
+    """A digest of the event without its id, as it was written; the order of keys does not matter.
 
     Defaults are left out, so that a key which a later version learns does not change old digests.
     """

@@ -17,9 +17,9 @@ from common.http import bind, json_response, parse_listen
 from common.server import ignore_hangup, serve
 from common.startup import settle
 from exporter.access import load_settings
+from exporter.composition import Exporter
 from exporter.config import Log
-from exporter.ledger.ledger import Ledger
-from exporter.web.app import Web
+from exporter.web.app import application
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,39 +74,23 @@ async def run(arguments: argparse.Namespace) -> int:
     host, port = parse_listen(arguments.listen)
     load = partial(load_settings, arguments.config, host)
     settings = load()
-    clock = SystemClock()
     with bind(host, port) as listener:
         starting = Starting()
         serving = asyncio.create_task(serve(starting, listener, on_hangup=starting.hang_up))
+        logs = [Log(path) for path in arguments.log]
+        parts = (settings, load, arguments.ledger, SystemClock(), arguments.allow_host, logs)
         try:  # a large ledger takes seconds to read; until then every answer is 503
-            ledger = await asyncio.to_thread(Ledger, arguments.ledger, settings.config, clock)
-        except UserError:
-            serving.cancel()
-            raise
-        try:
-            web = Web(
-                settings.config,
-                ledger,
-                clock,
-                settings.tokens,
-                arguments.allow_host,
-                load,
-                arguments.config.parent,
-                [Log(path) for path in arguments.log],
-            )
+            exporter = await asyncio.to_thread(Exporter, *parts)
             try:
-                await asyncio.to_thread(web.logs.start)
-                web.provider.start()
-                starting.over(web.app(), web.reloader.hang_up)
+                await asyncio.to_thread(exporter.start)
+                starting.over(application(exporter), exporter.reloader.hang_up)
                 address = f"http://{host}:{listener.getsockname()[1]}"
                 print(f"exporter: listening on {address}", flush=True)  # noqa: T201
                 await serving
             finally:
-                serving.cancel()  # when a log has another reader
-                web.provider.stop()
-                await asyncio.to_thread(web.logs.stop)
+                await asyncio.to_thread(exporter.close)
         finally:
-            ledger.close()
+            serving.cancel()  # when the ledger cannot be opened, or a log has another reader
     return 0
 
 

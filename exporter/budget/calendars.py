@@ -27,7 +27,7 @@ class CalendarRow:
 
 
 @dataclass(frozen=True)
-class Day:
+class BudgetDay:
     """A budget day: its local date, and its bounds in Unix seconds."""
 
     date: date
@@ -40,16 +40,16 @@ class Calendars:
 
     def __init__(self, rows: list[CalendarRow]) -> None:
         self.rows = rows
-        self._found: Day | None = None  # the last answer: most events fall on one day
+        self._found: BudgetDay | None = None  # the last answer: most events fall on one day
 
-    def at(self, timestamp: float) -> Day:
+    def at(self, timestamp: float) -> BudgetDay:
         """The budget day of an instant."""
         day = self._found
         if day is None or not day.start <= timestamp < day.end:
             day = self._found = self._find(timestamp)
         return day
 
-    def _find(self, timestamp: float) -> Day:
+    def _find(self, timestamp: float) -> BudgetDay:
         index = max(0, bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1)
         row = self.rows[index]
         following = self.rows[index + 1] if index + 1 < len(self.rows) else None
@@ -59,7 +59,7 @@ class Calendars:
         else:
             end = row.calendar.end(day)
         start = row.calendar.start(day)
-        return Day(day, max(start, row.valid_from) if index else start, end)
+        return BudgetDay(day, max(start, row.valid_from) if index else start, end)
 
     def current(self, timestamp: float) -> BudgetCalendar:
         """The calendar in force at an instant."""

@@ -1,5 +1,6 @@
 """The budget day: a calendar day in the budget's own zone, starting at a wall-clock time."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -56,14 +57,9 @@ class BudgetCalendar:
     def _gap_end(self, start: int) -> int:
         """The first second after the gap that swallowed a local time; start is just beyond it."""
         after = self._offset(start)
-        low, high = start - 86_400, start
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._offset(middle) == after:
-                high = middle
-            else:
-                low = middle
-        return high
+        seconds = range(start - 86_400, start)
+        found = bisect_left(seconds, True, key=lambda second: self._offset(second) == after)
+        return seconds.start + found
 
     def _offset(self, timestamp: int) -> timedelta | None:
         return datetime.fromtimestamp(timestamp, self.zone).utcoffset()

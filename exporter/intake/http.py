@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,20 +17,16 @@ from exporter.config import Limits
 from exporter.event import EventError, UsageEvent, parse_event
 from exporter.intake.counters import IntakeMetrics
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.writer import LedgerUnavailableError
 
 NDJSON = "application/x-ndjson"
 CONTENT_TYPES = ("application/json", NDJSON)
 SOURCE = "http"
-_BAD_LINE = object()
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Bodies beyond this are read beside the event loop, one at a time: scrapes must not wait for them.
 INLINE_BYTES = 64 << 10
 # Fewer than the server's connections, so that ingest alone cannot take them all.
 MAX_REQUESTS = MAX_CONNECTIONS * 3 // 4
 MAX_BYTES = 64 << 20  # of all bodies together
-# The good events, their indexes in the request, and the refused ones.
-Parsed = tuple[list[UsageEvent], list[int], list[tuple[int, EventError]]]
 
 
 class UsageEndpoint:
@@ -49,60 +44,50 @@ class UsageEndpoint:
         self._one_at_a_time = asyncio.Lock()
 
     async def post(self, request: Request) -> Response:
-        """Raises HttpError 400, 408, 413, 415 or (try again) 503; then nothing was booked."""
+        """Raises HttpError 400, 408, 413 or 415, or (try again) 503 or LedgerUnavailableError.
+
+        Then nothing was booked.
+        """
         require_content(request, *CONTENT_TYPES)
         limits = self._limits()
         ndjson = NDJSON in request.headers["content-type"].lower()
         async with self._body_bounds.read(request, limits.body_bytes) as body:
-            read = partial(self._read, body, ndjson, limits.batch_events)
             if len(body) <= INLINE_BYTES:
-                return json_response(await self._book(*read()))
+                return json_response(await self._book(self._parse(body, ndjson, limits)))
             async with self._one_at_a_time:
-                parsed = await run_in_threadpool(read)
-            return json_response(await self._book(*parsed))
+                parsed = await run_in_threadpool(self._parse, body, ndjson, limits)
+            return json_response(await self._book(parsed))
 
-    def _read(self, body: bytes, ndjson: bool, max_events: int) -> Parsed:
+    def _parse(self, body: bytes, ndjson: bool, limits: Limits) -> list[UsageEvent | EventError]:
+        """Each event of the body, or why it is refused."""
         values = list(_lines(body)) if ndjson else _json(body)
-        if len(values) > max_events:
-            raise HttpError(413, f"more than {max_events} events in one request")
-        return self._parse(values)
+        if len(values) > limits.batch_events:
+            raise HttpError(413, f"more than {limits.batch_events} events in one request")
+        received = self._clock.now()
+        return [_event(value, received) for value in values]
 
-    async def _book(
-        self,
-        events: list[UsageEvent],
-        indexes: list[int],
-        rejected: list[tuple[int, EventError]],
-    ) -> dict[str, Any]:
-        try:
-            outcome = await asyncio.wrap_future(self._ledger.submit(events))
-        except LedgerUnavailableError as error:
-            raise HttpError(503, str(error)) from error
-        self._metrics.booked(SOURCE, events, outcome)
-        for _, refusal in rejected:
-            self._metrics.reject(SOURCE, refusal.reason)
-        rejected += [(indexes[position], refusal) for position, refusal in outcome.rejected]
+    async def _book(self, parsed: list[UsageEvent | EventError]) -> dict[str, Any]:
+        good = {i: event for i, event in enumerate(parsed) if isinstance(event, UsageEvent)}
+        refused = {i: error for i, error in enumerate(parsed) if isinstance(error, EventError)}
+        events, indexes = list(good.values()), list(good)
+        result = await asyncio.wrap_future(self._ledger.submit(events))
+        self._metrics.booked(SOURCE, events, result, list(refused.values()))
+        refused |= {indexes[position]: error for position, error in result.rejected}
         return {
-            "accepted": len(outcome.accepted),
-            "duplicate": len(outcome.duplicates),
+            "accepted": len(result.accepted),
+            "duplicate": len(result.duplicates),
             "rejected": [
-                {"index": index, "reason": f"{refusal.reason}: {refusal}"}
-                for index, refusal in sorted(rejected, key=lambda item: item[0])
+                {"index": index, "reason": f"{error.reason}: {error}"}
+                for index, error in sorted(refused.items())
             ],
         }
 
-    def _parse(self, values: list[Any]) -> Parsed:
-        """The good events, their indexes in the request, and the refused ones."""
-        received = self._clock.now()
-        events, indexes, rejected = [], [], []
-        for index, value in enumerate(values):
-            try:
-                if value is _BAD_LINE:
-                    raise EventError("malformed", "this line is not JSON")
-                events.append(parse_event(value, received))
-                indexes.append(index)
-            except EventError as error:
-                rejected.append((index, error))
-        return events, indexes, rejected
+
+def _event(value: Any, received: float) -> UsageEvent | EventError:
+    try:
+        return value if isinstance(value, EventError) else parse_event(value, received)
+    except EventError as error:
+        return error
 
 
 def _json(body: bytes) -> list[Any]:
@@ -116,10 +101,10 @@ def _json(body: bytes) -> list[Any]:
 
 
 def _lines(body: bytes) -> Iterator[Any]:
-    """The JSON values of the lines that are not blank."""
+    """The JSON values of the lines that are not blank, or why they are refused."""
     for line in body.split(b"\n"):
         if line.strip():
             try:
                 yield msgspec.json.decode(line)
             except NOT_JSON:
-                yield _BAD_LINE
+                yield EventError("malformed", "this line is not JSON")

@@ -3,62 +3,97 @@
 import sqlite3
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from hashlib import blake2b
 from itertools import chain
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta, Struct
 
 from common.clock import iso8601
 from common.errors import UserError
-from common.money import PICODOLLARS_PER_USD, usd
+from common.money import PICODOLLARS_PER_USD, picodollars, usd
 from exporter.ledger.ids import IdTables
 
 Kind = Literal["grant", "reset"]
+Sentence = Annotated[str, Meta(min_length=1, max_length=500)]
 MAX_GRANT = 1_000_000 * PICODOLLARS_PER_USD  # a slip of the keyboard, not a day's budget
 
 
-@dataclass(frozen=True)
-class Adjustment:
-    """What a person asks for. A reset's amount is worked out when it is booked."""
+class Reset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is asked: to write off what today has cost so far.
 
-    kind: Kind
-    reason: str
-    author: str
-    picodollars: int = 0  # a grant's
-    id: str = ""  # makes a retry harmless; empty: each request counts
+    id: makes a retry harmless; empty: each request counts.
+    """
+
+    kind: ClassVar[Kind] = "reset"
+    reason: Sentence
+    author: Sentence
+    id: Annotated[str, Meta(max_length=200)] = ""
 
     def __post_init__(self) -> None:
-        if self.kind == "grant" and not 0 < self.picodollars <= MAX_GRANT:
-            raise UserError("a grant must be above 0 and at most 1,000,000 USD")
         if not self.reason.strip() or not self.author.strip():
             raise UserError("a grant or reset needs a reason and an author")
 
+    @property
+    def picodollars(self) -> int:
+        """A grant's; a reset's are worked out when it is booked."""
+        return 0
+
+
+class Grant(Reset, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is asked: money for today. amount_usd: in JSON a string or a number, taken exactly."""
+
+    kind: ClassVar[Kind] = "grant"
+    amount_usd: Decimal
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.picodollars <= MAX_GRANT:
+            raise UserError("a grant must be above 0 and at most 1,000,000 USD")
+
+    @property
+    def picodollars(self) -> int:
+        return picodollars(self.amount_usd)
+
 
 @dataclass(frozen=True)
-class Booked:
-    """What became of an Adjustment; duplicate: its id was booked before, nothing changed."""
+class BookedAdjustment:
+    """What became of a grant or reset; duplicate: its id was booked before, nothing changed."""
 
     day: date
     kind: Kind
     picodollars: int
     duplicate: bool = False
 
+    def report(self) -> dict[str, Any]:
+        """For the API and the command line."""
+        return {
+            "day": self.day.isoformat(),
+            "kind": self.kind,
+            "usd": usd(self.picodollars),
+            "duplicate": self.duplicate,
+        }
 
-def book(db: sqlite3.Connection, ids: IdTables, asked: Adjustment, day: date, now: float) -> Booked:
+
+def book(
+    db: sqlite3.Connection, ids: IdTables, asked: Reset, day: date, now: float
+) -> BookedAdjustment:
     """Write a grant or reset into the ledger, inside the caller's transaction.
 
     A reset writes off what the day has cost so far, less what was written off before. Raises
     UserError when the id was used for something else.
     """
-    if asked.id and _seen(ids, asked, now):
-        return Booked(day, asked.kind, 0, duplicate=True)
-    amount = asked.picodollars if asked.kind == "grant" else _unwritten(db, day)
+    if asked.id and _was_booked(ids, asked, now):
+        return BookedAdjustment(day, asked.kind, 0, duplicate=True)
+    amount = asked.picodollars if asked.kind == "grant" else _unwritten_spend(db, day)
     if amount:
         db.execute(
             "INSERT INTO adjustments (day, kind, picodollars, reason, author, time) "
             "VALUES (?, ?, ?, ?, ?, ?)",
             (day.isoformat(), asked.kind, amount, asked.reason, asked.author, now),
         )
-    return Booked(day, asked.kind, amount)
+    return BookedAdjustment(day, asked.kind, amount)
 
 
 def of_day(db: sqlite3.Connection, day: date) -> list[dict[str, Any]]:
@@ -73,7 +108,7 @@ def of_day(db: sqlite3.Connection, day: date) -> list[dict[str, Any]]:
     ]
 
 
-def _seen(ids: IdTables, asked: Adjustment, now: float) -> bool:
+def _was_booked(ids: IdTables, asked: Reset, now: float) -> bool:
     """Whether the id was booked; it is remembered as an event's is (no provider is empty)."""
     digest = _digest("", asked.kind, asked.id)
     content = _digest(str(asked.picodollars), asked.reason, asked.author)
@@ -90,8 +125,8 @@ def _digest(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _unwritten(db: sqlite3.Connection, day: date) -> int:
-    """Pico-dollars of the day (and after it, if the clock went back) that still stand."""
+def _unwritten_spend(db: sqlite3.Connection, day: date) -> int:
+    """Pico-dollars of the day (and after it, if the clock went back) that were not written off."""
     # Summed here: SQLite's sum() fails beyond 64 bits.
     spend = "SELECT cost_picodollars FROM accounts WHERE day >= ?"
     resets = "SELECT -picodollars FROM adjustments WHERE day = ? AND kind = 'reset'"

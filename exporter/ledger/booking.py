@@ -1,38 +1,38 @@
 """Booking a batch of events inside one transaction: ids, prices, label caps, accounts."""
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from datetime import date
 
-from common.names import FIELD, MODEL, OTHER, ROASTER, UNKNOWN
+from common.names import OTHER, RFM, UNKNOWN
 from exporter.config import Limits
 from exporter.event import EventError, UsageEvent
-from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Series
+from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Books, Series
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
+from exporter.ledger.schema import upsert
 from exporter.ledger.unpriced import Unpriced, UnpricedKey, add_unpriced
 from exporter.prices.pricelist import PriceList
 from exporter.prices.tokenprice import TokenPrice
 
-_ADD = ", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)
-_UPSERT = (
-    f"INSERT INTO accounts VALUES ({', '.join('?' * (5 + len(COLUMNS)))}) "  # noqa: S608  constants
-    f"ON CONFLICT (day, roaster, field, model, price_version) DO UPDATE SET {_ADD}"
-)
 _RESERVED = {OTHER, UNKNOWN}
-
+_ADD_TO_ACCOUNT = upsert("accounts", "day, roaster, field, model, price_version", COLUMNS)
 _PRICE_COLUMNS = tuple(item.name for item in fields(TokenPrice))
 _ADD_PRICE = (
     f"INSERT OR IGNORE INTO prices ({', '.join(_PRICE_COLUMNS)}) "  # noqa: S608  constants
     f"VALUES ({', '.join('?' * len(_PRICE_COLUMNS))})"
 )
 _IS_PRICE = " AND ".join(f"{name} = ?" for name in _PRICE_COLUMNS)
+_GENAI_MODELS = (
+    "SELECT DISTINCT accounts.model, prices.provider FROM accounts "
+    "JOIN prices ON prices.version = accounts.price_version WHERE prices.provider != ''"
+)
 _FIND_PRICE = f"SELECT version FROM prices WHERE {_IS_PRICE}"  # noqa: S608  constants
 
 
 @dataclass
-class Outcome:
+class SubmissionResult:
     """What became of one submission, by the index of its events."""
 
     accepted: list[int] = field(default_factory=list)
@@ -44,53 +44,56 @@ class Outcome:
 class Batch:
     """What one transaction will have booked, once it is committed."""
 
-    accounts: dict[AccountKey, Amounts] = field(default_factory=dict)
-    overflowed: dict[str, int] = field(default_factory=dict)  # label -> events put under `other`
-    adjusted: int = 0
-    new_labels: list[tuple[str, str]] = field(default_factory=list)
+    accounts: dict[AccountKey, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
+    overflowed: Counter[str] = field(default_factory=Counter)  # label -> events put under `other`
+    time_adjusted: int = 0
     unpriced: dict[UnpricedKey, Unpriced] = field(default_factory=lambda: defaultdict(Unpriced))
 
 
 class Labels:
     """The distinct label values seen, capped; beyond the cap a value becomes `other`.
 
-    `other` and `unknown`, also when a client says them literally, are always admitted and take none
-    of the room.
+    `other` and `unknown`, also when a client sends them literally, are always admitted and take
+    none of the room.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, known: Iterable[Series]) -> None:
+        """known: what the ledger already holds stays, whatever the cap."""
+        self._known: dict[str, set[str]] = {name: set(_RESERVED) for name in RFM}
+        for series in known:
+            for name, value in zip(RFM, series, strict=True):
+                self._known[name].add(value)
+        self._new: list[tuple[str, str]] = []  # of the transaction under way
         self.cap(limits)
-        self._known: dict[str, set[str]] = {name: set() for name in self._caps}
 
     def cap(self, limits: Limits) -> None:
         """New caps; what is known stays, also beyond them."""
-        self._caps = {ROASTER: limits.roasters, FIELD: limits.fields, MODEL: limits.models}
+        self._caps = dict(zip(RFM, (limits.roasters, limits.fields, limits.models), strict=True))
 
-    def learn(self, series: Series) -> None:
-        """What the ledger already holds stays, whatever the cap."""
-        for name, value in zip((ROASTER, FIELD, MODEL), series, strict=True):
-            if value not in _RESERVED:
-                self._known[name].add(value)
+    def committed(self) -> None:
+        """What was learned since the last commit stays."""
+        self._new.clear()
 
-    def forget(self, values: list[tuple[str, str]]) -> None:
-        """Undo what a rolled back batch learned."""
-        for name, value in values:
+    def rolled_back(self) -> None:
+        """Forget what was learned since the last commit."""
+        for name, value in self._new:
             self._known[name].discard(value)
+        self._new.clear()
 
     def admit(self, event: UsageEvent, batch: Batch) -> Series:
         """The event's series, with `other` where a cap is reached."""
-        admitted = []
-        for name, value in ((ROASTER, event.roaster), (FIELD, event.field), (MODEL, event.model)):
-            known = self._known[name]
-            if value not in known and value not in _RESERVED:
-                if len(known) >= self._caps[name]:
-                    batch.overflowed[name] = batch.overflowed.get(name, 0) + 1
-                    value = OTHER
-                else:
-                    known.add(value)
-                    batch.new_labels.append((name, value))
-            admitted.append(value)
-        return admitted[0], admitted[1], admitted[2]
+        return Series(*(self._admit(name, getattr(event, name), batch) for name in RFM))
+
+    def _admit(self, name: str, value: str, batch: Batch) -> str:
+        known = self._known[name]
+        if value in known:
+            return value
+        if len(known) - len(_RESERVED) >= self._caps[name]:
+            batch.overflowed[name] += 1
+            return OTHER
+        known.add(value)
+        self._new.append((name, value))
+        return value
 
 
 class Booking:
@@ -99,6 +102,7 @@ class Booking:
     def __init__(
         self,
         db: sqlite3.Connection,
+        books: Books,
         prices: PriceList,
         limits: Limits,
         day_of: Callable[[float], date],
@@ -107,26 +111,27 @@ class Booking:
         self._day_of = day_of
         self.prices = prices
         self.ids = IdTables(db)
-        self.labels = Labels(limits)
-        self.genai_models: dict[str, str] = {}  # label -> provider; shown with today's prices
+        self.labels = Labels(limits, books.totals)
+        # label -> provider; shown with today's prices
+        self.genai_models: dict[str, str] = dict(db.execute(_GENAI_MODELS).fetchall())
         self._versions: dict[TokenPrice, int] = {}
 
-    def book(self, events: list[UsageEvent], now: float, batch: Batch) -> Outcome:
+    def book(self, events: list[UsageEvent], now: float, batch: Batch) -> SubmissionResult:
         """Book events; a refused one does not touch the others."""
-        outcome = Outcome()
+        result = SubmissionResult()
         today = self._day_of(now)
         for index, event in enumerate(events):
             try:
                 fresh = self._is_new(event, now)
             except EventError as error:
-                outcome.rejected.append((index, error))
+                result.rejected.append((index, error))
                 continue
             if not fresh:
-                outcome.duplicates.append(index)
+                result.duplicates.append(index)
                 continue
             self._account(event, today, batch)
-            outcome.accepted.append(index)
-        return outcome
+            result.accepted.append(index)
+        return result
 
     def write(self, batch: Batch) -> None:
         """Put the batch's sums into their tables."""
@@ -136,16 +141,16 @@ class Booking:
     def add_accounts(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
         """Add to rows of the accounts table, which appear when they are missing."""
         self._db.executemany(
-            _UPSERT,
+            _ADD_TO_ACCOUNT,
             [
                 (key.day.isoformat(), *key.series, key.price_version, *amounts.values())
                 for key, amounts in accounts
             ],
         )
 
-    def rolled_back(self, batch: Batch) -> None:
+    def rolled_back(self) -> None:
         """Forget what a failed transaction seemed to have done; touches no disk, cannot fail."""
-        self.labels.forget(batch.new_labels)
+        self.labels.rolled_back()
         self._versions.clear()
         self.ids.reload()
 
@@ -170,22 +175,23 @@ class Booking:
             cost = price.cost(event.input_tokens, event.cached_input_tokens, event.output_tokens)
         elif event.tokens:
             self._keep_minute(event, day, series, batch)
-        key = AccountKey(day, series, self.version(price))
-        amounts = batch.accounts.setdefault(key, Amounts())
+        amounts = batch.accounts[AccountKey(day, series, self.version(price))]
         _count(amounts, event)
         amounts.cost_picodollars += cost
         amounts.estimated_cost_picodollars += cost if event.estimated else 0
         amounts.late_cost_picodollars += cost if day < today else 0
-        batch.adjusted += event.time_adjusted
+        batch.time_adjusted += event.time_adjusted
 
     def _price(self, event: UsageEvent, series: Series) -> TokenPrice | None:
         """The price at the event's own time. Models beyond the cap are not looked up at genai."""
-        listed = series[2] == event.model
-        prompt = event.input_tokens + event.cached_input_tokens
         price = self.prices.find(
-            *(event.model, event.provider, event.time, prompt, event.count),
+            event.model,
+            event.provider,
+            event.time,
+            event.prompt_tokens,
+            event.count,
             extras=event.extras,
-            look_up=listed,
+            look_up=series.model == event.model,
         )
         if price is not None and price.provider:
             self.genai_models[event.model] = price.provider
@@ -194,17 +200,16 @@ class Booking:
     def _keep_minute(self, event: UsageEvent, day: date, series: Series, batch: Batch) -> None:
         minute = int(event.time // 60)
         key = UnpricedKey(
-            *(day, minute, series, event.model, event.provider), event.estimated, event.extras
+            day, minute, series, event.model, event.provider, event.estimated, event.extras
         )
         item = batch.unpriced[key]
         _count(item.amounts, event)
-        prompt = event.input_tokens + event.cached_input_tokens
-        item.largest_prompt = max(item.largest_prompt, prompt)
+        item.largest_prompt = max(item.largest_prompt, event.prompt_tokens)
 
     def version(self, price: TokenPrice | None) -> int:
-        """The row of prices for a price; 0 when there is none."""
+        """The row of a price in its table; without a price that of unpriced usage."""
         if price is None:
-            return 0
+            return UNPRICED_VERSION
         if price not in self._versions:
             row = tuple(getattr(price, name) for name in _PRICE_COLUMNS)
             self._db.execute(_ADD_PRICE, row)
@@ -213,7 +218,7 @@ class Booking:
 
 
 def _count(amounts: Amounts, event: UsageEvent) -> None:
-    """Add what an event says, but its money."""
+    """Add an event's counts; its money is added by the caller."""
     setattr(amounts, event.outcome, getattr(amounts, event.outcome) + event.count)
     amounts.input_tokens += event.input_tokens
     amounts.cached_input_tokens += event.cached_input_tokens

@@ -1,14 +1,26 @@
 """The ledger's sums in memory: what /metrics and /api/v1/status read, changed after each commit."""
 
+import sqlite3
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import date
+from typing import NamedTuple
 
-Series = tuple[str, str, str]  # roaster, field, model
+from exporter.event import OUTCOMES
+
+UNPRICED_VERSION = 0  # of the accounts whose price was not known: tokens count, cost is withheld
 # Only today's spend is asked for; earlier days are kept for a clock that goes back.
 RECENT_DAYS = 7
+
+
+class Series(NamedTuple):
+    """What accounts and metrics tell apart, in the order of names.RFM."""
+
+    roaster: str
+    field: str
+    model: str
 
 
 @dataclass(slots=True)
@@ -47,14 +59,13 @@ class Amounts:
 
     @property
     def requests(self) -> int:
-        return self.success + self.error + self.rate_limited + self.cached + self.fallback
+        return sum(getattr(self, outcome) for outcome in OUTCOMES)
 
 
 COLUMNS = tuple(item.name for item in fields(Amounts))
 
 
-@dataclass(frozen=True, slots=True)
-class AccountKey:
+class AccountKey(NamedTuple):
     """One row of accounts."""
 
     day: date
@@ -63,8 +74,8 @@ class AccountKey:
 
 
 @dataclass
-class Adjustments:
-    """Today's money beside the spend, in pico-dollars."""
+class Adjusted:
+    """A day's money beside the spend, in pico-dollars."""
 
     granted: int = 0
     written_off: int = 0
@@ -72,29 +83,33 @@ class Adjustments:
 
 @dataclass
 class Books:
-    """Lifetime sums per series, and each recent day's cost; every method takes the lock."""
+    """Lifetime sums per series, and each recent day's cost; every method takes the lock.
+
+    overflowed (by label) and time_adjusted count events since the start.
+    """
 
     ledger_id: str
-    totals: dict[Series, Amounts] = field(default_factory=dict)
-    pending_tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by model
-    repriced_tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by model
+    totals: dict[Series, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
+    pending_tokens: Counter[str] = field(default_factory=Counter)  # by model
+    repriced_tokens: Counter[str] = field(default_factory=Counter)  # by model
+    overflowed: Counter[str] = field(default_factory=Counter)
+    time_adjusted: int = 0
     last_commit: float = 0.0
     writable: bool = True
     size_bytes: int = 0
-    adjustments: dict[date, Adjustments] = field(default_factory=dict)
+    adjusted: dict[date, Adjusted] = field(default_factory=lambda: defaultdict(Adjusted))
     lock: threading.RLock = field(default_factory=threading.RLock)
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
-    _day_cost: dict[date, dict[Series, int]] = field(default_factory=dict)
+    _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
 
     def book(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
         """Add what a transaction committed, or what the ledger holds at start."""
         with self.lock:
             for key, amounts in accounts:
-                self.totals.setdefault(key.series, Amounts()).add(amounts)
-                if key.price_version == 0:
-                    self.pending_tokens[key.series[2]] += amounts.tokens
-                day = self._day_cost.setdefault(key.day, {})
-                day[key.series] = day.get(key.series, 0) + amounts.cost_picodollars
+                self.totals[key.series].add(amounts)
+                if key.price_version == UNPRICED_VERSION:
+                    self.pending_tokens[key.series.model] += amounts.tokens
+                self._day_cost[key.day][key.series] += amounts.cost_picodollars
                 self.changed.add(key.series)
             for forgotten in sorted(self._day_cost)[:-RECENT_DAYS]:
                 del self._day_cost[forgotten]
@@ -104,30 +119,66 @@ class Books:
         with self.lock:
             self.book(accounts)
             for key, amounts in accounts:
-                if key.price_version == 0:
-                    self.repriced_tokens[key.series[2]] -= amounts.tokens
+                if key.price_version == UNPRICED_VERSION:
+                    self.repriced_tokens[key.series.model] -= amounts.tokens
 
     @property
     def unpriced_tokens(self) -> dict[str, int]:
         """Tokens by model that came without a price, also those that were repriced since."""
         models = self.pending_tokens.keys() | self.repriced_tokens.keys()
-        return {m: self.pending_tokens.get(m, 0) + self.repriced_tokens.get(m, 0) for m in models}
+        return {model: self.pending_tokens[model] + self.repriced_tokens[model] for model in models}
 
-    def spend_of(self, today: date) -> dict[Series, int]:
+    def spend_of(self, today: date) -> Counter[Series]:
         """Pico-dollars per series on a day and after it (after: only if the clock went back)."""
         with self.lock:
-            spend: dict[Series, int] = {}
+            spend: Counter[Series] = Counter()
             for day, costs in self._day_cost.items():
                 if day >= today:
-                    for series, cost in costs.items():
-                        spend[series] = spend.get(series, 0) + cost
+                    spend.update(costs)
             return spend
+
+    def adjusted_on(self, day: date) -> Adjusted:
+        """What was granted and written off on a day."""
+        with self.lock:
+            return self.adjusted.get(day, Adjusted())
 
     def adjust(self, day: date, kind: str, picodollars: int) -> None:
         """Book a grant or a write-off."""
         with self.lock:
-            entry = self.adjustments.setdefault(day, Adjustments())
             if kind == "grant":
-                entry.granted += picodollars
+                self.adjusted[day].granted += picodollars
             else:
-                entry.written_off += picodollars
+                self.adjusted[day].written_off += picodollars
+
+
+def read_books(db: sqlite3.Connection) -> Books:
+    """The sums of a ledger: SQLite adds up the years, the last days come one by one."""
+    meta = dict(db.execute("SELECT key, value FROM meta"))
+    books = Books(meta["ledger_id"], last_commit=float(meta.get("last_commit", 0)))
+    sums = ", ".join(f"sum({name})" for name in COLUMNS)
+    # A year a sum: 64 bits hold nine million dollars of it, and Python adds without a bound.
+    query = (
+        f"SELECT max(day), roaster, field, model, min(price_version, 1), {sums} FROM accounts "  # noqa: S608
+        "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
+    )
+    for day, roaster, name, model, version, *amounts in db.execute(query, (_recent_days(db),)):
+        key = AccountKey(date.fromisoformat(day), Series(roaster, name, model), version)
+        books.book([(key, Amounts(*amounts))])
+    query = (
+        "SELECT label, sum(input_tokens + cached_input_tokens + output_tokens) "
+        "FROM reprices GROUP BY label"
+    )
+    books.repriced_tokens.update(dict(db.execute(query).fetchall()))
+    for day, kind, picodollars in db.execute("SELECT day, kind, picodollars FROM adjustments"):
+        books.adjust(date.fromisoformat(day), kind, picodollars)
+    return books
+
+
+def _recent_days(db: sqlite3.Connection) -> str:
+    """The first of the last RECENT_DAYS days that have accounts."""
+    oldest = "9999-12-31"
+    for _ in range(RECENT_DAYS):
+        query = "SELECT max(day) FROM accounts WHERE day < ?"
+        (day,) = db.execute(query, (oldest,)).fetchone()
+        oldest = day or oldest
+    return oldest

@@ -16,7 +16,7 @@ class Position:
     device: int
     inode: int
     offset: int = 0  # bytes consumed
-    fingerprint: bytes = b""  # of the first consumed bytes; see intake/log_file.py
+    fingerprint: bytes = b""  # of the first consumed bytes; see intake/logs/file.py
     in_long_line: bool = False  # the bytes before offset began a line that is too long to read
 
     @property

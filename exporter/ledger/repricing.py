@@ -6,26 +6,27 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from msgspec import Struct
+
 from common.errors import UserError
 from common.money import usd
+from exporter.ledger.adjustments import Sentence
 from exporter.ledger.booking import Booking
-from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Series
+from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Series
 from exporter.ledger.unpriced import Unpriced, UnpricedKey, read_unpriced
 from exporter.prices.tokenprice import TokenPrice
 
-UNPRICED_VERSION = 0
 _FORGET_EMPTY = (
     "DELETE FROM accounts WHERE day = ? AND roaster = ? AND field = ? AND model = ? "  # noqa: S608
     f"AND price_version = {UNPRICED_VERSION} AND {' AND '.join(f'{c} = 0' for c in COLUMNS)}"
 )
 
 
-@dataclass(frozen=True)
-class Reprice:
-    """A wish to book withheld cost; model None: of every model. dry_run books nothing."""
+class Reprice(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked: to book withheld cost; model None: of every model. dry_run books nothing."""
 
-    author: str
-    reason: str
+    author: Sentence
+    reason: Sentence
     model: str | None = None
     dry_run: bool = False
 
@@ -35,7 +36,7 @@ class Reprice:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PricedDay:
     """One price on one day of one model; label is the model's name in the accounts."""
 
     day: date
@@ -53,50 +54,54 @@ class Repriced:
     """
 
     dry_run: bool
-    parts: dict[Part, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
+    parts: dict[PricedDay, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
     before: dict[tuple[date, str], int] = field(default_factory=dict)
     withheld: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     moved: list[tuple[AccountKey, Amounts]] = field(default_factory=list)
 
 
-Found = dict[tuple[Series, Part], Amounts]
+Found = dict[tuple[Series, PricedDay], Amounts]
 
 
-def run(db: sqlite3.Connection, booking: Booking, wish: Reprice, now: float) -> Repriced:
+def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) -> Repriced:
     """Find what has a price now and, unless it is a dry run, book it; in the caller's transaction.
 
     Run again, it finds nothing: what is booked is no longer withheld.
     """
-    result = Repriced(wish.dry_run)
+    result = Repriced(asked.dry_run)
     found: Found = defaultdict(Amounts)
-    for rows in read_unpriced(db, wish.model):
+    for rows in read_unpriced(db, asked.model):
         priced = []
         for row, key, item in rows:
-            price = _find(booking, wish, key, item)
+            price = _find(booking, asked, key, item)
             if price is None:
                 result.withheld[key.model, key.provider] += item.amounts.tokens
             else:
-                part = Part(key.day, key.series[2], key.model, key.provider, price)
+                part = PricedDay(key.day, key.series.model, key.model, key.provider, price)
                 found[key.series, part].add(_costed(key, item, price))
                 priced.append((row,))
-        if not wish.dry_run:
+        if not asked.dry_run:
             db.executemany("DELETE FROM unpriced WHERE id = ?", priced)
     for (_, part), amounts in found.items():
         result.parts[part].add(amounts)
     for part in result.parts:
         result.before[part.day, part.label] = _cost(db, part.day, part.label)
-    if not wish.dry_run:
+    if not asked.dry_run:
         _move(db, booking, found, result)
-        _audit(db, booking, wish, now, result)
+        _audit(db, booking, asked, now, result)
     return result
 
 
-def _find(booking: Booking, wish: Reprice, key: UnpricedKey, item: Unpriced) -> TokenPrice | None:
+def _find(booking: Booking, asked: Reprice, key: UnpricedKey, item: Unpriced) -> TokenPrice | None:
     """A price now; models beyond the label's cap, which may be many, are looked up by name only."""
     return booking.prices.find(
-        *(key.model, key.provider, key.minute * 60, item.largest_prompt, item.calls),
+        key.model,
+        key.provider,
+        key.minute * 60,
+        item.largest_prompt,
+        item.amounts.requests,
         extras=key.extras,
-        look_up=key.model in (key.series[2], wish.model),
+        look_up=key.model in (key.series.model, asked.model),
     )
 
 
@@ -129,22 +134,25 @@ def _move(db: sqlite3.Connection, booking: Booking, found: Found, result: Repric
 
 
 def _audit(
-    db: sqlite3.Connection, booking: Booking, wish: Reprice, now: float, result: Repriced
+    db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float, result: Repriced
 ) -> None:
-    db.executemany(
-        "INSERT INTO reprices (time, author, reason, day, label, model, provider, price_version, "
-        "input_tokens, cached_input_tokens, output_tokens, cost_picodollars) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                *(now, wish.author, wish.reason, part.day.isoformat(), part.label),
-                *(part.model, part.provider, booking.version(part.price)),
-                *(amounts.input_tokens, amounts.cached_input_tokens, amounts.output_tokens),
-                amounts.cost_picodollars,
-            )
-            for part, amounts in result.parts.items()
-        ],
-    )
+    for part, amounts in result.parts.items():
+        row = {
+            "time": now,
+            "author": asked.author,
+            "reason": asked.reason,
+            "day": part.day.isoformat(),
+            "label": part.label,
+            "model": part.model,
+            "provider": part.provider,
+            "price_version": booking.version(part.price),
+            "input_tokens": amounts.input_tokens,
+            "cached_input_tokens": amounts.cached_input_tokens,
+            "output_tokens": amounts.output_tokens,
+            "cost_picodollars": amounts.cost_picodollars,
+        }
+        columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
+        db.execute(f"INSERT INTO reprices ({columns}) VALUES ({values})", row)  # noqa: S608
 
 
 def report(result: Repriced) -> dict[str, Any]:
@@ -176,7 +184,7 @@ def report(result: Repriced) -> dict[str, Any]:
     }
 
 
-def _price_line(part: Part, amounts: Amounts) -> dict[str, Any]:
+def _price_line(part: PricedDay, amounts: Amounts) -> dict[str, Any]:
     price = part.price
     return {
         "model": part.model,

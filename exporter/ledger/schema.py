@@ -91,7 +91,7 @@ def m_unpriced_minutes(db: sqlite3.Connection) -> None:
             UNIQUE (day, minute, roaster, field, label, model, provider, estimated, extras)
         ) STRICT"""
     )
-    # Usage from before this schema is known by its day only: it stands at that date's noon, UTC.
+    # Usage from before this schema is known by its day only: it is put at that date's noon, UTC.
     db.execute(
         """INSERT INTO unpriced
             SELECT NULL, day, CAST(strftime('%s', day || ' 12:00:00') AS INTEGER) / 60,
@@ -178,3 +178,20 @@ def migrate(
             db.execute("ROLLBACK")
             raise
     db.execute("PRAGMA foreign_keys = ON")
+
+
+def upsert(table: str, key: str, sums: Sequence[str], largest: str | None = None) -> str:
+    """The statement that makes a row (key, sums, largest), or adds sums to the one that is there.
+
+    largest: a column that keeps the highest value.
+    """
+    columns = [*key.split(", "), *sums]
+    changes = [f"{name} = {name} + excluded.{name}" for name in sums]
+    if largest:
+        columns.append(largest)
+        changes.append(f"{largest} = max({largest}, excluded.{largest})")
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) "  # noqa: S608  constants
+        f"VALUES ({', '.join('?' * len(columns))}) "
+        f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(changes)}"
+    )

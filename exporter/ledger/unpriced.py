@@ -4,30 +4,23 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any, NamedTuple
 
-from exporter.ledger.books import Amounts, Series
+from exporter.ledger.books import COLUMNS, Amounts, Series
+from exporter.ledger.schema import upsert
 
 CHUNK_ROWS = 5000
 # What one minute keeps: an account's columns without money, which is what is missing.
-_SUMS = (
-    "success, error, rate_limited, cached, fallback, input_tokens, cached_input_tokens, "
-    "output_tokens, batch_items, batch_slots"
-)
-_ADD = ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS.split(", "))
+_SUMS = tuple(name for name in COLUMNS if not name.endswith("_picodollars"))
 _KEY = "day, minute, roaster, field, label, model, provider, estimated, extras"
-_UPSERT = (
-    f"INSERT INTO unpriced ({_KEY}, largest_prompt, {_SUMS}) "  # noqa: S608  constants
-    f"VALUES ({', '.join('?' * 20)}) ON CONFLICT ({_KEY}) DO UPDATE SET {_ADD}, "
-    "largest_prompt = max(largest_prompt, excluded.largest_prompt)"
-)
+_ADD = upsert("unpriced", _KEY, _SUMS, largest="largest_prompt")
 _SELECT = (
-    f"SELECT id, {_KEY}, largest_prompt, {_SUMS} FROM unpriced "  # noqa: S608  constants
+    f"SELECT id, {_KEY}, largest_prompt, {', '.join(_SUMS)} FROM unpriced "  # noqa: S608  constants
     "WHERE id > ? AND (? IS NULL OR model = ?) ORDER BY id LIMIT ?"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class UnpricedKey:
+class UnpricedKey(NamedTuple):
     """One minute (Unix time / 60) of one series, model and provider.
 
     series names the account, with `other` beyond the labels' cap; model is what the call named.
@@ -49,24 +42,14 @@ class Unpriced:
     amounts: Amounts = field(default_factory=Amounts)
     largest_prompt: int = 0
 
-    @property
-    def calls(self) -> int:
-        return self.amounts.requests
-
 
 def add_unpriced(db: sqlite3.Connection, minutes: dict[UnpricedKey, Unpriced]) -> None:
     """Put a batch's unpriced minutes into their table."""
-    db.executemany(
-        _UPSERT,
-        [
-            (
-                *(key.day.isoformat(), key.minute, *key.series),
-                *(key.model, key.provider, key.estimated, key.extras, item.largest_prompt),
-                *(getattr(item.amounts, name) for name in _SUMS.split(", ")),
-            )
-            for key, item in minutes.items()
-        ],
-    )
+    rows = []
+    for (day, minute, series, *rest), item in minutes.items():
+        sums = (getattr(item.amounts, name) for name in _SUMS)
+        rows.append((day.isoformat(), minute, *series, *rest, *sums, item.largest_prompt))
+    db.executemany(_ADD, rows)
 
 
 def read_unpriced(
@@ -78,16 +61,16 @@ def read_unpriced(
     """
     last = 0
     while rows := db.execute(_SELECT, (last, model, model, CHUNK_ROWS)).fetchall():
-        yield [_parse(row) for row in rows]
+        yield [_parse(*row) for row in rows]
         last = rows[-1][0]
 
 
-def _parse(row: tuple[int, ...]) -> tuple[int, UnpricedKey, Unpriced]:
-    identity, day, minute, roaster, name, label, model, provider, *flags = row[:10]
-    series = (str(roaster), str(name), str(label))
-    estimated, extras = map(bool, flags)
-    when = date.fromisoformat(str(day))
-    key = UnpricedKey(when, minute, series, str(model), str(provider), estimated, extras)
-    largest, *sums = row[10:]
-    amounts = Amounts(**dict(zip(_SUMS.split(", "), sums, strict=True)))
-    return identity, key, Unpriced(amounts, largest)
+def _parse(
+    identity: int, day: str, minute: int, roaster: str, field: str, label: str, *rest: Any
+) -> tuple[int, UnpricedKey, Unpriced]:
+    model, provider, estimated, extras, largest_prompt, *sums = rest
+    series = Series(roaster, field, label)
+    key = UnpricedKey(
+        date.fromisoformat(day), minute, series, model, provider, bool(estimated), bool(extras)
+    )
+    return identity, key, Unpriced(Amounts(**dict(zip(_SUMS, sums, strict=True))), largest_prompt)

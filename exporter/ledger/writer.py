@@ -1,21 +1,35 @@
-"""The one thread that writes: what waits is grouped, each in its turn, answered when it is done."""
+"""The one thread that writes: it owns the ledger's connection and its transactions.
 
+What waits is grouped, each in its turn, and answered when it is on disk.
+"""
+
+import contextlib
+import logging
+import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+from common.clock import Clock
+from common.errors import UserError
 from exporter.event import UsageEvent
-from exporter.ledger.booking import Outcome
-from exporter.ledger.progress import LogProgress
+from exporter.ledger.booking import Batch, Booking, SubmissionResult
+from exporter.ledger.books import Books
+from exporter.ledger.progress import LogProgress, write_progress
 
 MAX_EVENTS_PER_COMMIT = 20_000
 MAX_WAITING_EVENTS = 200_000
 PROBE_SECONDS = 2.0  # how often an unwritable ledger is tried again
+# An account beyond 64 bits (nine million dollars a day) must not keep others from being booked.
+_UNSTORABLE = (OverflowError, sqlite3.IntegrityError)
+log = logging.getLogger("exporter")
+T = TypeVar("T")
 
 
 class LedgerUnavailableError(Exception):
@@ -28,7 +42,7 @@ class Submission:
 
     events: list[UsageEvent] = field(default_factory=list)
     progress: LogProgress | None = None  # of the logs that the events come from
-    future: "Future[Outcome]" = field(default_factory=Future)
+    future: "Future[SubmissionResult]" = field(default_factory=Future)
 
 
 @dataclass
@@ -41,86 +55,174 @@ class Task:
 
 
 class Writer:
-    """Takes submissions and tasks from any thread, and hands them on from its own."""
+    """Takes submissions and tasks from any thread, and writes them on its own."""
 
     def __init__(
-        self,
-        commit: Callable[[list[Submission]], None],
-        execute: Callable[[Task], None],
-        writable: Callable[[], bool],
+        self, path: Path, db: sqlite3.Connection, booking: Booking, books: Books, clock: Clock
     ) -> None:
-        """commit, execute: resolve the futures of what they are given, and raise nothing.
-
-        While writable() is false an empty submission is committed every two seconds.
-        """
-        self._commit = commit
-        self._execute = execute
-        self._writable = writable
+        """db: of the ledger at path; it is the writer's from now on."""
+        self._path = path
+        self._identity = os.stat(path)
+        self.db = db
+        self._booking = booking
+        self._books = books
+        self._clock = clock
+        books.size_bytes = self._identity.st_size
         self._queue: queue.Queue[Submission | Task | None] = queue.Queue()
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger-writer")
         self._thread.start()
 
-    def submit(self, submission: Submission) -> "Future[Outcome]":
-        """Raises LedgerUnavailableError when too many events wait already."""
-        count = len(submission.events)
+    def submit(
+        self, events: list[UsageEvent], progress: LogProgress | None = None
+    ) -> "Future[SubmissionResult]":
+        """Book events. Raises LedgerUnavailableError when too many events wait already."""
         with self._waiting_lock:
-            if self._waiting + count > MAX_WAITING_EVENTS:
+            if self._waiting + len(events) > MAX_WAITING_EVENTS:
                 raise LedgerUnavailableError("too many events are waiting to be written")
-            self._waiting += count
-        submission.future.add_done_callback(lambda _: self._release(count))  # cancelled ones, too
+            self._waiting += len(events)
+        submission = Submission(events, progress)
+        submission.future.add_done_callback(lambda _: self._release(len(events)))  # cancelled, too
         self._queue.put(submission)
         return submission.future
 
-    def run(self, task: Task) -> "Future[Any]":
-        """Do the task after what waits now."""
+    def run(
+        self,
+        work: Callable[[sqlite3.Connection, float], T],
+        applied: Callable[[T], None] = lambda _: None,
+    ) -> "Future[T]":
+        """Run work(database, now) in a transaction of its own, after what waits now.
+
+        applied(its result) then brings the picture in memory up to date. The future raises the
+        UserError of work, or LedgerUnavailableError; then nothing was written.
+        """
+        task = Task(work, applied)
         self._queue.put(task)
         return task.future
 
     def close(self) -> None:
-        """Finish what was handed in."""
+        """Finish what was handed in, then close the database."""
         self._queue.put(None)
         self._thread.join()
+        self.db.close()
 
     def _release(self, count: int) -> None:
         with self._waiting_lock:
             self._waiting -= count
 
     def _run(self) -> None:
+        """In order: neighbouring submissions in one transaction, each task in its own."""
+        for group in self._groups():
+            # A caller that left cancelled its future; one that is running cannot be cancelled.
+            running = [item for item in group if item.future.set_running_or_notify_cancel()]
+            for _, neighbours in groupby(running, type):
+                items = list(neighbours)
+                if submissions := [item for item in items if isinstance(item, Submission)]:
+                    self._book(submissions)
+                for task in (item for item in items if isinstance(item, Task)):
+                    self._do(task)
+
+    def _groups(self) -> Iterator[list[Submission | Task]]:
+        """What waits, up to a commit's size; a probe now and then while nothing can be written."""
         ended = False
         while not ended:
-            try:
-                first = self._queue.get(timeout=None if self._writable() else PROBE_SECONDS)
-            except queue.Empty:
-                self._commit([Submission()])
-                continue
-            group, ended = self._group(first)
-            self._process(group)
+            group: list[Submission | Task] = []
+            events = 0
+            with contextlib.suppress(queue.Empty):
+                item = self._queue.get(timeout=None if self._books.writable else PROBE_SECONDS)
+                while item is not None:
+                    group.append(item)
+                    events += len(item.events) if isinstance(item, Submission) else 0
+                    if events >= MAX_EVENTS_PER_COMMIT:
+                        break
+                    item = self._queue.get_nowait()
+                ended = item is None
+            if group or not ended:
+                yield group or [Submission()]
 
-    def _group(self, first: Submission | Task | None) -> tuple[list[Submission | Task], bool]:
-        """Everything that waits, up to a commit's size; and whether the end was reached."""
-        group: list[Submission | Task] = []
-        events = 0
-        item = first
-        while item is not None:
-            group.append(item)
-            events += len(item.events) if isinstance(item, Submission) else 0
-            if events >= MAX_EVENTS_PER_COMMIT:
-                return group, False
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return group, False
-        return group, True
+    def _book(self, group: list[Submission]) -> None:
+        """One transaction for all of them; apart, if the data of one of them cannot be stored."""
+        now = self._clock.now()
+        batch = Batch()
+        try:
+            with self._transaction(now):
+                results = [self._booking.book(entry.events, now, batch) for entry in group]
+                self._booking.write(batch)
+                for entry in group:
+                    if entry.progress:
+                        write_progress(self.db, entry.progress, now)
+                self._booking.ids.drop_expired(now)
+        except Exception as error:  # whatever it was, nobody may wait for ever
+            if isinstance(error, _UNSTORABLE) and len(group) > 1:
+                for submission in group:
+                    self._book([submission])
+            else:
+                self._fail(group, error)
+            return
+        with self._books.lock:
+            self._books.book(batch.accounts.items())
+            self._books.overflowed.update(batch.overflowed)
+            self._books.time_adjusted += batch.time_adjusted
+            self._committed(now)
+        for submission, result in zip(group, results, strict=True):
+            submission.future.set_result(result)
 
-    def _process(self, group: list[Submission | Task]) -> None:
-        """In order: neighbouring submissions in one transaction, each task in its own."""
-        # A caller that left cancelled its future; one that is running cannot be cancelled.
-        group = [item for item in group if item.future.set_running_or_notify_cancel()]
-        for _, neighbours in groupby(group, type):
-            items = list(neighbours)
-            if submissions := [item for item in items if isinstance(item, Submission)]:
-                self._commit(submissions)
-            for task in (item for item in items if isinstance(item, Task)):
-                self._execute(task)
+    def _do(self, task: Task) -> None:
+        now = self._clock.now()
+        try:
+            with self._transaction(now):
+                result = task.work(self.db, now)
+        except UserError as error:
+            task.future.set_exception(error)
+            return
+        except Exception as error:  # whatever it was, nobody may wait for ever
+            self._fail([task], error)
+            return
+        with self._books.lock:
+            task.applied(result)
+            self._committed(now)
+        task.future.set_result(result)
+
+    @contextlib.contextmanager
+    def _transaction(self, now: float) -> Iterator[None]:
+        """What the block does is on disk after it; if it raises, nothing is, in memory neither."""
+        try:
+            self._begin()
+            yield
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES ('last_commit', ?)", (str(now),))
+            self.db.execute("COMMIT")
+        except BaseException:
+            self._booking.rolled_back()
+            if self.db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # then _begin tries again
+                    self.db.execute("ROLLBACK")
+            raise
+        self._booking.labels.committed()
+
+    def _begin(self) -> None:
+        """Open a transaction on the ledger's own file. Raises OSError or sqlite3.Error."""
+        if self.db.in_transaction:  # rolling back failed, too
+            self.db.execute("ROLLBACK")
+        stat = os.stat(self._path)
+        if not os.path.samestat(stat, self._identity):
+            raise OSError("its file was replaced; put it back or restart the exporter")
+        self._books.size_bytes = stat.st_size  # without what only the write-ahead log holds
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def _committed(self, now: float) -> None:
+        self._books.last_commit = now
+        self._set_writable(True)
+
+    def _fail(self, items: Sequence[Submission | Task], error: Exception) -> None:
+        """Nothing was booked: say so to everyone who waits, and try again later."""
+        self._set_writable(False, str(error))
+        for item in items:
+            item.future.set_exception(
+                LedgerUnavailableError(f"the ledger cannot be written: {error}")
+            )
+
+    def _set_writable(self, writable: bool, reason: str = "") -> None:
+        if writable != self._books.writable:
+            log.warning("the ledger %s", "is written again" if writable else f"fails: {reason}")
+        self._books.writable = writable

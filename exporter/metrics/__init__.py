@@ -1,1 +1,1 @@
-"""What /metrics says: ledger families as cached text, everything else by prometheus_client."""
+"""The page /metrics: the ledger's families as cached text, everything else by prometheus_client."""

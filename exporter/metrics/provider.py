@@ -1,4 +1,4 @@
-"""The provider's own word: its balance, polled and published; DeepSeek's GET /user/balance."""
+"""What the provider says: its balance, polled and published; DeepSeek's GET /user/balance."""
 
 import logging
 import threading
@@ -7,15 +7,14 @@ from decimal import Decimal
 from pathlib import Path
 
 from msgspec import Struct
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from common import names
 from common.auth import read_token
 from common.errors import UserError
 from common.fetch import FetchError, fetch
 from exporter.config import Provider
+from exporter.metrics.collectors import FreshCollector, gauge
 
 TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 64 << 10
@@ -23,7 +22,7 @@ LOOK_SECONDS = 5.0  # how soon a `provider:` that a reload brought is noticed
 _LOG = logging.getLogger(__name__)
 
 
-class _Info(Struct):
+class _Balance(Struct):
     currency: str
     total_balance: Decimal
     granted_balance: Decimal = Decimal(0)
@@ -32,16 +31,15 @@ class _Info(Struct):
 
 class _Answer(Struct):
     is_available: bool
-    balance_infos: list[_Info]
+    balance_infos: list[_Balance]
 
 
-class ProviderPoller(Collector):
+class ProviderPoller(FreshCollector):
     """Asks in a thread of its own, and publishes the last answer; a scrape never waits for it."""
 
-    def __init__(self, config: Callable[[], Provider | None], folder: Path) -> None:
-        """config: gives `provider:` as it is now, None = do not ask. folder: of its key file."""
+    def __init__(self, config: Callable[[], Provider | None]) -> None:
+        """config: gives `provider:` as it is now, None = do not ask."""
         self._config = config
-        self._folder = folder
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="provider", daemon=True)
         self._available: bool | None = None  # None: never asked
@@ -56,20 +54,13 @@ class ProviderPoller(Collector):
         """Ask no more; a request that hangs is left to end by itself."""
         self._stop.set()
 
-    def describe(self) -> list[Metric]:
-        return []
-
     def collect(self) -> Iterator[Metric]:
         if self._config() is None or self._available is None:
             return
         text = "Whether the provider answers and says that calls can be made."
-        yield GaugeMetricFamily(names.PROVIDER_AVAILABLE, text, value=self._available)
-        balance = GaugeMetricFamily(
-            names.PROVIDER_BALANCE, "The provider's balance in USD.", labels=["kind"]
-        )
-        for kind, amount in self._balance.items():
-            balance.add_metric([kind], float(amount))
-        yield balance
+        yield gauge(names.PROVIDER_AVAILABLE, text, self._available)
+        balance = {kind: float(amount) for kind, amount in self._balance.items()}
+        yield gauge(names.PROVIDER_BALANCE, "The provider's balance in USD.", balance, "kind")
 
     def poll(self, provider: Provider) -> None:
         """Ask once. What goes wrong is published as not available, and logged when it changes."""
@@ -96,8 +87,7 @@ class ProviderPoller(Collector):
 
     def _ask(self, provider: Provider) -> _Answer:
         """Raises UserError."""
-        key_file = self._folder / provider.key_file if provider.key_file else None
-        key = read_token("provider", key_file)
+        key = read_token("provider", Path(provider.key_file) if provider.key_file else None)
         if key is None:
             raise UserError("no key: name provider.key_file or set LLM_BUDGET_PROVIDER_TOKEN_FILE")
         answer = fetch(
@@ -111,7 +101,7 @@ class ProviderPoller(Collector):
 
 
 def _usd(answer: _Answer) -> dict[str, Decimal]:
-    """Balances by kind; another currency is no figure that a budget in USD can be held against."""
+    """Balances by kind; a budget in USD cannot be compared with another currency."""
     for info in answer.balance_infos:
         if info.currency == "USD":
             return {

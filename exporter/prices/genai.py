@@ -1,12 +1,12 @@
 """Prices of the models that budget.yml does not name, from genai-prices' bundled data.
 
-What its data says of text tokens is taken as it stands: dated prices, times of day, and tiers by
+Its prices of text tokens are taken as they are: dated prices, times of day, and tiers by
 prompt length. A price that would not be exact (finer than 1 pico-dollar a token, charged per
 request, by reasoning token, by page, …) counts as no price: withheld is visible, wrong is not.
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -51,7 +51,7 @@ class TieredPrice:
 def find_price(model: str, provider: str, minute: int, default: str) -> TieredPrice | None:
     """A model's price in a minute (Unix time / 60), as its provider charges it.
 
-    The provider called default stands for an event that named none: a model that it does not
+    default is the provider of an event that named none: a model that it does not
     offer is looked up at the maker that the model's name points to.
     """
     found = _find_model(model, provider, by_name=provider == default)
@@ -104,21 +104,20 @@ def _tiers(price: ModelPrice, named: TokenPrice) -> TieredPrice | None:
     tiers = {
         t.start for r in (full, cached, output) if isinstance(r, TieredPrices) for t in r.tiers
     }
-    starts = tuple(sorted(tiers))
-    prices = tuple(
-        TokenPrice(
-            model=named.model,
-            source=named.source,
-            input=_rate(full, prompt),
-            cached_input=_rate(cached, prompt),
-            output=_rate(output, prompt),
-            provider=named.provider,
-            validity=f"{named.validity} prompt > {prompt - 1}".strip()
-            if prompt
-            else named.validity,
+
+    def from_prompt(tokens: int) -> TokenPrice:
+        """The price of a prompt of so many tokens."""
+        condition = f" prompt > {tokens - 1}" if tokens else ""
+        return replace(
+            named,
+            input=_rate(full, tokens),
+            cached_input=_rate(cached, tokens),
+            output=_rate(output, tokens),
+            validity=f"{named.validity}{condition}".strip(),
         )
-        for prompt in (0, *(start + 1 for start in starts))
-    )
+
+    starts = tuple(sorted(tiers))
+    prices = tuple(from_prompt(tokens) for tokens in (0, *(start + 1 for start in starts)))
     return TieredPrice(starts, prices, any(word in key for key in rates for word in EXTRAS))
 
 

@@ -3,8 +3,7 @@
 from exporter.budget.day import BudgetCalendar
 from exporter.event import DEFAULT_PROVIDER
 from exporter.prices import genai as pricing_genai
-from exporter.prices.schedule import schedules
-from exporter.prices.schema import Prices
+from exporter.prices.schedule import Prices, schedules
 from exporter.prices.tokenprice import TokenPrice
 
 

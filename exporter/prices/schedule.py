@@ -1,23 +1,55 @@
-"""Prices of budget.yml by time: which of a model's dated prices and daily windows holds when."""
+"""`prices:` of budget.yml as it is written, and which dated price or daily window holds when."""
 
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from msgspec import Struct, field
 
 from common.clock import iso8601
 from common.errors import UserError
 from exporter.budget.day import BudgetCalendar
-from exporter.prices.schema import WEEKDAYS, Price, Prices, Rates, Window
 from exporter.prices.tokenprice import TokenPrice, token_price
 
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 SOURCE = "budget.yml"
 DAY_MINUTES = 24 * 60
 WEEK_MINUTES = 7 * DAY_MINUTES
 EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; weeks here begin on Monday, 00:00 UTC
 ALWAYS = float("-inf")
+
+
+class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """USD per 1,000 tokens; without a cached price, cached input costs as input."""
+
+    input_usd_per_1k: Decimal
+    output_usd_per_1k: Decimal
+    cached_input_usd_per_1k: Decimal | None = None
+
+
+class Window(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Other rates between two times of day in UTC, HH:MM; the end belongs to what follows.
+
+    An end before the start is on the next day; weekdays name the day on which the window starts.
+    """
+
+    from_utc: str
+    to_utc: str
+    weekdays: list[Weekday] = field(default_factory=lambda: list(WEEKDAYS))
+
+
+class Price(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model's rates, from a date on or (without valid_from) for everything before the dates."""
+
+    valid_from: str | None = None
+    windows: list[Window] = field(default_factory=list)
+
+
+Prices = dict[str, Price | list[Price]]
 
 
 class Week(NamedTuple):
@@ -46,7 +78,7 @@ class Schedule(NamedTuple):
 def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
     """Every model's schedule; calendar gives dates their zone.
 
-    Raises UserError, naming the key, on a price out of bounds, a time that is none or is not a
+    Raises UserError, naming the key, on a price out of bounds, a time that is not a
     whole minute, windows that overlap, or two prices that begin together.
     """
     return {model: _schedule(model, entry, calendar) for model, entry in prices.items()}
@@ -105,7 +137,7 @@ def _week(model: str, key: str, price: Price, start: float) -> Week:
     owner: dict[int, str] = {}
     for index, window in enumerate(price.windows):
         name = f"{key}.windows[{index}]"
-        token = _token(model, name, window, f"{since} {_words(window)}".strip())
+        token = _token(model, name, window, f"{since} {_validity(window)}".strip())
         for minute in _minutes(name, window):
             if minute in owner:
                 raise UserError(f"{owner[minute]} and {name} overlap on {_moment(minute)} UTC")
@@ -158,7 +190,7 @@ def _time_of_day(key: str, text: str) -> int:
     return DAY_MINUTES if match[1] is None else int(match[1]) * 60 + int(match[2])
 
 
-def _words(window: Window) -> str:
+def _validity(window: Window) -> str:
     days = "" if len(window.weekdays) == len(WEEKDAYS) else f" {','.join(window.weekdays)}"
     return f"{window.from_utc}-{window.to_utc} UTC{days}"
 

@@ -1,54 +1,58 @@
-"""/api/v1/status: the budget day in exact decimal strings of USD."""
+"""Today's budget as /api/v1/status serves it."""
 
-from typing import Any
+from decimal import Decimal
 
-from common.clock import Clock
+from common.budget_status import BudgetStatus, StatusDay, by_amount
 from common.money import picodollars, usd
-from exporter.config import Config
-from exporter.ledger.books import Adjustments
-from exporter.ledger.ledger import Ledger
+from exporter.composition import Exporter
+from exporter.ledger.books import Series
 
 
-def status(config: Config, ledger: Ledger, clock: Clock) -> dict[str, Any]:
-    """Today's spend before write-offs, the limit before grants, and both by name."""
-    today = ledger.today()
-    calendar = ledger.calendars.current(clock.now())
-    books = ledger.books
+def budget_status(exporter: Exporter) -> BudgetStatus:
+    """The exporter's budget day, its figures from one moment of the books."""
+    now, today = exporter.clock.now(), exporter.ledger.today()
+    books = exporter.ledger.books
     with books.lock:
         spend = books.spend_of(today.date)
-        adjusted = books.adjustments.get(today.date, Adjustments())
+        adjusted = books.adjusted_on(today.date)
         requests = sum(total.requests for total in books.totals.values())
         unpriced = sum(books.pending_tokens.values())
-    total = sum(spend.values())
-    limit = picodollars(config.budget.daily_limit_usd)
-    return {
-        "ledger": books.ledger_id,
-        "writable": books.writable,
-        "now": clock.now(),
-        "day": {
-            "date": today.date.isoformat(),
-            "start": today.start,
-            "end": today.end,
-            "timezone": calendar.timezone,
-            "day_starts_at": calendar.day_starts_at.isoformat("minutes"),
-        },
-        "spend_usd": usd(total),
-        "written_off_usd": usd(adjusted.written_off),
-        "granted_usd": usd(adjusted.granted),
-        "limit_usd": usd(limit),
-        "reserve_usd": usd(picodollars(config.budget.reserve_usd)),
-        "utilization": (total - adjusted.written_off) / (limit + adjusted.granted),
-        "requests": requests,
-        "by_roaster": _by(spend, 0),
-        "by_field": _by(spend, 1),
-        "unpriced_tokens": unpriced,
-    }
+    budget = exporter.config.budget
+    calendar = exporter.ledger.calendars.current(now)
+    return BudgetStatus(
+        ledger=books.ledger_id,
+        writable=books.writable,
+        now=now,
+        day=StatusDay(
+            today.date.isoformat(),
+            today.start,
+            today.end,
+            calendar.timezone,
+            calendar.day_starts_at.isoformat("minutes"),
+        ),
+        spend_usd=_usd(sum(spend.values())),
+        written_off_usd=_usd(adjusted.written_off),
+        granted_usd=_usd(adjusted.granted),
+        limit_usd=_usd(picodollars(budget.daily_limit_usd)),
+        reserve_usd=_usd(picodollars(budget.reserve_usd)),
+        requests=requests,
+        by_roaster=_by("roaster", spend),
+        by_field=_by("field", spend),
+        unpriced_tokens=unpriced,
+        config=exporter.reloader.status,
+        logs=exporter.logs.report(),
+    )
 
 
-def _by(spend: dict[tuple[str, str, str], int], position: int) -> dict[str, str]:
+def _by(label: str, spend: dict[Series, int]) -> dict[str, Decimal]:
     """Today's spend by one label, the dearest first."""
     sums: dict[str, int] = {}
     for series, cost in spend.items():
-        sums[series[position]] = sums.get(series[position], 0) + cost
-    ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-    return {name: usd(cost) for name, cost in ordered}
+        value = getattr(series, label)
+        sums[value] = sums.get(value, 0) + cost
+    return by_amount({value: _usd(cost) for value, cost in sums.items()})
+
+
+def _usd(amount: int) -> Decimal:
+    """Pico-dollars in USD, without trailing zeros."""
+    return Decimal(usd(amount))

@@ -15,7 +15,7 @@ from exporter.config import Config
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.schema import open_ledger
-from exporter.metrics.ledger_text import LedgerText
+from exporter.metrics.page import LedgerText
 from tests.support.clock import ManualClock
 from tests.support.exporters import NOON
 
@@ -24,7 +24,7 @@ TODAY = date(2027, 1, 15)
 
 
 def series(number: int) -> Series:
-    return (f"roaster-{number // 20}", f"field-{number % 20}", "deepseek-chat")
+    return Series(f"roaster-{number // 20}", f"field-{number % 20}", "deepseek-chat")
 
 
 def amounts(number: int) -> Amounts:

@@ -29,6 +29,8 @@ FLOORS = {
         ("exporter.ledger", "exporter.access"),
         ("exporter.intake",),
         ("exporter.intake.logs", "exporter.metrics"),
+        ("exporter.reload",),
+        ("exporter.composition",),
         ("exporter.web",),
         ("exporter.service",),
         ("exporter.__main__",),

@@ -225,7 +225,7 @@ class Books(RuleBasedStateMachine):
     @rule(batch=BATCHES, statement=st.integers(0, 12))
     def fail(self, batch: list[tuple[dict[str, Any], float | None]], statement: int) -> None:
         """A disk that fails somewhere in the transaction: nothing of it may be seen."""
-        db = self.exporter.ledger._db
+        db = self.exporter.ledger.writer.db
         assert isinstance(db, FaultyConnection)
         calls = [(call, None) for call, _ in batch if self.certain(call)]
         db.arm(statement, 1)

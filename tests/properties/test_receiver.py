@@ -5,7 +5,6 @@ independent reading of the rules does, and ends at the right level once the trut
 import shutil
 import tempfile
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from alertmanager.receiver.evidence.observations import (
     PrometheusAnswer,
 )
 from alertmanager.receiver.overrides import OverrideRequest
+from tests.support.budget_statuses import figures
 from tests.support.examples import examples
 from tests.support.receivers import NOW, Receiver
 from tests.support.reference_receiver import Backstop, Evidence, Track
@@ -301,9 +301,8 @@ class Convergence(RuleBasedStateMachine):
         if state == "away":
             return LOST
         start = NOW + (self.day - (state == "yesterday")) * DAY
-        spend = Decimal(100 if exhausted else 0)
-        zero = Decimal(0)
-        return ExporterAnswer("e", start, spend, zero, zero, Decimal(100), state != "full")
+        spend = "100" if exhausted else "0"
+        return ExporterAnswer("e", start, figures(spend), state != "full")
 
 
 LOST = NoAnswer("x", "no answer in time")

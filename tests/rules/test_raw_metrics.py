@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common import names
 from exporter.config import Provider
+from exporter.event import OUTCOMES
 from tests.support.exporters import Exporter, event
 from tests.support.receivers import Receiver, alert
 from tests.support.rule_files import names_in, published, recorded, rules
@@ -25,7 +26,7 @@ def exporter_page(folder: Path) -> set[str]:
             event(model="a-model-that-nobody-prices"),
             *({"outcome": outcome} for outcome in ("cached", "fallback", "rate_limited")),
         )
-        exporter.web.provider.poll(Provider(balance_url="http://127.0.0.1:1/"))
+        exporter.parts.provider.poll(Provider(balance_url="http://127.0.0.1:1/"))
         return {name for name, _ in exporter.page()}
 
 
@@ -50,7 +51,7 @@ def test_every_metric_that_a_rule_reads_is_on_a_page(tmp_path: Path) -> None:
 def test_every_outcome_and_token_type_that_a_rule_names_exists() -> None:
     """A misspelt label value selects nothing, for ever."""
     text = "\n".join(str(rule["expr"]) for rule in rules())
-    for label, known in (("outcome", names.OUTCOMES), ("type", names.TOKEN_TYPES)):
+    for label, known in (("outcome", OUTCOMES), ("type", names.TOKEN_TYPES)):
         values = re.findall(rf'\b{label}=~?"([^"]+)"', text)
         assert values
         assert set("|".join(values).split("|")) <= set(known)

@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 
 from command.stack.processes import Child, free_port
 from common.clock import iso8601
-from exporter.access import Settings, Tokens
-from exporter.config import Config, load_config
-from exporter.ledger.ledger import Ledger
-from exporter.web.app import Web
+from exporter import composition
+from exporter.access import AccessTokens, ExporterSettings
+from exporter.config import load_config
+from exporter.web.app import application
 from tests.support.clock import ManualClock
 
 NOON = 1_800_014_400.0  # 2027-01-15T12:00:00Z
@@ -36,18 +36,17 @@ class Exporter:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.config: Config = load_config(write_config(folder, config))
+        write_config(folder, config)
         self.clock = ManualClock(now)
-        self.ledger = Ledger(folder / "ledger.sqlite", self.config, self.clock)
-        asked = Tokens(INGEST, ADMIN, None) if tokens else Tokens(None, None, None)
-        self.web = Web(
-            self.config, self.ledger, self.clock, asked, (), lambda: self.load(asked), folder
-        )
-        self.http = TestClient(self.web.app(), base_url="http://127.0.0.1")
+        self.tokens = AccessTokens(*((INGEST, ADMIN) if tokens else (None, None)), None)
+        settings, path = self.load(), folder / "ledger.sqlite"
+        self.parts = composition.Exporter(settings, self.load, path, self.clock)
+        self.ledger = self.parts.ledger
+        self.http = TestClient(application(self.parts), base_url="http://127.0.0.1")
 
-    def load(self, tokens: Tokens) -> Settings:
+    def load(self) -> ExporterSettings:
         """What a reload reads: the folder's budget.yml again, and the same tokens."""
-        return Settings(load_config(self.folder / "budget.yml"), tokens)
+        return ExporterSettings(load_config(self.folder / "budget.yml"), self.tokens)
 
     def __enter__(self) -> "Exporter":
         return self
@@ -56,7 +55,7 @@ class Exporter:
         self.close()
 
     def close(self) -> None:
-        self.ledger.close()
+        self.parts.close()
 
     def post(self, body: Any, content_type: str = "application/json", **headers: str) -> Any:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -8,11 +8,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from common.budget_status import LogStatus
 from exporter.config import Config, Log
 from exporter.event import UsageEvent
 from exporter.intake.counters import IntakeMetrics
 from exporter.intake.logs.source import LogSource
-from exporter.ledger.booking import Outcome
+from exporter.ledger.booking import SubmissionResult
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.progress import LogProgress
 from exporter.ledger.writer import LedgerUnavailableError
@@ -39,15 +40,15 @@ class Frail(Ledger):
 
     def __init__(self, path: Path, config: Config, clock: ManualClock) -> None:
         super().__init__(path, config, clock)
-        self._db.execute("PRAGMA synchronous = OFF")  # nobody cuts the power of a test
+        self.writer.db.execute("PRAGMA synchronous = OFF")  # nobody cuts the power of a test
 
     mood = ""  # "", "full" (cannot be written), "die before" or "die after" the commit
 
     def submit(
         self, events: list[UsageEvent], progress: LogProgress | None = None
-    ) -> "Future[Outcome]":
+    ) -> "Future[SubmissionResult]":
         if self.mood == "full":
-            future: Future[Outcome] = Future()
+            future: Future[SubmissionResult] = Future()
             future.set_exception(LedgerUnavailableError("the disk is full"))
             return future
         if self.mood == "die before":
@@ -103,7 +104,7 @@ class Follower:
 
     def booked(self) -> dict[str, int]:
         """Calls by roaster."""
-        return {key[0]: total.requests for key, total in self.ledger.books.totals.items()}
+        return {key.roaster: total.requests for key, total in self.ledger.books.totals.items()}
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, {"source": "log", **labels})
@@ -111,5 +112,5 @@ class Follower:
     def refused(self, reason: str) -> float | None:
         return self.value("llm_ingest_rejected_total", reason=reason)
 
-    def state(self, path: Path) -> dict[str, Any]:
-        return {entry["path"]: entry for entry in self.source.report()}[str(path)]
+    def state(self, path: Path) -> LogStatus:
+        return {log.path: log for log in self.source.report()}[str(path)]

@@ -1,13 +1,13 @@
 """The sources' JSON, as far as it is read, and what a Prometheus' answers mean."""
 
 from datetime import datetime
-from decimal import Decimal
 
 from msgspec import Struct, field
 
 from alertmanager.receiver.alerts import entry_of, requested_name, unix
 from alertmanager.receiver.evidence.observations import PrometheusAnswer
 from alertmanager.receiver.ladder.ladder import Ladder
+from common.budget_status import BudgetFigures
 
 # Fresh means younger than three evaluations; the second is for the way and for rounding.
 FRESH_EVALUATIONS = 3
@@ -65,20 +65,16 @@ class PrometheusBody(Struct):
     data: PrometheusData
 
 
-class Day(Struct):
+class DayStart(Struct):
     """A budget day; start in Unix seconds."""
 
     start: float
 
 
-class StatusAnswer(Struct):
+class StatusAnswer(BudgetFigures, frozen=True, kw_only=True):
     """An exporter's /api/v1/status."""
 
-    day: Day
-    spend_usd: Decimal
-    written_off_usd: Decimal
-    granted_usd: Decimal
-    limit_usd: Decimal
+    day: DayStart
     writable: bool = True
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Literal
 
 from alertmanager.receiver.state import name_of
+from common.budget_status import BudgetFigures, together
 
 # Why something is not lowered; docs/degradation.md explains each.
 HoldReason = Literal[
@@ -49,17 +49,14 @@ class PrometheusAnswer:
 
 @dataclass(frozen=True)
 class ExporterAnswer:
-    """An exporter's own figures of today, in exact USD; day_start in Unix seconds.
+    """An exporter's own figures of today; day_start in Unix seconds.
 
     writable: whether it can book; if it cannot, its figures are only a lower bound.
     """
 
     url: str
     day_start: float
-    spend: Decimal
-    written_off: Decimal
-    granted: Decimal
-    limit: Decimal
+    figures: BudgetFigures
     writable: bool = True
 
 
@@ -131,8 +128,4 @@ class Observations:
     def exhausted(self) -> bool:
         """Whether the exporters' own figures reach the limit; those missing count as nothing."""
         known = self.answered_exporters()
-        if not known:
-            return False
-        spend = sum((seen.spend - seen.written_off for seen in known), Decimal(0))
-        granted = sum((seen.granted for seen in known), Decimal(0))
-        return spend >= min(seen.limit for seen in known) + granted
+        return bool(known) and together([seen.figures for seen in known]).exhausted

@@ -97,10 +97,7 @@ class Sources:
         return ExporterAnswer(
             without_password(url),
             status.day.start,
-            status.spend_usd,
-            status.written_off_usd,
-            status.granted_usd,
-            status.limit_usd,
+            status,
             status.writable,
         )
 

@@ -4,44 +4,83 @@ A file is known again by device, inode and its first bytes. One never seen befor
 beginning, except those that rotation had left behind before the log was first looked at.
 """
 
+import glob
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from common.clock import Clock
 from exporter.config import Log
-from exporter.intake.logs.file import FINGERPRINT_BYTES, LogFile
-from exporter.intake.logs.find import COMPRESSED, is_rotated_name, neighbours
-from exporter.intake.logs.spool import is_fold_name
-from exporter.ledger.progress import FileKey, LogPlaces, LogProgress, Position
+from exporter.event import UsageEvent
+from exporter.intake.logs.file import FINGERPRINT_BYTES, LogFile, key_at
+from exporter.intake.logs.spool import BESIDE_SPOOLS, is_fold_name
+from exporter.ledger.booking import SubmissionResult
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.progress import FileKey, LogProgress, Position
+
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
+# What logrotate and Python's handlers append: .1, -20261124, .2026-11-24_10-00-00. Not .old or
+# .bak: those are as often made by people.
+_ROTATION = re.compile(r"[._-]\d[\dT._:+Z-]*")
 
 
-@dataclass
-class Shared:
-    """What all streams of one exporter know together."""
+class KnownFiles:
+    """What all streams of one exporter know together.
 
-    places: LogPlaces
-    record: Callable[[LogProgress], None]  # durably, or LedgerUnavailableError
-    clock: Clock
-    open: set[FileKey] = field(default_factory=set)
-    found: set[FileKey] = field(default_factory=set)  # everything met, also what is not open
-    matched: set[str] = field(default_factory=set)  # paths that have a stream of their own
+    open: the files that are open. found: all files seen, open or not. followed: the paths that have
+    a stream of their own. places: what the ledger knows, as of the last commit.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self.places = ledger.places
+        self.clock = clock
+        self.open: set[FileKey] = set()
+        self.found: set[FileKey] = set()
+        self.followed: set[str] = set()
+
+    def record(self, progress: LogProgress, events: Sequence[UsageEvent] = ()) -> SubmissionResult:
+        """Book events together with the progress. Raises LedgerUnavailableError."""
+        result = self._ledger.submit(list(events), progress).result()
+        self.places.apply(progress)
+        return result
+
+    def renew_positions(self) -> None:
+        """Record that what was found is still there: the ledger forgets very old positions."""
+        known = self.places.positions
+        found = tuple(known[key] for key in self.found if key in known)
+        self.record(LogProgress(positions=found, expire=True))
+
+
+def paths_of(pattern: str) -> list[str]:
+    """The paths to follow for a pattern: a plain path itself, even while it is missing."""
+    if not glob.has_magic(pattern) or os.path.lexists(pattern):
+        return [pattern]
+    return sorted(path for path in glob.glob(pattern) if _is_log(path))
+
+
+def _is_log(path: str) -> bool:
+    return not (
+        path.endswith((*COMPRESSED, *BESIDE_SPOOLS)) or is_fold_name(path) or os.path.isdir(path)
+    )
 
 
 class Opening:
-    """Files opened together; closed again unless kept() is reached."""
+    """Files opened together; closed again unless keep() is reached."""
 
-    def __init__(self, path: str, shared: Shared, current: list[LogFile]) -> None:
+    def __init__(self, path: str, known: KnownFiles, current: list[LogFile]) -> None:
         """current: the files of this log that are open already."""
         self._path = path
-        self._shared = shared
+        self._name = os.path.basename(os.path.realpath(path))
+        self._known = known
         self._files: list[LogFile] = []
         self._changed: list[Position] = []
         # Positions in files that lost what they had: a copy of it may be found elsewhere.
         self._lost = [file.position for file in current if not file.is_intact(file.position)]
         self._current = list(current)
-        self.first = path not in shared.places.followed  # whether it was never looked at before
+        self.first = path not in known.places.followed  # whether it is followed for the first time
 
     def __enter__(self) -> "Opening":
         return self
@@ -50,18 +89,18 @@ class Opening:
         for file in self._files:
             file.close()
 
-    def kept(self, *more: Position) -> list[LogFile]:
+    def keep(self, *more: Position) -> list[LogFile]:
         """Record the positions that are new; the files, oldest first, are the caller's.
 
         Raises LedgerUnavailableError.
         """
         positions = (*self._changed, *more)
         if positions or self.first:
-            self._shared.record(LogProgress((self._path,), positions))
+            self._known.record(LogProgress((self._path,), positions))
         files, self._files = self._files, []
         return files
 
-    def named(self, rule: Log, *, starting: bool) -> None:
+    def open_named(self, rule: Log, *, starting: bool) -> None:
         """Open what the path names. Raises OSError, and UserError when it has another reader.
 
         starting: the exporter has just started, and a machine may have crashed before.
@@ -69,19 +108,19 @@ class Opening:
         file = LogFile(Path(self._path), self._path)
         self._files.append(file)
         self._current.append(file)
-        known = self._known(file)
-        if known is None:
+        recorded = self._recorded(file)
+        if recorded is None:
             position = file.at(file.end() if self.first and rule.start == "end" else 0)
-        elif starting and _was_cut(file, known):
+        elif starting and _was_cut(file, recorded):
             position = file.at(file.size)
-        elif file.is_intact(known):
-            position = replace(known, log=self._path)
+        elif file.is_intact(recorded):
+            position = replace(recorded, log=self._path)
         else:
-            self._lost.append(known)
+            self._lost.append(recorded)
             position = file.at(0)
         self._place(file, position)
 
-    def left_behind(self) -> None:
+    def open_left_behind(self) -> None:
         """Open the log's files under other names that have something to read.
 
         Raises OSError, UserError.
@@ -92,9 +131,9 @@ class Opening:
         opened = sorted(self._files[named:], key=lambda file: file.modified)
         self._files = [*opened, *self._files[:named]]  # what is older is read first
         for file in opened:
-            known = self._known(file)
-            if known is not None and not file.is_intact(known):
-                self._lost.append(known)
+            recorded = self._recorded(file)
+            if recorded is not None and not file.is_intact(recorded):
+                self._lost.append(recorded)
         for file in opened:
             self._place_left(file)
 
@@ -108,7 +147,7 @@ class Opening:
 
     def _place(self, file: LogFile, position: Position) -> None:
         file.position = position
-        if self._shared.places.positions.get(file.key) != position:
+        if self._known.places.positions.get(file.key) != position:
             self._changed.append(position)
 
     def _candidates(self) -> list[Path]:
@@ -116,30 +155,30 @@ class Opening:
 
         Nothing else is opened: closing a file that SQLite has open too would drop SQLite's locks.
         """
-        name = os.path.basename(os.path.realpath(self._path))
         inodes = {position.inode for position in self._positions() if position.offset}
         found = []
-        for entry in neighbours(self._path):
-            renamed = entry.name.startswith(name) and entry.inode() in inodes
+        for entry in _neighbours(self._path):
+            renamed = entry.name.startswith(self._name) and entry.inode() in inodes
             if self._is_rotated(entry.path) or (renamed and not is_fold_name(entry.name)):
                 status = entry.stat(follow_symlinks=False)
                 key = (status.st_dev, status.st_ino)
-                self._shared.found.add(key)
-                if key not in self._shared.open and os.access(entry.path, os.R_OK):
+                self._known.found.add(key)
+                if key not in self._known.open and os.access(entry.path, os.R_OK):
                     found.append(Path(entry.path))
         return found
 
     def _is_rotated(self, path: str) -> bool:
-        """Whether a path is an older file of this log, and no log of its own."""
-        name = os.path.basename(os.path.realpath(self._path))
-        rotated = is_rotated_name(os.path.basename(path), name) and not path.endswith(COMPRESSED)
-        return rotated and path not in self._shared.matched
+        """Whether a path is an older file of this log by its name, and no log of its own."""
+        name = os.path.basename(path)
+        rest = name.removeprefix(self._name) if name.startswith(self._name) else ""
+        rotated = _ROTATION.fullmatch(rest) and not path.endswith(COMPRESSED)
+        return bool(rotated) and path not in self._known.followed
 
     def _position_left(self, file: LogFile) -> Position | None:
         """Where to go on in a file under another name; None: it is nothing to be read (yet)."""
-        known = self._known(file)
-        if known is not None and known.offset and file.is_intact(known):
-            return known
+        recorded = self._recorded(file)
+        if recorded is not None and recorded.offset and file.is_intact(recorded):
+            return recorded
         if not self._is_rotated(str(file.path)):
             return None  # an unrelated file got the inode
         if self.first:
@@ -152,16 +191,12 @@ class Opening:
 
     def _is_copy(self, file: LogFile) -> bool:
         """Whether copytruncate's copy is made at this moment; the truncation is still to come."""
-        try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
-            return False
-        key = (status.st_dev, status.st_ino)
+        key = key_at(self._path)
         return any(log.key == key and log.holds(file) for log in self._current)
 
-    def _known(self, file: LogFile) -> Position | None:
+    def _recorded(self, file: LogFile) -> Position | None:
         """The recorded position of a file; device numbers may differ after a reboot."""
-        exact = self._shared.places.positions.get(file.key)
+        exact = self._known.places.positions.get(file.key)
         if exact is not None:
             return exact
         for position in self._positions():
@@ -171,9 +206,24 @@ class Opening:
         return None
 
     def _positions(self) -> list[Position]:
-        return [p for p in self._shared.places.positions.values() if p.log == self._path]
+        return [p for p in self._known.places.positions.values() if p.log == self._path]
 
 
-def _was_cut(file: LogFile, known: Position) -> bool:
+def _was_cut(file: LogFile, recorded: Position) -> bool:
     """A power cut took the file's end: what is left was consumed, and must not be read again."""
-    return FINGERPRINT_BYTES <= file.size < known.offset and file.begins_as(known)
+    return FINGERPRINT_BYTES <= file.size < recorded.offset and file.begins_as(recorded)
+
+
+def _neighbours(path: str) -> Iterator[os.DirEntry[str]]:
+    """The regular files in the folder of the file that a path leads to, the path itself left out.
+
+    Empty when the folder is missing or may not be listed.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        with os.scandir(real.parent) as entries:
+            for entry in entries:
+                if entry.name != real.name and entry.is_file(follow_symlinks=False):
+                    yield entry
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return

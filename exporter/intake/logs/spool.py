@@ -33,8 +33,19 @@ def retire(file: LogFile, path: str) -> bool:
     return False
 
 
-def take_fold(path: str) -> str | None:
-    """Rename the fold of a spool, so that it never changes again: its new name, None if none."""
+def take_folds(path: str) -> list[str]:
+    """The folds of a spool that never change again, the one that is there now included.
+
+    Others were taken before and are not finished yet, perhaps because the exporter was killed.
+    """
+    names = glob.glob(f"{glob.escape(path)}{FOLD}.*")
+    taken = sorted(name for name in names if is_fold_name(name))
+    now = _take_fold(path)
+    return [*taken, now] if now else taken
+
+
+def _take_fold(path: str) -> str | None:
+    """Rename the fold of a spool: its new name, None when there is none, or a writer holds it."""
     fold = path + FOLD
     try:
         fd = os.open(fold, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -71,12 +82,6 @@ def keep_deliveries_out(path: str) -> int | None:
             f"{path} is read by a delivery (client.py deliver); stop that, or do not follow it here"
         ) from error
     return fd
-
-
-def taken_folds(path: str) -> list[str]:
-    """Folds taken and not finished yet, perhaps because the exporter was killed."""
-    names = glob.glob(f"{glob.escape(path)}{FOLD}.*")
-    return sorted(name for name in names if is_fold_name(name))
 
 
 def is_fold_name(name: str) -> bool:

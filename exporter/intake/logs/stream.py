@@ -1,28 +1,37 @@
 """One followed path through its rotations: which files to read, in which order, when to let go."""
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+from common.budget_status import LogState, LogStatus
 from common.errors import UserError
 from exporter.config import Log
-from exporter.intake.logs import spool as log_spool
-from exporter.intake.logs.file import LogFile, Piece, TruncatedError
-from exporter.intake.logs.rotation import Opening, Shared
+from exporter.intake.logs import spool
+from exporter.intake.logs.file import Chunk, LogFile, TruncatedError, key_at
+from exporter.intake.logs.rotation import KnownFiles, Opening
 from exporter.ledger.progress import FileKey, LogProgress
 
 LINGER_SECONDS = 60.0  # for writers that have not noticed that their file was renamed
 
 
 class Stream:
-    """The files of one path that are not finished yet, oldest first."""
+    """The files of one path that are not finished yet, oldest first.
 
-    def __init__(self, path: str, rule: Log, shared: Shared) -> None:
+    problem, last_refusal: sentences, or empty. locked: the problem is another reader.
+    """
+
+    def __init__(self, path: str, rule: Log, known: KnownFiles) -> None:
         self.path = path
         self.rule = rule
         self.files: list[LogFile] = []
-        self.missing = False
-        self._shared = shared
+        self.problem = ""
+        self.locked = False
+        self.last_refusal = ""
+        self._known = known
+        self._missing = False
         self._named: FileKey | None = None  # the file that the path leads to
         self._looked = False
         self._delivery_lock: int | None = None
@@ -30,23 +39,30 @@ class Stream:
         self._folds: set[LogFile] = set()
         self._idle_since: dict[LogFile, float] = {}  # files left behind: Unix seconds
 
+    @contextlib.contextmanager
+    def problems_noted(self) -> Iterator[None]:
+        """What cannot be read in the block becomes the problem."""
+        try:
+            yield
+        except UserError as error:
+            self.problem, self.locked = str(error), True
+        except OSError as error:
+            self.problem, self.locked = f"cannot read {self.path}: {error.strerror}", False
+
     def look(self) -> None:
         """Open what has to be read.
 
         Raises OSError, UserError (another reader) and LedgerUnavailableError: look again later.
         """
-        try:
-            status = os.stat(self.path)
-            key: FileKey | None = (status.st_dev, status.st_ino)
-        except FileNotFoundError:
-            key = None
-        self.missing = key is None
+        key = key_at(self.path)
+        self._missing = key is None
         if key != self._named or not self._looked:
             self._follow(key)
         self._keep_deliveries_out()
         self._look_for_folds()
+        self.problem, self.locked = "", False
 
-    def next(self) -> tuple[LogFile, Piece] | None:
+    def next(self) -> tuple[LogFile, Chunk] | None:
         """The next lines of the oldest file that has any.
 
         Raises OSError, UserError (another reader) and LedgerUnavailableError.
@@ -57,19 +73,22 @@ class Stream:
         for file in [] if self._barred else list(self.files):
             final = file in self._folds or self._is_over(file)
             try:
-                piece = file.read(final)
+                chunk = file.read(final)
             except TruncatedError:
                 self._restart(file)
                 return None
-            if piece is not None:
+            if chunk is not None:
                 self._idle_since.pop(file, None)
-                return file, piece
+                return file, chunk
             self._drained(file, final)
         return None
 
-    def lag(self) -> int:
-        """Bytes not yet committed, also those of a file that cannot be opened."""
-        return self._shut() + sum(max(0, file.size - file.position.offset) for file in self.files)
+    def status(self) -> LogStatus:
+        """For people."""
+        state: LogState = "problem" if self.problem else "missing" if self._missing else "ok"
+        lag = sum(max(0, file.size - file.position.offset) for file in self.files)
+        lag += self._unopened_bytes()
+        return LogStatus(self.path, state, self.problem, self.last_refusal, lag)
 
     @property
     def finished(self) -> bool:
@@ -89,17 +108,17 @@ class Stream:
 
     def _follow(self, key: FileKey | None) -> None:
         """The path leads elsewhere than before: what it left behind first, then the new file."""
-        with Opening(self.path, self._shared, self.files) as opening:
+        with Opening(self.path, self._known, self.files) as opening:
             problem = None
-            if key is not None and key not in self._shared.open:
+            if key is not None and key not in self._known.open:
                 try:
-                    opening.named(self.rule, starting=not self._looked)
+                    opening.open_named(self.rule, starting=not self._looked)
                 except (OSError, UserError) as error:
                     if opening.first:
                         raise  # so that `start: end` still finds its end
                     problem = error
-            opening.left_behind()
-            for file in opening.kept():
+            opening.open_left_behind()
+            for file in opening.keep():
                 self._add(file)
         if problem:
             raise problem
@@ -108,10 +127,10 @@ class Stream:
 
     def _restart(self, file: LogFile) -> None:
         """The file was truncated: finish the copy that copytruncate made, then begin again."""
-        with Opening(self.path, self._shared, self.files) as opening:
-            opening.left_behind()
+        with Opening(self.path, self._known, self.files) as opening:
+            opening.open_left_behind()
             beginning = file.at(0)
-            copies = opening.kept(beginning)
+            copies = opening.keep(beginning)
         file.advance(beginning)
         for copy in copies:
             self._add(copy, self.files.index(file))
@@ -119,19 +138,16 @@ class Stream:
     def _keep_deliveries_out(self) -> None:
         if self._delivery_lock is None and any(file.is_spool() for file in self.files):
             self._barred = True
-            self._delivery_lock = log_spool.keep_deliveries_out(self.path)
+            self._delivery_lock = spool.keep_deliveries_out(self.path)
         self._barred = False
 
     def _look_for_folds(self) -> None:
-        names = log_spool.taken_folds(self.path)
-        taken = log_spool.take_fold(self.path)
-        for name in [*names, taken] if taken else names:
-            status = os.stat(name)
-            if (status.st_dev, status.st_ino) not in self._shared.open:
+        for name in spool.take_folds(self.path):
+            if key_at(name) not in self._known.open:
                 file = LogFile(Path(name), self.path)
-                known = self._shared.places.positions.get(file.key)
-                if known is not None and file.begins_as(known):
-                    file.position = known
+                position = self._known.places.positions.get(file.key)
+                if position is not None and file.begins_as(position):
+                    file.position = position
                 self._folds.add(file)
                 self._add(file)
 
@@ -139,7 +155,7 @@ class Stream:
         """Whether the path left this file behind, and nobody has written to it for a while."""
         if file.key == self._named:
             return False
-        now = self._shared.clock.now()
+        now = self._known.clock.now()
         return now - self._idle_since.setdefault(file, now) >= LINGER_SECONDS
 
     def _drained(self, file: LogFile, final: bool) -> None:
@@ -148,37 +164,37 @@ class Stream:
             os.unlink(file.path)
             self._forget(file)
         elif file.key == self._named:
-            if log_spool.retire(file, self.path):
+            if spool.retire(file, self.path):
                 self._named = None
                 self._forget(file)
         elif final:
             self._drop(file)
 
-    def _shut(self) -> int:
+    def _unopened_bytes(self) -> int:
         """Bytes that wait in the file that the path names while it is not open."""
         try:
             status = os.stat(self.path)
         except OSError:
             return 0
         key = (status.st_dev, status.st_ino)
-        if key in self._shared.open or not stat.S_ISREG(status.st_mode):
+        if key in self._known.open or not stat.S_ISREG(status.st_mode):
             return 0
-        known = self._shared.places.positions.get(key)
-        return max(0, status.st_size - (known.offset if known else 0))
+        position = self._known.places.positions.get(key)
+        return max(0, status.st_size - (position.offset if position else 0))
 
     def _forget(self, file: LogFile) -> None:
         """The file is gone for ever, and so may be its position."""
         self._drop(file)
-        self._shared.record(LogProgress(forgotten=(file.key,)))
+        self._known.record(LogProgress(forgotten=(file.key,)))
 
     def _add(self, file: LogFile, at: int | None = None) -> None:
         self.files.insert(len(self.files) if at is None else at, file)
-        self._shared.open.add(file.key)
-        self._shared.found.add(file.key)
+        self._known.open.add(file.key)
+        self._known.found.add(file.key)
 
     def _drop(self, file: LogFile) -> None:
         self.files.remove(file)
         self._folds.discard(file)
         self._idle_since.pop(file, None)
-        self._shared.open.discard(file.key)
+        self._known.open.discard(file.key)
         file.close()

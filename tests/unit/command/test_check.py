@@ -13,7 +13,7 @@ import pytest
 from command.main import main
 from command.paths import ALERTMANAGER, REPOSITORY
 from command.ports import state
-from command.replay.server import Server
+from command.replay.prometheus import ReplayPrometheus
 from command.stack.bundle import Bundle, BundleSettings, Ports
 from common.errors import UserError
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
@@ -169,7 +169,7 @@ def test_the_bundles_own_services_may_hold_their_ports(
 
 @pytest.mark.slow
 def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:
-    server = Server(tmp_path, 1)
+    server = ReplayPrometheus(tmp_path, 1)
     server.start()
     try:
         with pytest.raises(UserError, match="held by prometheus"):

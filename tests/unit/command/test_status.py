@@ -12,24 +12,14 @@ import pytest
 from command.main import main
 from command.status import severity, summarize
 from command.thresholds import thresholds
+from tests.support.budget_statuses import budget_status
 
 LIMITS = thresholds()
-DAY = {"date": "2026-11-23", "start": 0, "end": 86400, "timezone": "UTC", "day_starts_at": "00:00"}
 
 
-def report(spend: str, limit: str = "100", **more: Any) -> dict[str, Any]:
-    return {
-        "day": DAY,
-        "spend_usd": spend,
-        "limit_usd": limit,
-        "granted_usd": "0",
-        "written_off_usd": "0",
-        "by_roaster": {"blue-tokai": spend},
-        "by_field": {"notes": spend},
-        "unpriced_tokens": 0,
-        "config": {"loaded": "2026-11-23T00:00:00.000Z", "problem": None},
-        **more,
-    }
+def report(spend: str, **more: Any) -> dict[str, Any]:
+    """An exporter's answer with some of its keys changed."""
+    return budget_status("0").document() | {"spend_usd": spend} | more
 
 
 @pytest.fixture
@@ -98,7 +88,20 @@ def test_no_exporter_is_unknown_and_never_ok(capsys: pytest.CaptureFixture[str])
     assert "cannot reach the exporter at http://127.0.0.1:1/api/v1/status" in captured.err
 
 
-@pytest.mark.parametrize("answer", [{}, [], {"spend_usd": "x"}, report("x"), report("NaN")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        [],
+        {"spend_usd": "x"},
+        report("x"),
+        report("NaN"),
+        report("9e999999"),
+        report("1", by_field={"a": "NaN"}),
+        report("1", day={}),
+        report("1", config=None),
+    ],
+)
 def test_an_answer_that_is_no_status_is_unknown_not_a_warning(
     answer: Any, serve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,20 +129,22 @@ def test_one_of_two_exporters_away_is_unknown(serve: Any) -> None:
 
 
 def test_exporters_add_up_exactly() -> None:
-    both = summarize([report("0.1"), report("0.200000000001", granted_usd="5")], LIMITS)
+    both = summarize(
+        [budget_status("0.1"), budget_status("0.200000000001", granted_usd=Decimal(5))], LIMITS
+    )
     assert both["spend_usd"] == "0.300000000001"
     assert both["limit_usd"] == "105"
     assert both["by_roaster"] == {"blue-tokai": "0.300000000001"}
 
 
 def test_a_write_off_gives_room_again() -> None:
-    summary = summarize([report("95", written_off_usd="50")], LIMITS)
+    summary = summarize([budget_status("95", written_off_usd=Decimal(50))], LIMITS)
     assert summary["status"] == "OK"
     assert summary["remaining_usd"] == "55"
 
 
 def test_a_limit_of_zero_is_critical() -> None:
-    assert summarize([report("0", limit="0")], LIMITS)["status"] == "CRITICAL"
+    assert summarize([budget_status("0", limit="0")], LIMITS)["status"] == "CRITICAL"
 
 
 def test_json_is_for_programs(serve: Any, capsys: pytest.CaptureFixture[str]) -> None:

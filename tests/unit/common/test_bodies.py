@@ -115,7 +115,7 @@ def test_a_large_body_is_booked_as_a_small_one_is(exporter: Exporter) -> None:
 def test_a_busy_exporter_says_when_to_come_again(
     exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter.web.usage, "_body_bounds", BodyBounds(0, 0))
+    monkeypatch.setattr(exporter.parts.usage, "_body_bounds", BodyBounds(0, 0))
     answer = exporter.post(event())
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"

@@ -11,10 +11,10 @@ from starlette.testclient import TestClient
 
 from common.errors import UserError
 from common.http import host_name
-from exporter.access import Tokens, check_exposure, load_settings
+from exporter.access import AccessTokens, ExporterSettings, check_exposure, load_settings
+from exporter.composition import Exporter
 from exporter.config import Access, Config
-from exporter.ledger.ledger import Ledger
-from exporter.web.app import Web
+from exporter.web.app import application
 from tests.support.clock import ManualClock
 from tests.support.exporters import ADMIN, INGEST, NOON, event
 
@@ -32,11 +32,11 @@ READS = ("/", "/metrics", "/api/v1/status")
 def web(tmp_path: Path) -> Iterator[TestClient]:
     """An exporter that asks for all three tokens and is also called scrape.internal."""
     config = Config(access=Access(hosts=["Scrape.internal"]))
-    clock = ManualClock(NOON)
-    ledger = Ledger(tmp_path / "ledger.sqlite", config, clock)
-    tokens = Tokens(INGEST, ADMIN, METRICS)
-    yield TestClient(Web(config, ledger, clock, tokens).app(), base_url="http://127.0.0.1:8000")
-    ledger.close()
+    settings = ExporterSettings(config, AccessTokens(INGEST, ADMIN, METRICS))
+    path = tmp_path / "ledger.sqlite"
+    exporter = Exporter(settings, lambda: settings, path, ManualClock(NOON))
+    yield TestClient(application(exporter), base_url="http://127.0.0.1:8000")
+    exporter.close()
 
 
 def bearer(token: str, **more: str) -> dict[str, str]:
@@ -145,10 +145,10 @@ def test_any_host_header_reads_as_some_name(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.internal"])
 def test_other_addresses_need_an_ingest_token_or_a_plain_word(host: str) -> None:
-    nobody = Tokens(None, None, None)
+    nobody = AccessTokens(None, None, None)
     with pytest.raises(UserError, match="needs an ingest token"):
-        check_exposure(host, Tokens(None, ADMIN, METRICS), Config())
-    check_exposure(host, Tokens(INGEST, None, None), Config())
+        check_exposure(host, AccessTokens(None, ADMIN, METRICS), Config())
+    check_exposure(host, AccessTokens(INGEST, None, None), Config())
     check_exposure(host, nobody, Config(access=Access(allow_remote_without_token=True)))
     for loopback in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
         check_exposure(loopback, nobody, Config())
@@ -169,7 +169,7 @@ def test_tokens_come_from_the_config_s_files_before_the_environment(
     monkeypatch.setenv("LLM_BUDGET_METRICS_TOKEN", METRICS)
     monkeypatch.delenv("LLM_BUDGET_ADMIN_TOKEN", raising=False)
     tokens = settings_of(tmp_path, "ingest_token_file: token")
-    assert tokens == Tokens(INGEST, None, METRICS)
+    assert tokens == AccessTokens(INGEST, None, METRICS)
     assert settings_of(tmp_path, "").ingest == "another-token-0123456789"
 
 
@@ -182,6 +182,6 @@ def test_a_token_file_that_is_gone_is_named_and_no_open_door(tmp_path: Path, fil
 def test_tokens_never_show_in_a_representation_or_an_answer(web: TestClient) -> None:
     texts = [web.get(path, headers=bearer(METRICS)).text for path in READS]
     texts.append(web.post("/v1/usage", json=event(), headers=bearer("wrong")).text)
-    texts.append(repr(Tokens(INGEST, ADMIN, METRICS)))
+    texts.append(repr(AccessTokens(INGEST, ADMIN, METRICS)))
     for text in texts:
         assert not any(token in text for token in (INGEST, ADMIN, METRICS))

@@ -1,7 +1,6 @@
 """Raise on any claim, lower only on evidence."""
 
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from alertmanager.receiver.evidence.observations import (
     PrometheusAnswer,
 )
 from alertmanager.receiver.state import Active, Claim, State, in_force
+from tests.support.budget_statuses import figures
 from tests.support.ladders import shipped_ladder
 
 LADDER = shipped_ladder()
@@ -36,7 +36,7 @@ def prometheus(firing: set[str] = frozenset(), **changes: Any) -> PrometheusAnsw
 
 
 def exporter(spend: str = "10", day: float = TODAY) -> ExporterAnswer:
-    return ExporterAnswer("e", day, Decimal(spend), Decimal(0), Decimal(0), Decimal(100))
+    return ExporterAnswer("e", day, figures(spend))
 
 
 def observed(

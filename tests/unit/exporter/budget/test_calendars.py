@@ -1,36 +1,23 @@
-"""Budget days: changes of zone and start, clocks that jump, late and future events."""
+"""Budget days through changes of zone and start."""
 
-from datetime import UTC, datetime, time
+from datetime import datetime, time
 from decimal import Decimal
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.budget.calendars import CalendarRow, Calendars
 from exporter.budget.day import BudgetCalendar
+from tests.support.days import DAY, HOUR, ZONES, unix
 from tests.support.examples import examples
 from tests.support.exporters import Exporter, event
 
-HOUR, DAY = 3600, 86_400
-# Half hours, quarter hours, DST both ways, half-hour DST, 25 hours apart, a skipped date (Apia).
-ZONES = (
-    "UTC", "Europe/Berlin", "America/New_York", "America/Los_Angeles", "Asia/Tokyo",
-    "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Sao_Paulo",
-    "America/St_Johns", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Pacific/Apia",
-)  # fmt: skip
 calendars = st.builds(
     BudgetCalendar,
     st.sampled_from(ZONES),
     st.builds(time, st.integers(0, 23), st.sampled_from((0, 15, 30, 59))),
 )
-
-
-def unix(text: str) -> float:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-
-
 START = unix("2024-01-01T00:00:00")
 # From one change to the next: minutes to a few days, or a clock that goes back.
 steps = st.tuples(calendars, st.integers(-2 * DAY, 4 * DAY))
@@ -138,9 +125,6 @@ def test_a_date_that_a_zone_skipped_is_no_budget_day() -> None:
     assert Calendars(rows).at(last.end).date.isoformat() == "2011-12-31"
 
 
-# The exporter as a whole.
-
-
 def test_a_change_of_start_while_it_was_down_for_days_applies_from_the_next_start(
     tmp_path: Path,
 ) -> None:
@@ -160,77 +144,3 @@ def test_a_change_of_start_while_it_was_down_for_days_applies_from_the_next_star
         assert exporter.spend() == 0
     with Exporter(tmp_path, changed_config, now=unix("2027-01-16T07:00:00")) as exporter:
         assert exporter.status()["day"]["start"] == unix("2027-01-16T06:00:00")
-
-
-@pytest.mark.parametrize(
-    ("zone", "date", "hours"),
-    [("Europe/Berlin", "2027-03-28", 23), ("Europe/Berlin", "2027-10-31", 25)],
-)
-def test_a_short_and_a_long_day_take_every_event_of_theirs(
-    tmp_path: Path, zone: str, date: str, hours: int
-) -> None:
-    calendar = BudgetCalendar(zone)
-    day = datetime.fromisoformat(date).date()
-    start, end = calendar.start(day), calendar.end(day)
-    assert end - start == hours * HOUR
-    with Exporter(tmp_path, f"budget: {{timezone: {zone}}}", now=end - 1) as exporter:
-        exporter.book(*(event(at=start + hour * HOUR) for hour in range(hours)))
-        exporter.book(event(at=start - 1))
-        assert exporter.spend() == hours * Decimal("0.00038")
-        exporter.clock.advance(1)
-        assert exporter.spend() == 0
-
-
-def test_a_clock_that_goes_back_over_midnight_lifts_no_spend(tmp_path: Path) -> None:
-    with Exporter(tmp_path, now=unix("2027-01-15T00:10:00")) as exporter:
-        exporter.book(event())
-        exporter.clock.set(unix("2027-01-14T23:50:00"))
-        assert exporter.spend() == Decimal("0.00038")  # still counted: it may be today's
-        exporter.book(event(at=unix("2027-01-15T00:09:00")))  # from the future: booked now
-        assert exporter.spend() == Decimal("0.00076")
-        assert exporter.value("llm_time_adjusted_total") == 1
-        exporter.clock.set(unix("2027-01-15T00:20:00"))
-        assert exporter.spend() == Decimal("0.00038")
-        assert exporter.status()["requests"] == 2
-
-
-def test_a_clock_that_jumps_ahead_and_comes_back_loses_nothing(tmp_path: Path) -> None:
-    now = unix("2027-01-15T12:00:00")
-    with Exporter(tmp_path, now=now) as exporter:
-        exporter.book(event(id="a"))
-        exporter.clock.advance(400 * DAY)
-        exporter.book(event(id="b"))
-        assert exporter.spend() == Decimal("0.00038")
-        exporter.clock.set(now + 60)
-        assert exporter.spend() == Decimal("0.00076")
-    with Exporter(tmp_path, now=now + 120) as exporter:
-        assert exporter.spend() == Decimal("0.00076")
-        assert exporter.book(event(id="b"))["duplicate"] == 1
-
-
-@settings(max_examples=examples(40), deadline=None)
-@given(
-    st.sampled_from(ZONES),
-    st.lists(st.tuples(st.integers(0, 34 * DAY), st.integers(1, 999)), max_size=8),
-    st.integers(0, 5 * 365 * DAY),
-)
-def test_every_event_lands_on_its_own_day(
-    tmp_path_factory: pytest.TempPathFactory,
-    zone: str,
-    ages: list[tuple[int, int]],
-    origin: int,
-) -> None:
-    now = START + origin
-    folder = tmp_path_factory.mktemp("days")
-    calendar = BudgetCalendar(zone, time(4, 30))
-    config = f'budget: {{timezone: {zone}, day_starts_at: "04:30"}}'
-    with Exporter(folder, config, now=now) as exporter:
-        if ages:
-            exporter.book(*(event(tokens, 0, at=now - age) for age, tokens in ages))
-        today = calendar.day_of(now)
-        expected = sum(tokens for age, tokens in ages if calendar.day_of(now - age) == today)
-        assert exporter.spend() == expected * Decimal("0.00000027")
-        page = exporter.page()
-        total = sum(value for (name, _), value in page.items() if name == "llm_cost_usd_total")
-        everything = sum(tokens for _, tokens in ages) * 0.00000027
-        assert total == pytest.approx(everything)

@@ -19,6 +19,7 @@ from command.stack.processes import Child
 from common.errors import UserError
 from exporter.event import UsageEvent, parse_event
 from exporter.ledger import ledger, schema
+from exporter.ledger.writer import LedgerUnavailableError
 from tests.support.exporters import NOON, Exporter, event
 from tests.support.waiting import until
 
@@ -101,7 +102,7 @@ def test_a_failure_at_any_statement_books_nothing_and_confuses_nothing(
     for statement in range(100):
         with Exporter(tmp_path / str(statement), TWO_PRICES) as exporter:
             exporter.book(*FIRST)
-            db = exporter.ledger._db
+            db = exporter.ledger.writer.db
             assert isinstance(db, FaultyConnection)
             db.arm(statement, statements)
             answer = exporter.post(DOOMED)
@@ -136,7 +137,7 @@ def test_an_account_beyond_64_bits_fails_alone(tmp_path: Path) -> None:
             futures = [submit([parsed[0]]), submit([parse(gold[0])]), submit(parsed)]
         first.result(10)
         assert len(futures[0].result(10).accepted) == 1
-        assert isinstance(futures[1].exception(10), ledger.LedgerUnavailableError)
+        assert isinstance(futures[1].exception(10), LedgerUnavailableError)
         assert len(futures[2].result(10).accepted) == 2
         assert exporter.status()["requests"] == 49
 
@@ -169,12 +170,12 @@ def test_a_lock_is_found_through_another_name_and_freed_after_a_failure(tmp_path
     with Exporter(tmp_path / "real") as exporter:
         link.symlink_to(tmp_path / "real" / "ledger.sqlite")
         with pytest.raises(UserError, match="an exporter already uses it"):
-            ledger.Ledger(link, exporter.config, exporter.clock)
+            ledger.Ledger(link, exporter.parts.config, exporter.clock)
     broken = tmp_path / "broken.sqlite"
     broken.write_bytes(b"no database" * 1000)
     for _ in range(2):
         with pytest.raises(UserError, match="cannot open the ledger"):
-            ledger.Ledger(broken, exporter.config, exporter.clock)
+            ledger.Ledger(broken, exporter.parts.config, exporter.clock)
 
 
 # --- real processes on real file systems

@@ -21,7 +21,7 @@ def test_waiting_events_are_bounded_and_a_caller_that_left_gives_its_place_back(
     monkeypatch.setattr(writer, "MAX_WAITING_EVENTS", 2)
     with Exporter(tmp_path) as exporter:
         busy = threading.Event()
-        working = exporter.ledger.write(lambda *_: busy.wait(30))
+        working = exporter.ledger.writer.run(lambda *_: busy.wait(30))
         left = exporter.ledger.submit(events(2))
         with pytest.raises(LedgerUnavailableError, match="too many events are waiting"):
             exporter.ledger.submit(events(1))
@@ -37,7 +37,7 @@ def test_waiting_events_are_bounded_and_a_caller_that_left_gives_its_place_back(
 def test_what_was_handed_in_is_finished_before_the_end(tmp_path: Path) -> None:
     with Exporter(tmp_path) as exporter:
         busy = threading.Event()
-        exporter.ledger.write(lambda *_: busy.wait(30))
+        exporter.ledger.writer.run(lambda *_: busy.wait(30))
         last = exporter.ledger.submit(events(3))
         busy.set()
     assert len(last.result(0).accepted) == 3

@@ -62,7 +62,7 @@ class Polled:
 
     def __init__(self, provider: Provider) -> None:
         self.registry = CollectorRegistry()
-        self.poller = ProviderPoller(lambda: provider, Path())
+        self.poller = ProviderPoller(lambda: provider)
         self.registry.register(self.poller)
         self.poller.poll(provider)
 
@@ -166,11 +166,11 @@ def test_an_exporter_asks_the_fake_provider_by_itself(tmp_path: Path) -> None:
     try:
         child.wait_ready()
         with Exporter(tmp_path, text) as exporter:
-            exporter.web.provider.start()
+            exporter.parts.provider.start()
             until(
                 lambda: exporter.value("llm_provider_balance_usd", kind="total") == 42,
                 what="the balance on the page",
             )
-            exporter.web.provider.stop()
+            exporter.parts.provider.stop()
     finally:
         child.stop()

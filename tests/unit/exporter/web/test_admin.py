@@ -95,7 +95,7 @@ def test_a_page_rendered_as_the_day_turns_is_of_one_day(exporter: Exporter) -> N
     post(exporter, "resets", WHO)
     post(exporter, "grants", {"amount_usd": "5", **WHO})
     exporter.clock.set(yesterday.end)
-    page = exporter.web.page.render(yesterday).decode()
+    page = exporter.parts.page.render(yesterday).decode()
     labels = 'roaster="blue-tokai",field="notes",model="deepseek-chat"'
     for line in (
         f"llm_cost_usd_at_day_start{{{labels}}} 0",

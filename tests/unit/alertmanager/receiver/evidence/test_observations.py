@@ -1,7 +1,6 @@
 """What a round's answers say together: any source claims, only all of them prove."""
 
 from dataclasses import replace
-from decimal import Decimal
 
 import pytest
 
@@ -12,11 +11,12 @@ from alertmanager.receiver.evidence.observations import (
     Observations,
     PrometheusAnswer,
 )
+from tests.support.budget_statuses import figures
 
 LOST = NoAnswer("x", "no answer in time")
 NONE: frozenset[str] = frozenset()
 CLEAR = PrometheusAnswer("p", NONE, 0.0, {}, frozenset({"control", "roaster/naivo"}), NONE)
-TODAY = ExporterAnswer("e", 100.0, Decimal(1), Decimal(0), Decimal(0), Decimal(9))
+TODAY = ExporterAnswer("e", 100.0, figures("1", limit="9"))
 FULL = replace(TODAY, day_start=200.0, writable=False)
 
 

@@ -128,7 +128,7 @@ def test_an_exporter_tells_its_figures_exactly_and_whether_it_can_book(
     peer.answers["/api/v1/status"] = status
     answer = ask("exporter", peer.url)
     assert isinstance(answer, ExporterAnswer)
-    assert (answer.spend, answer.writable) == (Decimal("1.000000000001"), False)
+    assert (answer.figures.spend_usd, answer.writable) == (Decimal("1.000000000001"), False)
 
 
 def dribble(handler: Any) -> None:

@@ -222,7 +222,7 @@ def test_deletion(log: Path, follow: Follow) -> None:
     append(log, lines("b"))
     log.unlink()
     assert follower.poll().booked() == once("ab")
-    assert follower.state(log)["state"] == "missing"
+    assert follower.state(log).state == "missing"
     append(log, lines("c"))
     assert follower.poll().booked() == once("abc")
 
@@ -295,7 +295,7 @@ def test_permission_denied_is_said_and_mended(log: Path, follow: Follow) -> None
     with nobody():
         follower.poll()
     assert follower.source.problems == [f"cannot read {log}: Permission denied"]
-    assert follower.state(log)["state"] == "problem"
+    assert follower.state(log).state == "problem"
     log.chmod(0o600)
     assert follower.poll().booked() == once("a")
     assert follower.source.problems == []
@@ -313,12 +313,12 @@ def test_what_is_no_file_is_said_and_blocks_nothing(
 def test_a_file_that_appears_later(tmp_path: Path, follow: Follow) -> None:
     late = tmp_path / "not" / "yet" / "llm.log"
     follower = follow(Log(str(late))).poll()
-    assert follower.state(late)["state"] == "missing"
+    assert follower.state(late).state == "missing"
     assert follower.source.problems == []  # a scraper may start after its exporter
     late.parent.mkdir(parents=True)
     append(late, lines("a"))
     assert follower.poll().booked() == once("a")
-    assert follower.state(late)["state"] == "ok"
+    assert follower.state(late).state == "ok"
 
 
 def test_several_files_by_glob_and_no_compressed_ones(tmp_path: Path, follow: Follow) -> None:
@@ -330,9 +330,7 @@ def test_several_files_by_glob_and_no_compressed_ones(tmp_path: Path, follow: Fo
     (tmp_path / "a.jsonl").unlink()
     follower.poll()
     follower.clock.advance(61)
-    assert [entry["path"] for entry in follower.poll().source.report()] == [
-        str(tmp_path / "c.jsonl")
-    ]
+    assert [entry.path for entry in follower.poll().source.report()] == [str(tmp_path / "c.jsonl")]
 
 
 def test_the_same_lines_in_two_files_are_two_calls(tmp_path: Path, follow: Follow) -> None:
@@ -391,7 +389,7 @@ def test_bad_lines_are_counted_by_reason_and_never_fatal(log: Path, follow: Foll
     assert follower.refused("malformed") == 3
     assert follower.refused("schema") == 2
     assert follower.refused("label") == 1
-    assert follower.state(log)["last_refusal"].startswith("label: ")
+    assert follower.state(log).last_refusal.startswith("label: ")
 
 
 def test_a_repeated_id_is_a_duplicate_and_another_content_a_conflict(
@@ -402,7 +400,7 @@ def test_a_repeated_id_is_a_duplicate_and_another_content_a_conflict(
     assert follower.booked() == once("a")
     assert follower.value("llm_ingest_duplicates_total") == 1
     assert follower.value("llm_ingest_conflicts_total") == 1
-    assert follower.state(log)["last_refusal"].startswith("conflict: ")
+    assert follower.state(log).last_refusal.startswith("conflict: ")
 
 
 def test_one_reader_for_each_log(log: Path, follow: Follow) -> None:
@@ -422,7 +420,7 @@ def test_a_lock_taken_later_is_a_problem_and_not_the_end(log: Path, follow: Foll
     first.poll()
     second.poll()
     assert "read by another exporter" in second.source.problems[0]
-    assert second.state(log)["lag_bytes"] == log.stat().st_size  # so that an alert tells
+    assert second.state(log).lag_bytes == log.stat().st_size  # so that an alert tells
     assert second.booked() == {}
     first.source.stop()
     assert second.poll().booked() == once("a")
@@ -441,7 +439,7 @@ def test_a_copy_that_another_exporter_reads_does_not_keep_other_logs_waiting(
     append(other, lines("c"))
     follower.poll()
     assert follower.booked() == once("abc")
-    assert "another exporter" in follower.state(log)["problem"]
+    assert "another exporter" in follower.state(log).problem
     elsewhere.close()
     append(log, lines("d"))
     assert follower.poll().booked() == once("abcd")
@@ -525,7 +523,7 @@ def test_more_logs_than_can_be_open_wait_and_say_so(
     follower = follow(Log(str(tmp_path / "*.jsonl"))).poll()
     assert follower.booked() == once("ab")
     assert "more than 2 logs" in follower.source.problems[0]
-    assert follower.state(tmp_path / "c.jsonl")["lag_bytes"] > 0
+    assert follower.state(tmp_path / "c.jsonl").lag_bytes > 0
 
 
 def test_a_fault_of_ours_is_said_and_reading_goes_on(

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.config import Log
 from exporter.intake.logs import spool as log_spool
-from exporter.intake.logs.find import expand
+from exporter.intake.logs.rotation import paths_of
 from exporter.intake.logs.spool import RETIRE_BYTES
 from tests.support.log_followers import Follower, append, line
 
@@ -193,4 +193,4 @@ def test_a_delivery_and_the_exporter_keep_each_other_out(spool: Path, follow: Fo
 def test_a_glob_of_spools_leaves_out_what_lies_beside_them(tmp_path: Path, spool: Path) -> None:
     for suffix in ("", ".lock", ".delivered", ".fold", ".fold." + "a" * 16):
         append(Path(f"{spool}{suffix}"), "")
-    assert expand(str(tmp_path / "*")) == [str(spool)]
+    assert paths_of(str(tmp_path / "*")) == [str(spool)]

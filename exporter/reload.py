@@ -3,29 +3,31 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.metrics_core import Metric
 from starlette.concurrency import run_in_threadpool
 
 from common import names
+from common.budget_status import ReloadStatus
 from common.clock import Clock, iso8601
 from common.errors import UserError
-from exporter.access import Settings
+from exporter.access import ExporterSettings
 from exporter.ledger.writer import LedgerUnavailableError
+from exporter.metrics.collectors import FreshCollector, gauge
 
 log = logging.getLogger("exporter")
 
 
-class Reloader:
-    """Reloads one at a time; problem is None, or why the last one kept the old settings."""
+class Reloader(FreshCollector):
+    """Reloads one at a time; status says when it worked, and why the last one did not."""
+
+    status: ReloadStatus
 
     def __init__(
         self,
-        load: Callable[[], Settings],
-        use: Callable[[Settings], Awaitable[None]],
-        registry: CollectorRegistry,
+        load: Callable[[], ExporterSettings],
+        use: Callable[[ExporterSettings], Awaitable[None]],
         clock: Clock,
     ) -> None:
         """load: reads the files. use: puts settings in force; it raises when it could not."""
@@ -34,16 +36,13 @@ class Reloader:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.problem: str | None = None
-        self._ok = Gauge(
-            names.CONFIG_RELOAD_OK, "Whether the last load of budget.yml worked.", registry=registry
-        )
-        self._time = Gauge(
-            names.CONFIG_RELOAD_TIME,
-            "When budget.yml was last loaded, Unix seconds.",
-            registry=registry,
-        )
         self._succeeded()
+
+    def collect(self) -> Iterator[Metric]:
+        worked = self.status.problem is None
+        yield gauge(names.CONFIG_RELOAD_OK, "Whether the last load of budget.yml worked.", worked)
+        text = "When budget.yml was last loaded, Unix seconds."
+        yield gauge(names.CONFIG_RELOAD_TIME, text, self._loaded)
 
     async def reload(self) -> None:
         """Raises UserError or LedgerUnavailableError; then the old settings stay in force."""
@@ -51,8 +50,7 @@ class Reloader:
             try:
                 await self._use(await run_in_threadpool(self._load))
             except (UserError, LedgerUnavailableError) as error:
-                self.problem = str(error)
-                self._ok.set(0)
+                self.status = ReloadStatus(self.status.loaded, str(error))
                 log.error("the config was not reloaded, the old one stays: %s", error)
                 raise
             self._succeeded()
@@ -60,20 +58,14 @@ class Reloader:
 
     def hang_up(self) -> None:
         """SIGHUP: reload in the background; what is wrong is logged, measured and in the status."""
-        task = asyncio.create_task(self._quietly())
+        task = asyncio.create_task(self._reload_or_log())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def report(self) -> dict[str, Any]:
-        """For /api/v1/status."""
-        return {"loaded": iso8601(self._loaded), "problem": self.problem}
-
-    async def _quietly(self) -> None:
-        with contextlib.suppress(UserError, LedgerUnavailableError):  # reload() has said it
+    async def _reload_or_log(self) -> None:
+        with contextlib.suppress(UserError, LedgerUnavailableError):  # reload() has logged it
             await self.reload()
 
     def _succeeded(self) -> None:
-        self.problem = None
         self._loaded = self._clock.now()
-        self._ok.set(1)
-        self._time.set(self._loaded)
+        self.status = ReloadStatus(iso8601(self._loaded), None)

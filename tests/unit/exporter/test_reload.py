@@ -87,7 +87,7 @@ def test_bounds_and_label_caps_apply_to_what_comes_next(exporter: Exporter) -> N
 def test_host_names_apply_at_once_and_those_of_the_flags_stay(
     exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter.web, "_extra_hosts", ["by-flag"])
+    monkeypatch.setattr(exporter.parts, "_extra_hosts", ["by-flag"])
 
     def known(host: str) -> bool:
         return bool(exporter.http.get("/health", headers={"Host": host}).status_code == 200)
@@ -121,7 +121,7 @@ def test_a_new_calendar_waits_for_the_next_start_and_survives_a_restart(
         ("surprise: 1", "surprise"),
         ("budget: [", "not valid"),
         ("budget: !!bool no?", "not valid"),
-        ('log: [{path: "a\\0"}]', "no path"),
+        ('log: [{path: "a\\0"}]', "not a path"),
     ],
 )
 def test_a_bad_file_keeps_the_old_one_and_says_why(

@@ -1,0 +1,135 @@
+"""Today's budget: the document that an exporter serves at /api/v1/status, and its arithmetic.
+
+rules/budget.yml computes the same from the exporters' metrics: tests/rules/test_budget_status.py
+compares the two.
+"""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from common.errors import UserError
+from common.money import picodollars
+
+LogState = Literal["ok", "missing", "problem"]
+
+
+class BudgetFigures(Struct, frozen=True, kw_only=True):
+    """The day's money of one ledger, or of several under one budget, in exact USD."""
+
+    spend_usd: Decimal
+    written_off_usd: Decimal
+    granted_usd: Decimal
+    limit_usd: Decimal  # of budget.yml; grants come on top
+
+    def __post_init__(self) -> None:
+        for amount in self._amounts():
+            try:
+                picodollars(amount)
+            except UserError as error:  # msgspec says where a ValueError comes from
+                raise ValueError(str(error)) from error
+
+    def _amounts(self) -> Iterator[Decimal]:
+        yield from (self.spend_usd, self.written_off_usd, self.granted_usd, self.limit_usd)
+
+    @property
+    def limit(self) -> Decimal:
+        """The day's limit, grants included."""
+        return self.limit_usd + self.granted_usd
+
+    @property
+    def net_spend(self) -> Decimal:
+        """What counts against the limit."""
+        return self.spend_usd - self.written_off_usd
+
+    @property
+    def remaining(self) -> Decimal:
+        return self.limit - self.net_spend
+
+    @property
+    def utilization(self) -> Decimal:
+        """The net spend as a share of the limit."""
+        return self.net_spend / self.limit if self.limit > 0 else Decimal("Infinity")
+
+    @property
+    def exhausted(self) -> bool:
+        return self.net_spend >= self.limit
+
+
+def together(figures: Sequence[BudgetFigures]) -> BudgetFigures:
+    """Several ledgers under one budget: amounts add up, the limit is the smallest of theirs."""
+    return BudgetFigures(
+        spend_usd=sum((one.spend_usd for one in figures), Decimal(0)),
+        written_off_usd=sum((one.written_off_usd for one in figures), Decimal(0)),
+        granted_usd=sum((one.granted_usd for one in figures), Decimal(0)),
+        limit_usd=min(one.limit_usd for one in figures),
+    )
+
+
+class StatusDay(Struct, frozen=True):
+    """The budget day with its bounds in Unix seconds, and the calendar that it follows."""
+
+    date: str
+    start: int
+    end: int
+    timezone: str
+    day_starts_at: str
+
+
+class ReloadStatus(Struct, frozen=True):
+    """When budget.yml was loaded, and why a later reload kept that config."""
+
+    loaded: str
+    problem: str | None
+
+
+class LogStatus(Struct, frozen=True):
+    """A followed log; problem and last_refusal are sentences, or empty."""
+
+    path: str
+    state: LogState
+    problem: str = ""
+    last_refusal: str = ""
+    lag_bytes: int = 0
+
+
+class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
+    """The whole document."""
+
+    ledger: str
+    writable: bool
+    now: float
+    day: StatusDay
+    reserve_usd: Decimal
+    requests: int
+    by_roaster: dict[str, Decimal]  # today's spend, the dearest first
+    by_field: dict[str, Decimal]
+    unpriced_tokens: int
+    config: ReloadStatus
+    logs: list[LogStatus]
+
+    def _amounts(self) -> Iterator[Decimal]:
+        yield from super()._amounts()
+        yield from (self.reserve_usd, *self.by_roaster.values(), *self.by_field.values())
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it: amounts as decimal strings, and the utilization for those who read it."""
+        plain = _plain(msgspec.to_builtins(self, builtin_types=(Decimal,)))
+        return {**plain, "utilization": float(self.utilization)}
+
+
+def _plain(value: Any) -> Any:
+    """Decimals as text without an exponent."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def by_amount(amounts: dict[str, Decimal]) -> dict[str, Decimal]:
+    """The largest first; equal ones by name."""
+    return dict(sorted(amounts.items(), key=lambda item: (-item[1], item[0])))

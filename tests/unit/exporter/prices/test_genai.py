@@ -1,0 +1,142 @@
+"""genai-prices: its lists as they are, exact or no price at all."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from genai_prices import Usage, calc_price
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ConditionalPrice, TimeOfDateConstraint
+
+from exporter.prices.genai import find_price
+from tests.support.exporters import NOON, Exporter, event
+from tests.support.prices import NONE, at, rates
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        ("2027-01-15T00:29:59", (135_000, 35_000, 550_000)),
+        ("2027-01-15T00:30:00", (550_000, 140_000, 2_190_000)),
+        ("2027-01-15T16:29:59.999", (550_000, 140_000, 2_190_000)),
+        ("2027-01-15T16:30:00", (135_000, 35_000, 550_000)),
+    ],
+)
+def test_genais_times_of_day_hold_to_the_second(
+    moment: str, expected: tuple[int, int, int]
+) -> None:
+    """Its entry for DeepSeek's R1, per million: 0.55, 0.14, 2.19 from 00:30 to 16:30 UTC."""
+    assert rates(NONE, "deepseek-reasoner", moment) == expected
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        ("2026-12-31T23:59:59.999", (750_000, 75_000, 3_750_000)),
+        ("2027-01-01T00:00:00", (1_500_000, 150_000, 7_500_000)),
+    ],
+)
+def test_genais_dated_prices_hold_from_their_date(
+    moment: str, expected: tuple[int, int, int]
+) -> None:
+    """Its entry for Gemini 3.6 Flash, per million: 0.75, 0.075, 3.75; twice that from 2027 on."""
+    assert rates(NONE, "gemini-3.6-flash", moment, provider="google") == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "calls", "expected"),
+    [
+        (200_000, 1, (1_250_000, 125_000, 10_000_000)),
+        (200_001, 1, (2_500_000, 250_000, 15_000_000)),
+        (200_000, 7, (1_250_000, 125_000, 10_000_000)),  # the largest prompt is below: all are
+        (200_001, 2, None),  # which of the two was above is not known
+    ],
+)
+def test_a_price_by_prompt_length_is_exact_or_none(
+    prompt: int, calls: int, expected: tuple[int, int, int] | None
+) -> None:
+    """Gemini 2.5 Pro, per million: 1.25, 0.125, 10; beyond 200,000 prompt tokens 2.5, 0.25, 15."""
+    asked: dict[str, Any] = {"provider": "google", "largest_prompt": prompt, "calls": calls}
+    assert rates(NONE, "gemini-2.5-pro", "2026-11-24T12:00:00", **asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "why"),
+    [
+        ("perplexity", "sonar", "charged per request too"),
+        ("perplexity", "sonar-deep-research", "reasoning tokens have a price of their own"),
+        ("huggingface_together", "meta-llama/Llama-3.3-70B-Instruct", "1.0399999999999998"),
+        ("openai", "tts-1", "by characters"),
+        ("openai", "text-embedding-3-small", "no output price"),
+        ("openai", "gpt-unheard-of", "no such model"),
+        ("nobody", "gpt-4o", "no such provider"),
+        ("openrouter", "gpt-4o", "not this provider's name for it"),
+    ],
+)
+def test_a_price_that_would_not_be_exact_is_none(provider: str, model: str, why: str) -> None:
+    assert rates(NONE, model, "2026-11-24T12:00:00", provider=provider) is None, why
+
+
+def test_tokens_that_the_list_charges_apart_are_withheld(tmp_path: Path) -> None:
+    """Cache writes cost 1.25 times the input at gpt-5.6-terra; deepseek-chat has no such price."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 0}
+    written = {"usage": usage | {"prompt_tokens_details": {"cache_write_tokens": 50}}}
+    with Exporter(tmp_path) as exporter:
+        exporter.book(event() | written, event(model="gpt-5.6-terra") | written)
+        assert exporter.spend() == Decimal("0.000027")
+        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
+        exporter.book(event(model="gpt-5.6-terra") | {"usage": usage})
+        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
+    priced = "prices: {gpt-5.6-terra: {input_usd_per_1k: 0.003, output_usd_per_1k: 0.012}}"
+    with Exporter(tmp_path, priced) as exporter:
+        exporter.book(event(model="gpt-5.6-terra") | written)
+        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
+
+
+def every_model() -> list[tuple[str, str]]:
+    return [
+        (provider.id, model.id)
+        for provider in get_snapshot().providers
+        for model in provider.models
+    ]
+
+
+def test_what_we_price_costs_what_genai_prices_itself_says() -> None:
+    """Every model of its data, short and long prompts, at a peak and an off-peak hour."""
+    checked = 0
+    for provider, model in every_model():
+        for moment in (at("2026-11-24T02:00:00"), at("2027-03-01T18:00:00")):
+            for prompt in (1000, 900_001):
+                price = NONE.find(model, provider, moment, prompt)
+                if price is None:
+                    continue
+                expected = calc_price(
+                    Usage(input_tokens=prompt, cache_read_tokens=400, output_tokens=100),
+                    model,
+                    provider_id=provider,
+                    genai_request_timestamp=datetime.fromtimestamp(moment, UTC),
+                )
+                assert price.cost(prompt - 400, 400, 100) == expected.total_price * 10**12
+                checked += 1
+    assert checked > 6000, "most of its models have a price"
+
+
+def test_genais_prices_change_on_whole_minutes_only() -> None:
+    """One look-up a minute is enough, and so is unpriced usage by the minute."""
+    for provider in get_snapshot().providers:
+        for model in provider.models:
+            for entry in model.prices if isinstance(model.prices, list) else []:
+                assert isinstance(entry, ConditionalPrice)
+                if isinstance(entry.constraint, TimeOfDateConstraint):
+                    for moment in (entry.constraint.start_time, entry.constraint.end_time):
+                        assert moment.second == moment.microsecond == 0
+
+
+def test_inventions_are_looked_up_once_and_not_kept_for_ever() -> None:
+    bound = find_price.cache_info().maxsize
+    assert bound is not None
+    for number in range(bound + 100):
+        NONE.find(f"invention-{number}", "nobody", NOON)
+    assert find_price.cache_info().currsize == bound
