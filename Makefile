@@ -60,15 +60,15 @@ demo: install ## watch a small budget run out, the config degrade and come back 
 test: $(VENV)/.dev ## lint, types, rules, unit, end to end; CI runs test-versions after it
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m command.stack.binaries
-	$(BIN)/python -m pytest -m "not faults and not versions"
+	$(BIN)/python -m pytest
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 	@$(BIN)/python -m command.stack.binaries
-	LLM_BUDGET_KEEP_RESULTS=1 $(BIN)/python -m pytest -m faults
+	LLM_BUDGET_KEEP_RESULTS=1 $(BIN)/python -m pytest tests/long/faults
 
 test-versions: $(VENV)/.dev ## fetch Prometheus 2.42, 2.53 and 3.5 into .tools; the rules on each, a loop
 	@$(BIN)/python -m tests.support.versions
-	$(BIN)/python -m pytest -m versions
+	$(BIN)/python -m pytest tests/long/versions
 
 test-fresh: install ## make demo and make test in a bare Debian, RELEASE=trixie (root, debootstrap)
 	@$(BIN)/python -m tests.support.fresh $(RELEASE)
@@ -76,7 +76,7 @@ test-fresh: install ## make demo and make test in a bare Debian, RELEASE=trixie 
 fuzz: $(VENV)/.dev ## the properties with fresh seeds and EXAMPLES=10 times the examples; SEED=… repeats a run
 	@seed=$${SEED:-$$(( RANDOM * 32768 + RANDOM ))}; \
 	  echo "make fuzz SEED=$$seed EXAMPLES=$(EXAMPLES) repeats this run"; \
-	  LLM_BUDGET_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m "hypothesis and not faults" \
+	  LLM_BUDGET_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m hypothesis \
 	    --hypothesis-seed=$$seed --timeout=3600
 
 bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossing to applied, overshoot

@@ -1,14 +1,18 @@
-"""The floors of docs/architecture.md: imports run downward, read from the source itself."""
+"""The floors of docs/architecture.md: imports run downward, and the picture shows what is there."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 # Which folder may import which; a folder that is not named here may import nothing of ours.
 HOUSE = {
@@ -161,3 +165,58 @@ def test_what_a_scraper_copies_imports_the_standard_library_only() -> None:
 )
 def test_the_reader_of_imports_sees_every_form(source: str, expected: set[str]) -> None:
     assert imported("alertmanager.receiver.x", source) == expected
+
+
+PICTURE = PAGE.split("```")[1].splitlines()
+# How the head of a folder is drawn, and what its rooms' names begin with.
+BOXES = {
+    "exporter": ("┌─ exporter/", "exporter."),
+    "alertmanager": ("┌─ alertmanager/receiver/", "alertmanager.receiver."),
+}
+
+
+def in_box(head: str) -> list[str]:
+    """The first word of each line in a box of the picture, from the top."""
+    top = next(number for number, line in enumerate(PICTURE) if head in line)
+    left = PICTURE[top].index(head)
+    words = []
+    for line in PICTURE[top + 1 :]:
+        if line[left] != "│":
+            break
+        words.append(line[left + 1 :].split()[0].rstrip("/"))
+    return words
+
+
+def drawn(folder: str) -> list[str]:
+    """The rooms of a folder in the picture, from the top."""
+    if folder in BOXES:
+        head, prefix = BOXES[folder]
+        return [prefix + word.replace("/", ".") for word in in_box(head)]
+    head = next(number for number, line in enumerate(PICTURE) if line.startswith(f" {folder}/"))
+    rows = [re.match(r"   (\w+)/? {2}", line) for line in PICTURE[head + 1 :]]
+    below = [f"{folder}.{row[1]}" for row in takewhile(bool, rows) if row]
+    return [folder, *below] if folder in room_names(folder) else below
+
+
+def room_names(folder: str) -> set[str]:
+    """The rooms of a folder, without the packages' own files."""
+    return {one for floor in FLOORS[folder] for one in floor if not one.endswith("__init__")}
+
+
+@pytest.mark.parametrize("folder", FLOORS)
+def test_the_picture_shows_every_room_on_its_floor(folder: str) -> None:
+    message = "FLOORS and the picture of docs/architecture.md differ"
+    assert set(drawn(folder)) == room_names(folder), message
+    heights = [room(f"{one}.x" if "." not in one else one)[0] for one in drawn(folder)]
+    assert heights == sorted(heights, reverse=True), "a room is drawn on the wrong floor"
+
+
+def test_every_path_on_the_page_exists() -> None:
+    paths = re.findall(r"`([\w-][\w.-]*/[\w./-]*|[\w-]+\.(?:py|yml|md))`", PAGE)
+    assert len(paths) > 30, "the paths were not found"
+    missing = sorted({path for path in paths if not (ROOT / path).exists()})
+    assert not missing, "docs/architecture.md names files that are gone"
+
+
+def test_the_picture_shows_every_folder() -> None:
+    assert not [folder for folder in HOUSE if f"{folder}/" not in "\n".join(PICTURE)]

@@ -61,3 +61,9 @@ def test_the_readme_counts_the_packages_that_it_fetches() -> None:
         assert int(
             re.findall(r"(\d+) (?:more )?Python packages", row)[0]
         ) == file.read_text().count("==")
+
+
+def test_every_command_is_documented() -> None:
+    text = "\n".join(page.read_text() for page in pages() if page.name != "CHANGELOG.md")
+    named = set(re.findall(r"llm-budget ([a-z]+)", text))
+    assert commands() <= named, "describe the command on the page of its subject in docs/"

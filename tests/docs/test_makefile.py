@@ -16,8 +16,6 @@ import pytest
 from command.paths import REPOSITORY
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
-
 PYPROJECT = """
 [build-system]
 requires = []

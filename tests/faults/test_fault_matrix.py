@@ -1,33 +1,12 @@
-"""The fault matrix: every part killed or stopped, every link cut, at each level, for real.
+"""Each part killed once while a threshold is crossed. The whole matrix is in tests/long/faults."""
 
-docs/faults.md says what each cell does; `make test-faults` runs all of it and renews
-the table there.
-"""
-
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from common.files import replace_file
-from tests.support.fault_cells import ALL_FAULTS, Fault, Row, run_column, table
-from tests.support.paths import ROOT
-
-DOCS = ROOT / "docs" / "faults.md"
-MARK = "<!-- results -->\n"
-AT_ONCE = 4
+from tests.support.fault_cells import Fault, problems, run_column, table
 
 
-def problems(rows: list[Row]) -> list[str]:
-    return [
-        f"{row.fault}, {row.before} → {row.after}: {problem}"
-        for row in rows
-        for problem in row.problems
-    ]
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_each_part_killed_while_a_threshold_is_crossed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -39,27 +18,3 @@ def test_each_part_killed_while_a_threshold_is_crossed(
     with capsys.disabled():
         print("\n" + table(rows))
     assert not problems(rows)
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(1800)
-def test_the_whole_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        jobs = [
-            pool.submit(_column, tmp_path, fault, count, floor)
-            for count, floor in ((4, "none"), (1, "conserve"))
-            for fault in ALL_FAULTS
-        ]
-        rows = [row for job in jobs for row in job.result()]
-    with capsys.disabled():
-        print("\n" + table(rows))
-    if os.environ.get("LLM_BUDGET_KEEP_RESULTS"):
-        text = DOCS.read_text().partition(MARK)[0]
-        replace_file(DOCS, (text + MARK + table(rows)).encode())
-    assert not problems(rows)
-
-
-def _column(folder: Path, fault: Fault, count: int, floor: str) -> list[Row]:
-    own = folder / f"{floor}{ALL_FAULTS.index(fault)}"
-    own.mkdir()
-    return run_column(own, [fault] * count, floor)

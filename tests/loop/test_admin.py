@@ -11,8 +11,6 @@ from exporter.ledger.backup import backup, restore
 from tests.support.loop import LIMIT, Call, Loop
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
-
 
 def command(loop: Loop, *arguments: str) -> int:
     """llm-budget, with the loop's exporter and ledger."""

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 from command.stack.bundle import Bundle, BundleSettings
@@ -11,7 +10,6 @@ from command.stack.processes import Child, free_port
 from tests.support.loop import LIMIT, Loop
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
 RANKS = ["none", "conserve", "control", "emergency", "fallback"]
 
 

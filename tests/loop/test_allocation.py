@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.support.loop import LIMIT, Call, Loop
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
 ENTRY = "roaster/blue-tokai"
 
 

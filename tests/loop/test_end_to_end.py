@@ -23,8 +23,6 @@ from demo.trace import read_trace
 from tests.support.loop import INTERVAL_SECONDS, LIMIT, Call, Loop, batches
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
-
 CHEAP = ("weight", "roast", "process")  # baseline threshold 0.70
 MIDDLE = ("species", "variety", "geographic")  # 0.75
 DEAR = ("tags", "notes", "sensory")  # 0.80

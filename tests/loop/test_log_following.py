@@ -29,7 +29,6 @@ def grown_by(calls: int, child: Child) -> Callable[[], bool]:
     return lambda: requests_booked(child) >= goal
 
 
-@pytest.mark.slow
 def test_kill_9_in_the_middle_of_writing_and_rotating(tmp_path: Path, start: Start) -> None:
     log = tmp_path / "llm.log"
     ended = threading.Event()

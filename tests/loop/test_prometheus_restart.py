@@ -8,8 +8,6 @@ import pytest
 from tests.support.loop import LIMIT, Loop
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
-
 
 def value(loop: Loop, expression: str) -> float | None:
     """The value of a query with one sample; None without any."""

@@ -120,7 +120,6 @@ class Rotation(RuleBasedStateMachine):
         self.follower.clock.advance(61)
 
 
-@pytest.mark.slow
 @pytest.mark.hypothesis
 def test_every_interleaving_of_write_rotate_and_read_counts_each_line_once() -> None:
     from hypothesis.stateful import run_state_machine_as_test

@@ -13,7 +13,7 @@ from tests.support.receivers import Receiver, alert
 from tests.support.rule_files import names_in, published, recorded, rules
 
 CONFIG = "budget: {roasters: {blue-tokai: 12.5}}\nprovider: {balance_url: 'http://127.0.0.1:1/'}\n"
-# Once the provider has told it: test_balance.py sees it.
+# Only once a provider has answered: tests/unit/exporter/metrics/test_provider.py.
 ON_DEMAND = {names.PROVIDER_BALANCE}
 
 

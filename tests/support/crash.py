@@ -304,3 +304,19 @@ def published(page: str) -> Counter[tuple[str, ...]]:
         assert amount == int(amount)
         sums[pairs["roaster"], pairs["field"], what] += int(amount)
     return +sums
+
+
+def every_load(folder: Path, seed: int) -> list[Load]:
+    """Every way in: HTTP, a structured log and the client's spool."""
+    http = [HttpLoad(f"http-{number}", seed + number) for number in range(4)]
+    return [*http, LogLoad(folder, seed), SpoolLoad(folder, seed)]
+
+
+def crash(folder: Path, kills: int, seed: int) -> None:
+    """Kill an exporter so many times under every load, then compare."""
+    test = CrashTest(folder, every_load(folder, seed))
+    try:
+        test.run(kills, seed)
+    finally:
+        test.exporter.kill()
+    assert all(len(load.sent) > kills for load in test.loads), "there was next to no load"

@@ -192,3 +192,12 @@ def table(rows: Sequence[Row]) -> str:
         verdict = f"{row.seconds:.1f} s" + "".join(f", **{p}**" for p in row.problems)
         lines.append(f"| {row.fault} | {row.before} | {row.after} | {row.lowest} | {verdict} |")
     return "\n".join(lines) + "\n"
+
+
+def problems(rows: Sequence[Row]) -> list[str]:
+    """What did not hold, one sentence each."""
+    return [
+        f"{row.fault}, {row.before} → {row.after}: {problem}"
+        for row in rows
+        for problem in row.problems
+    ]

@@ -94,6 +94,19 @@ def release(version: str) -> Release:
     return Release(SUITES[version], TOOLS / SUITES[version])
 
 
+def fetched(version: str) -> Release:
+    """The version's tools; skips the test, and says why, where they are not."""
+    import pytest  # not there when make test-fresh reads the mirror from this module
+
+    tools = release(version)
+    if tools.missing:
+        missing = ", ".join(tools.missing)
+        pytest.skip(
+            f"no {missing} in {tools.folder}: make test-versions fetches it, or says why not"
+        )
+    return tools
+
+
 def debian_mirror() -> tuple[str, str]:
     """This machine's own Debian mirror, and the keyring it is signed by, or "".
 

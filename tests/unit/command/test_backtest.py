@@ -20,7 +20,6 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_the_command_prints_json_that_names_crossing_alerts_and_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +52,6 @@ def test_a_bad_file_and_a_bad_limit_are_one_sentence(
         assert "is not an amount above 0" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_no_process_and_no_folder(number: signal.Signals, tmp_path: Path) -> None:
     path = write(tmp_path, "\n".join(["minute,tokens", *(f"{m},1" for m in range(14400))]))

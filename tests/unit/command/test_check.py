@@ -151,7 +151,6 @@ def as_nobody(action: Callable[[], str], without: socket.socket) -> str:
     return words
 
 
-@pytest.mark.slow
 def test_the_bundles_own_services_may_hold_their_ports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,7 +166,6 @@ def test_the_bundles_own_services_may_hold_their_ports(
         assert f"(pid {child.pid}), which answers as this bundle's {child.name}" in detail
 
 
-@pytest.mark.slow
 def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:
     server = ReplayPrometheus(tmp_path, 1)
     server.start()

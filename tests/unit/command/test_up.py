@@ -17,8 +17,6 @@ from command.stack.bundle import Ports
 from common.ports import port_holder
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
-
 
 @contextmanager
 def up(data: Path, ports: Ports) -> Iterator[subprocess.Popen[bytes]]:

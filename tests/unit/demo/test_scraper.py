@@ -15,8 +15,6 @@ from tests.support.ladders import shipped_baseline
 from tests.support.spools import Reader
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
-
 
 class Stage:
     """Provider, exporter and a scraper that replays the trace fast."""

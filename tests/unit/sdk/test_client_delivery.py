@@ -303,7 +303,6 @@ def command(spool: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         process.wait()
 
 
-@pytest.mark.slow
 def test_kill_9_of_the_delivery_at_any_moment_loses_and_doubles_nothing(
     spool: Path,
     exporter: Exporter,

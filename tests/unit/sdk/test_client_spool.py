@@ -4,14 +4,11 @@ import ctypes
 import fcntl
 import json
 import os
-import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,25 +18,15 @@ from hypothesis import strategies as st
 from sdk import client as module
 from sdk.client import SLOT, Client
 from tests.support.examples import examples
-from tests.support.paths import ROOT
+from tests.support.spool_writers import (
+    StartWriter,
+    acknowledged,
+    check,
+    kill_writers,
+    spool_writers,
+)
 from tests.support.spools import Reader, answer
 from tests.support.waiting import until
-
-PROMPT, COMPLETION = 812, 143
-
-# A scraper in its own process: records, and says so (one byte) each time record() returned True.
-WRITER = """
-import os, resource, sys
-from sdk.client import Client
-from tests.support.spools import answer
-spool, calls, name, max_bytes, file_size = sys.argv[1:]
-if int(file_size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_size), int(file_size)))
-client = Client(spool, max_bytes=int(max_bytes))
-for number in range(int(calls)):
-    done = client.record(f"roaster-{number % 3}", "notes", answer(id=f"{name}-{number}"))
-    os.write(1, b"+" if done else b"-")
-"""
 
 
 @pytest.fixture
@@ -48,49 +35,13 @@ def spool(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writers() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(
-        spool: Path, calls: int, name: str = "w", max_bytes: int = 1 << 30, file_size: int = 0
-    ) -> subprocess.Popen[bytes]:
-        arguments = [str(spool), str(calls), name, str(max_bytes), str(file_size)]
-        running.append(
-            subprocess.Popen(
-                [sys.executable, "-c", WRITER, *arguments],
-                stdout=subprocess.PIPE,
-                # Not pytest's capture file, which the limit on file sizes would hold for too.
-                stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-        )
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def acknowledged(process: subprocess.Popen[bytes]) -> Counter[str]:
-    """How often record() returned True (+) and False (-), once the process has ended."""
-    assert process.stdout
-    said = Counter(process.stdout.read().decode())
-    process.wait()
-    return said
-
-
-def check(reader: Reader, calls: int, prompt: int = PROMPT, completion: int = COMPLETION) -> None:
-    total = reader.read().totals()
-    assert (total["calls"], total["prompt_tokens"], total["completion_tokens"]) == (
-        calls,
-        calls * prompt,
-        calls * completion,
-    )
+def writers() -> Iterator[StartWriter]:
+    with spool_writers() as start:
+        yield start
 
 
 def test_many_processes_that_start_at_once_write_one_header(
-    spool: Path, writers: Callable[..., subprocess.Popen[bytes]]
+    spool: Path, writers: StartWriter
 ) -> None:
     processes = [writers(spool, 200, f"w{number}") for number in range(8)]
     assert sum(acknowledged(process)["+"] for process in processes) == 1600
@@ -104,7 +55,7 @@ def test_many_processes_that_start_at_once_write_one_header(
 
 @pytest.mark.parametrize("max_bytes", [1 << 30, 20_000])
 def test_every_call_counts_once_while_the_reader_retires_and_takes_folds(
-    spool: Path, writers: Callable[..., subprocess.Popen[bytes]], max_bytes: int
+    spool: Path, writers: StartWriter, max_bytes: int
 ) -> None:
     processes = [writers(spool, 600, f"w{number}", max_bytes) for number in range(4)]
     reader = Reader(spool)
@@ -118,32 +69,8 @@ def test_every_call_counts_once_while_the_reader_retires_and_takes_folds(
     assert reader.bad_lines == []
 
 
-@pytest.mark.parametrize(
-    "rounds",
-    [pytest.param(10, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.faults)],
-)
-def test_kill_9_loses_no_acknowledged_call_and_doubles_none(
-    spool: Path, writers: Callable[..., subprocess.Popen[bytes]], rounds: int
-) -> None:
-    seen = random.Random(7)
-    reader = Reader(spool)
-    acknowledged_calls = 0
-    for round_number in range(rounds):
-        max_bytes = 6_000 if round_number % 3 == 2 else 1 << 30
-        killed = [writers(spool, 100_000, f"{round_number}.{n}", max_bytes) for n in range(2)]
-        heard = []
-        for process in killed:
-            assert process.stdout
-            heard.append(process.stdout.read(seen.randrange(1, 400)))
-            os.kill(process.pid, signal.SIGKILL)
-        reader.read()
-        for first, process in zip(heard, killed, strict=True):
-            acknowledged_calls += len(first) + acknowledged(process)["+"]
-    calls = reader.read().totals()["calls"]
-    # A call may be in the file whose record() had not returned when the process was killed.
-    assert acknowledged_calls <= calls <= acknowledged_calls + 2 * rounds
-    check(reader, calls)
-    assert len(reader.bad_lines) <= 2 * rounds
+def test_kill_9_loses_no_acknowledged_call_and_doubles_none(spool: Path) -> None:
+    kill_writers(spool, rounds=10)
 
 
 def test_threads_share_a_client(spool: Path) -> None:
@@ -288,7 +215,7 @@ def test_wherever_a_write_is_cut_each_line_is_in_the_file_or_in_the_rest(
 
 @pytest.mark.parametrize("file_size", [100, 3000, 13_001])
 def test_a_write_cut_short_goes_to_the_fold_and_the_piece_rejects_only_itself(
-    spool: Path, writers: Callable[..., subprocess.Popen[bytes]], file_size: int
+    spool: Path, writers: StartWriter, file_size: int
 ) -> None:
     limited = writers(spool, 60, "limited", file_size=file_size)
     said = acknowledged(limited)

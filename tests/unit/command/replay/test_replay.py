@@ -27,7 +27,6 @@ def formula(totals: list[float], shares: list[float], spent: float) -> float:
     return spent + (1 - share) * day
 
 
-@pytest.mark.slow
 def test_the_real_rules_on_real_days_say_what_the_formula_says_and_are_good_at_it() -> None:
     history = real([0, 1, 2, 3, 4])
     result = replay(history, Decimal(1), interval_minutes=10, alerts=False)
@@ -45,7 +44,6 @@ def test_the_real_rules_on_real_days_say_what_the_formula_says_and_are_good_at_i
     assert summary(days(result))["mean_error"] <= 0.16
 
 
-@pytest.mark.slow
 def test_on_composites_it_foretells_a_crossing_hours_ahead_without_false_alarms() -> None:
     """A quick part of make bench-forecast: every fifth day, two of which cross $25."""
     judged = measure_composites([(day, day % 5) for day in range(7, 31, 5)], 25, 10)

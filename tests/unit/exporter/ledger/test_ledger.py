@@ -21,6 +21,7 @@ from exporter.event import UsageEvent, parse_event
 from exporter.ledger import ledger, schema
 from exporter.ledger.writer import LedgerUnavailableError
 from tests.support.exporters import NOON, Exporter, event
+from tests.support.faulty_sqlite import FaultyConnection, connect_faulty
 from tests.support.waiting import until
 
 TWO_PRICES = """
@@ -30,41 +31,6 @@ prices:
   model-a: {input_usd_per_1k: 1, output_usd_per_1k: 1}
   model-b: {input_usd_per_1k: 2, output_usd_per_1k: 2}
 """
-
-
-class FaultyConnection(sqlite3.Connection):
-    """Fails the statements from number `first` on, `count` of them."""
-
-    first: int | None = None
-    count = 0
-    seen = 0
-
-    def arm(self, first: int, count: int) -> None:
-        self.first, self.count, self.seen = first, count, 0
-
-    def disarm(self) -> None:
-        self.first = None
-
-    def _check(self) -> None:
-        if self.first is not None and self.first <= self.seen < self.first + self.count:
-            self.seen += 1
-            raise sqlite3.OperationalError("disk I/O error")
-        self.seen += 1
-
-    def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        self._check()
-        return super().execute(*arguments)
-
-    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-        self._check()
-        return super().executemany(*arguments)
-
-
-def connect_faulty(path: Path) -> sqlite3.Connection:
-    """In place of exporter.ledger.schema.connect."""
-    return sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, factory=FaultyConnection
-    )
 
 
 @pytest.fixture
@@ -252,7 +218,6 @@ def refused_until_mended(
     sender.check()
 
 
-@pytest.mark.slow
 def test_a_full_disk_refuses_and_recovers(small_disk: Path, start: Callable[..., Child]) -> None:
     path = small_disk / "ledger.sqlite"
     remount = ["mount", "-o", "remount,size=8m", str(small_disk)]
@@ -261,7 +226,6 @@ def test_a_full_disk_refuses_and_recovers(small_disk: Path, start: Callable[...,
     )
 
 
-@pytest.mark.slow
 def test_a_file_size_limit_refuses_and_recovers(
     tmp_path: Path, start: Callable[..., Child]
 ) -> None:
@@ -276,7 +240,6 @@ def test_a_file_size_limit_refuses_and_recovers(
     )
 
 
-@pytest.mark.slow
 def test_a_ledger_that_becomes_read_only_refuses_and_recovers(
     tmp_path: Path, start: Callable[..., Child]
 ) -> None:
@@ -302,7 +265,6 @@ def run_exporter(folder: Path, ledger: Path) -> "subprocess.CompletedProcess[str
     return subprocess.run(argv, capture_output=True, text=True, timeout=30)
 
 
-@pytest.mark.slow
 def test_a_read_only_ledger_is_refused_at_start_with_a_sentence(
     small_disk: Path, tmp_path: Path, start: Callable[..., Child]
 ) -> None:
@@ -324,7 +286,6 @@ def fill_up(folder: Path) -> Path:
     return filler
 
 
-@pytest.mark.slow
 def test_started_on_a_full_disk_it_says_what_it_has_and_recovers(
     small_disk: Path, start: Callable[..., Child]
 ) -> None:
@@ -344,7 +305,6 @@ def test_started_on_a_full_disk_it_says_what_it_has_and_recovers(
     sender.check()
 
 
-@pytest.mark.slow
 def test_a_disk_too_full_to_open_the_ledger_is_named_and_loses_nothing(
     small_disk: Path, tmp_path: Path, start: Callable[..., Child]
 ) -> None:

@@ -12,9 +12,9 @@ import pytest
 from common.errors import UserError
 from exporter.ledger.schema import MIGRATIONS, connect, migrate, open_ledger
 from tests.support.exporters import ADMIN, INGEST, NOON, Exporter, event
+from tests.support.faulty_sqlite import FaultyConnection
 from tests.support.golden_metrics import CONFIG, ROOT
 from tests.support.ledger_dump import BOOKS_1, SCHEMA_1, books
-from tests.unit.exporter.ledger.test_ledger import FaultyConnection
 
 SCHEMAS = range(1, len(MIGRATIONS) + 1)
 MIGRATE_AND_DIE = """
@@ -126,7 +126,6 @@ def test_a_migration_that_fails_at_any_statement_is_done_whole_the_next_time(
     raise AssertionError("the faults never reached the end of the migration")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("statements", [2, 4, 7])
 def test_killed_in_the_middle_of_a_migration_it_starts_again(
     tmp_path: Path, statements: int

@@ -1,4 +1,4 @@
-"""/metrics: golden, parsed, linted, scraped by the real Prometheus, and honest while it starts."""
+"""/metrics: golden, parsed, linted, of one instant, and honest while the exporter starts."""
 
 import gzip
 import sqlite3
@@ -7,29 +7,18 @@ import sys
 import threading
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
-from prometheus_client.parser import text_string_to_metric_families
 
-from command.stack.binaries import TOOLS_VARIABLE, need
+from command.stack.binaries import need
 from command.stack.processes import Child, free_port
 from common import names
 from exporter.service import main
-from tests.support.exporters import Exporter, event, exporter_process, url, write_config
+from tests.support.exporters import Exporter, event, write_config
 from tests.support.golden_metrics import GOLDEN, page
-from tests.support.versions import NEWEST, SUITES
+from tests.support.scrapes import samples
 from tests.support.waiting import until
-from tests.versions.test_versions import fetched
-
-
-def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def test_the_golden_page_is_what_is_published(tmp_path: Path) -> None:
@@ -131,70 +120,6 @@ def test_every_answer_is_503_until_the_ledger_is_read(tmp_path: Path) -> None:
         assert names.COST in requests.get(f"http://{address}/metrics", timeout=5).text
     finally:
         child.stop()
-
-
-def scraped(exporter: Child, folder: Path) -> dict[str, Any]:
-    """What Prometheus has of an exporter: {metric: {labels: value}} after a scrape."""
-    target = exporter.ready_url.removeprefix("http://").removesuffix("/health")
-    config = folder / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
-        f"scrape_configs: [{{job_name: {names.JOB_EXPORTER}, "
-        f"static_configs: [{{targets: ['{target}']}}]}}]\n"
-    )
-    base = f"http://127.0.0.1:{(port := free_port())}"
-    argv = [need("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb"]
-    argv += [f"--web.listen-address=127.0.0.1:{port}"]
-    prometheus = Child("prometheus", argv, folder / "prometheus.log", f"{base}/-/ready")
-    prometheus.start()
-    try:
-        prometheus.wait_ready()
-
-        def ask(query: str) -> list[Any]:
-            answer = requests.get(f"{base}/api/v1/query", params={"query": query}, timeout=10)
-            return list(answer.json()["data"]["result"])
-
-        until(lambda: ask("up == 1"), what="the exporter is scraped")
-        return {
-            "version": requests.get(f"{base}/api/v1/status/buildinfo", timeout=10).json()["data"],
-            "series": {
-                (entry["metric"].pop("__name__"), frozenset(entry["metric"].items())): entry
-                for entry in ask('{__name__=~"llm_.+"}')
-            },
-            "samples": float(ask("scrape_samples_scraped")[0]["value"][1]),
-        }
-    finally:
-        prometheus.stop()
-
-
-def scrape_and_compare(folder: Path) -> str:
-    with exporter_process(folder) as exporter:
-        calls = [event(roaster=f"r{i}", prompt=i, duration_seconds=1) for i in range(50)]
-        calls.append(event(roaster='hostile "\\ \u2615'))
-        requests.post(url(exporter, "/v1/usage"), json=calls, timeout=10).raise_for_status()
-        found = scraped(exporter, folder)
-        page = samples(requests.get(url(exporter, "/metrics"), timeout=10).text)
-    common = {("job", names.JOB_EXPORTER), ("instance", url(exporter, "").removeprefix("http://"))}
-    assert found["samples"] == len(page)
-    assert {(name, labels - common) for name, labels in found["series"]} == page.keys()
-    for (name, labels), entry in found["series"].items():
-        assert float(entry["value"][1]) == page[name, labels - common]
-    return str(found["version"]["version"])
-
-
-@pytest.mark.slow
-def test_prometheus_scrapes_every_sample(tmp_path: Path) -> None:
-    scrape_and_compare(tmp_path)
-
-
-@pytest.mark.versions
-@pytest.mark.parametrize("version", SUITES)
-def test_other_versions_scrape_every_sample(
-    tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(TOOLS_VARIABLE, str(fetched(version).bin))
-    found = scrape_and_compare(tmp_path)
-    assert found.startswith(f"{version}.") or version == NEWEST, found
 
 
 def test_an_unreadable_ledger_frees_the_port(

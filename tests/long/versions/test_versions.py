@@ -11,20 +11,7 @@ from command.stack.binaries import TOOLS_VARIABLE
 from tests.support.loop import LIMIT, Loop
 from tests.support.rule_files import RULES
 from tests.support.rule_files import test_files as promtool_files
-from tests.support.versions import NEWEST, SUITES, WITH_COMPOSE, Release, release
-
-pytestmark = [pytest.mark.versions, pytest.mark.slow]
-
-
-def fetched(version: str) -> Release:
-    """The version's tools; skips, and says why, where they are not."""
-    tools = release(version)
-    if tools.missing:
-        missing = ", ".join(tools.missing)
-        pytest.skip(
-            f"no {missing} in {tools.folder}: make test-versions fetches it, or says why not"
-        )
-    return tools
+from tests.support.versions import NEWEST, SUITES, WITH_COMPOSE, Release, fetched, release
 
 
 @pytest.fixture(params=SUITES)
