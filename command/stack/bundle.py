@@ -93,7 +93,7 @@ class Bundle:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for name in configs.TOKENS:
             configs.ensure_secret(self.token_file(name))
-        configs.write_prometheus(self.folder, self.prometheus_config())
+        configs.write(self.folder / "prometheus.yml", self.prometheus_config())
         configs.write_alertmanager(self.folder, self._addresses(), self.settings.contacts)
 
     def token_file(self, name: str) -> Path:
@@ -112,56 +112,57 @@ class Bundle:
         return configs.Addresses(**{name: self.address(name) for name in asdict(self.ports)})
 
     def _exporter(self) -> Child:
-        argv = [
-            sys.executable, "-m", "exporter",
-            "--config", str(self.settings.budget),
-            "--listen", self.address("exporter"),
-            "--ledger", str(self.folder / "ledger" / "ledger.sqlite"),
-        ]  # fmt: skip
-        return self._child("exporter", argv, "/health")
+        return self._child(
+            "exporter",
+            "/health",
+            *(sys.executable, "-m", "exporter"),
+            f"--config={self.settings.budget}",
+            f"--listen={self.address('exporter')}",
+            f"--ledger={self.folder / 'ledger' / 'ledger.sqlite'}",
+        )
 
     def _receiver(self) -> Child:
-        argv = [
-            sys.executable, "-m", "alertmanager.receiver",
-            "--config", str(LADDER),
-            "--baseline", str(self.settings.baseline),
-            "--effective", str(self.effective),
-            "--state", str(self.folder / "receiver-state.json"),
-            "--listen", self.address("receiver"),
-            "--alertmanager", self.url("alertmanager"),
-            "--prometheus", self.url("prometheus"),
-            "--exporter", self.url("exporter"),
+        return self._child(
+            "receiver",
+            "/health",
+            *(sys.executable, "-m", "alertmanager.receiver"),
+            f"--config={LADDER}",
+            f"--baseline={self.settings.baseline}",
+            f"--effective={self.effective}",
+            f"--state={self.folder / 'receiver-state.json'}",
+            f"--listen={self.address('receiver')}",
+            *(f"--{peer}={self.url(peer)}" for peer in ("alertmanager", "prometheus", "exporter")),
             *self.settings.receiver_flags,
-        ]  # fmt: skip
-        return self._child("receiver", argv, "/health")
+        )
 
     def _prometheus(self) -> Child:
-        argv = [
+        return self._child(
+            "prometheus",
+            "/-/ready",
             need("prometheus"),
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'prometheus'}",
             f"--web.listen-address={self.address('prometheus')}",
             "--storage.tsdb.retention.time=15d",  # the forecast looks eight days back
             "--rules.alert.resend-delay=5s",  # the default minute is a minute of lost protection
-        ]
-        return self._child("prometheus", argv, "/-/ready")
+        )
 
     def _alertmanager(self) -> Child:
-        argv = [
+        return self._child(
+            "alertmanager",
+            "/-/ready",
             need("alertmanager"),
             f"--config.file={self.folder / 'alertmanager.yml'}",
             f"--storage.path={self.folder / 'alertmanager'}",
             f"--web.listen-address={self.address('alertmanager')}",
             "--cluster.listen-address=",  # single: no gossip, no settling delay
-        ]
-        return self._child("alertmanager", argv, "/-/ready", self.folder)
+            folder=self.folder,  # secrets/ and templates/ are relative to it
+        )
 
-    def _child(
-        self, name: str, argv: list[str], ready_path: str, folder: Path | None = None
-    ) -> Child:
+    def _child(self, name: str, ready: str, *argv: str, folder: Path | None = None) -> Child:
         environment = {
             f"LLM_BUDGET_{token.upper()}_TOKEN_FILE": str(self.token_file(token))
             for token in configs.TOKENS
         }
         log = self.folder / "logs" / f"{name}.log"
-        return Child(name, argv, log, self.url(name) + ready_path, environment, folder)
+        return Child(name, argv, log, self.url(name) + ready, environment, folder)

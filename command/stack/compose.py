@@ -28,7 +28,7 @@ def prepare(folder: Path, contacts: Path) -> None:
     secrets = folder / "secrets"
     secrets.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    configs.write_prometheus(folder, configs.prometheus_config(ADDRESSES, RULES))
+    configs.write(folder / "prometheus.yml", configs.prometheus_config(ADDRESSES, RULES))
     configs.write_alertmanager(folder, ADDRESSES, contacts)
     for name in (f"{token}_token" for token in configs.TOKENS):
         made = folder.parent / "secrets" / name  # where the command line looks, too

@@ -55,9 +55,9 @@ def prometheus_config(
     return config
 
 
-def write_prometheus(folder: Path, config: dict[str, Any]) -> None:
-    """Put the config into the folder."""
-    _write(folder / "prometheus.yml", config)
+def write(path: Path, config: dict[str, Any]) -> None:
+    """Put a rendered config in its place."""
+    replace_file(path, dump(config, path))
 
 
 def write_alertmanager(folder: Path, addresses: Addresses, contacts: Path) -> None:
@@ -72,7 +72,7 @@ def write_alertmanager(folder: Path, addresses: Addresses, contacts: Path) -> No
     shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
     text = template(load_contacts(contacts))
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())
-    _write(folder / "alertmanager.yml", config)
+    write(folder / "alertmanager.yml", config)
 
 
 def ensure_secret(path: Path, mode: int = 0o600) -> None:
@@ -80,7 +80,3 @@ def ensure_secret(path: Path, mode: int = 0o600) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
         replace_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), mode=mode)
-
-
-def _write(path: Path, config: dict[str, Any]) -> None:
-    replace_file(path, dump(config, path))

@@ -11,8 +11,8 @@ from command.stack.configs import (
     Addresses,
     ensure_secret,
     prometheus_config,
+    write,
     write_alertmanager,
-    write_prometheus,
 )
 
 ADDRESSES = Addresses("e:1", "r:2", "p:3", "a:4")
@@ -23,7 +23,7 @@ def shipped(path: Path) -> Any:
 
 
 def test_prometheus_is_as_shipped_but_for_addresses_and_the_rules_folder(tmp_path: Path) -> None:
-    write_prometheus(tmp_path, prometheus_config(ADDRESSES, Path("/rules")))
+    write(tmp_path / "prometheus.yml", prometheus_config(ADDRESSES, Path("/rules")))
     expected = shipped(RULES / "prometheus.yml")
     expected["rule_files"] = [f"/rules/{name}" for name in expected["rule_files"]]
     jobs = expected["scrape_configs"]
