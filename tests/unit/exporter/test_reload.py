@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from command.stack.processes import Child, free_port
 from exporter.ledger.writer import LedgerUnavailableError
-from exporter.service import Starting
 from tests.support.examples import examples
 from tests.support.exporters import (
     ADMIN,
@@ -238,14 +237,3 @@ def test_sighup_does_not_end_the_receiver(tmp_path: Path) -> None:
         assert child.stop() == 0
     finally:
         child.stop()
-
-
-def test_a_sighup_while_the_ledger_is_read_reloads_afterwards() -> None:
-    reloads: list[str] = []
-    starting = Starting()
-    starting.hang_up()
-    assert reloads == []
-    starting.over(starting.app, lambda: reloads.append("reload"))
-    assert reloads == ["reload"]
-    starting.hang_up()
-    assert len(reloads) == 2

@@ -10,7 +10,7 @@ import requests
 
 from command.stack.processes import Child
 from common.http import bind
-from exporter.service import main
+from exporter.service import Starting, main
 from tests.support.exporters import event, write_config
 
 Start = Callable[..., Child]
@@ -105,3 +105,14 @@ def test_other_addresses_need_a_token_or_an_explicit_word(
 ) -> None:
     assert run(tmp_path, "", "--listen", "0.0.0.0:0") == 2
     assert "needs an ingest token" in capsys.readouterr().err
+
+
+def test_a_sighup_while_the_ledger_is_read_reloads_afterwards() -> None:
+    reloads: list[str] = []
+    starting = Starting()
+    starting.hang_up()
+    assert reloads == []
+    starting.over(starting.app, lambda: reloads.append("reload"))
+    assert reloads == ["reload"]
+    starting.hang_up()
+    assert len(reloads) == 2

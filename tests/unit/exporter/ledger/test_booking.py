@@ -1,0 +1,80 @@
+"""Label values at their caps, and what is booked under them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.exporters import Exporter, event
+
+
+def by_roaster(exporter: Exporter) -> dict[str, str]:
+    return dict(exporter.status()["by_roaster"])
+
+
+def test_other_and_unknown_said_literally_take_no_room(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "limits: {roasters: 1}") as exporter:
+        exporter.book(event(roaster="other"), event(roaster="unknown"), event(roaster=None))
+        exporter.book(event(roaster="r1"), event(roaster="r2"))
+        assert by_roaster(exporter) == {"other": "0.00076", "unknown": "0.00076", "r1": "0.00038"}
+        assert exporter.value("llm_label_overflow_total", label="roaster") == 1
+
+
+def test_a_lowered_cap_keeps_what_is_known_and_sums_exactly(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "limits: {roasters: 3}") as exporter:
+        exporter.book(*(event(roaster=f"r{number}") for number in range(3)))
+    with Exporter(tmp_path, "limits: {roasters: 1}") as exporter:
+        exporter.book(*(event(roaster=f"r{number}") for number in range(5)))
+        assert by_roaster(exporter) == {
+            "r0": "0.00076",
+            "r1": "0.00076",
+            "r2": "0.00076",
+            "other": "0.00076",
+        }
+        assert exporter.status()["spend_usd"] == "0.00304"
+        assert exporter.value("llm_label_overflow_total", label="roaster") == 2
+
+
+def test_a_refused_request_takes_no_room(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "limits: {roasters: 1}") as exporter:
+        exporter.book(event(roaster="r1", time="2020-01-01T00:00:00Z"))  # too old
+        exporter.book(event(roaster="r2"))
+        assert set(by_roaster(exporter)) == {"r2"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "caf\u00e9 \u2615",
+        "blue\u00a0tokai",  # a no-break space is no control character
+        "\u0915\u094d\u200d\u0937",  # Devanagari with a zero-width joiner
+        "\u3000",
+        'back\\slash "quoted" {x="y"} # 1',
+        "x" * 120,
+    ],
+)
+def test_any_name_is_published_as_it_was_said(tmp_path: Path, name: str) -> None:
+    with Exporter(tmp_path) as exporter:
+        assert exporter.book(event(roaster=name))["accepted"] == 1
+        labels = {"roaster": name, "field": "notes", "model": "deepseek-chat"}
+        assert exporter.value("llm_cost_usd_total", **labels) == 0.00038
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x00", "\x7f", "\x9b31m", "a\u2028b", "x" * 121])
+def test_controls_and_long_names_are_refused(tmp_path: Path, name: str) -> None:
+    with Exporter(tmp_path) as exporter:
+        for key in ("roaster", "field", "model", "provider"):
+            (refused,) = exporter.book(event(**{key: name}))["rejected"]
+            assert f"$.{key}" in refused["reason"]
+
+
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\\udfff x"', b'"\xff"', b'"\xed\xa0\x80"'])
+def test_text_that_is_no_unicode_is_refused_alone(tmp_path: Path, text: bytes) -> None:
+    body = json.dumps(event(id="ID", roaster="NAME")).encode()
+    with Exporter(tmp_path) as exporter:
+        for key in (b'"ID"', b'"NAME"'):
+            assert exporter.post(body.replace(key, text)).status_code == 400
+            lines = body + b"\n" + body.replace(key, text)
+            answer = exporter.post(lines, "application/x-ndjson").json()
+            assert [item["index"] for item in answer["rejected"]] == [1]
+        assert exporter.status()["requests"] == 1
