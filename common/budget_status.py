@@ -4,8 +4,9 @@ rules/budget.yml computes the same from the exporters' metrics: tests/rules/test
 compares the two.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Literal
 
 import msgspec
@@ -26,14 +27,13 @@ class BudgetFigures(Struct, frozen=True, kw_only=True):
     limit_usd: Decimal  # of budget.yml; grants come on top
 
     def __post_init__(self) -> None:
-        for amount in self._amounts():
+        values = [getattr(self, name) for name in self.__struct_fields__]
+        tables = [value.values() for value in values if isinstance(value, dict)]
+        for amount in (item for item in chain(values, *tables) if isinstance(item, Decimal)):
             try:
                 picodollars(amount)
-            except UserError as error:  # msgspec says where a ValueError comes from
+            except UserError as error:  # msgspec makes a ValidationError of a ValueError
                 raise ValueError(str(error)) from error
-
-    def _amounts(self) -> Iterator[Decimal]:
-        yield from (self.spend_usd, self.written_off_usd, self.granted_usd, self.limit_usd)
 
     @property
     def limit(self) -> Decimal:
@@ -62,9 +62,9 @@ class BudgetFigures(Struct, frozen=True, kw_only=True):
 def together(figures: Sequence[BudgetFigures]) -> BudgetFigures:
     """Several ledgers under one budget: amounts add up, the limit is the smallest of theirs."""
     return BudgetFigures(
-        spend_usd=sum((one.spend_usd for one in figures), Decimal(0)),
-        written_off_usd=sum((one.written_off_usd for one in figures), Decimal(0)),
-        granted_usd=sum((one.granted_usd for one in figures), Decimal(0)),
+        spend_usd=Decimal(sum(one.spend_usd for one in figures)),
+        written_off_usd=Decimal(sum(one.written_off_usd for one in figures)),
+        granted_usd=Decimal(sum(one.granted_usd for one in figures)),
         limit_usd=min(one.limit_usd for one in figures),
     )
 
@@ -110,10 +110,6 @@ class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
     unpriced_tokens: int
     config: ReloadStatus
     logs: list[LogStatus]
-
-    def _amounts(self) -> Iterator[Decimal]:
-        yield from super()._amounts()
-        yield from (self.reserve_usd, *self.by_roaster.values(), *self.by_field.values())
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: amounts as decimal strings, and the utilization for those who read it."""

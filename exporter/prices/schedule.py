@@ -58,10 +58,6 @@ class Week(NamedTuple):
     edges: list[int]
     prices: list[TokenPrice]
 
-    def at(self, timestamp: float) -> TokenPrice:
-        minute = (int(timestamp // 60) + EPOCH_WEEKDAY * DAY_MINUTES) % WEEK_MINUTES
-        return self.prices[bisect_right(self.edges, minute) - 1]
-
 
 class Schedule(NamedTuple):
     """A model's prices over time: weeks[i] holds from starts[i] (Unix seconds) on."""
@@ -72,7 +68,11 @@ class Schedule(NamedTuple):
     def at(self, timestamp: float) -> TokenPrice | None:
         """The price at an instant; None before the first one."""
         index = bisect_right(self.starts, timestamp) - 1
-        return self.weeks[index].at(timestamp) if index >= 0 else None
+        if index < 0:
+            return None
+        minute = (int(timestamp // 60) + EPOCH_WEEKDAY * DAY_MINUTES) % WEEK_MINUTES
+        edges, prices = self.weeks[index]
+        return prices[bisect_right(edges, minute) - 1]
 
 
 def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:

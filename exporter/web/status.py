@@ -1,5 +1,6 @@
 """Today's budget as /api/v1/status serves it."""
 
+from collections import Counter
 from decimal import Decimal
 
 from common.budget_status import BudgetStatus, StatusDay, by_amount
@@ -46,10 +47,9 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
 
 def _by(label: str, spend: dict[Series, int]) -> dict[str, Decimal]:
     """Today's spend by one label, the dearest first."""
-    sums: dict[str, int] = {}
+    sums: Counter[str] = Counter()
     for series, cost in spend.items():
-        value = getattr(series, label)
-        sums[value] = sums.get(value, 0) + cost
+        sums[getattr(series, label)] += cost
     return by_amount({value: _usd(cost) for value, cost in sums.items()})
 
 
