@@ -1,5 +1,6 @@
 """Ladder and baseline, read again when they change; the effective config's file, as bytes."""
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.effective import ROASTERS, Effective, effective
 from alertmanager.receiver.ladder.ladder import Ladder, parse_ladder
 from alertmanager.receiver.ladder.operations import Document
+from alertmanager.receiver.ladder.sides import safe
 from alertmanager.receiver.state import InForce
 from common.errors import UserError
 from common.files import replace_file
 from common.yamlfile import MAX_DOCUMENT_BYTES, dump, parse_document
 
+log = logging.getLogger("receiver")
 _HEADER = "# The effective LLM config, written by llm-budget: {what}. Edit {baseline} instead.\n"
 
 
@@ -28,8 +31,9 @@ class Configs:
         if effective_file.resolve() == baseline.resolve():
             raise UserError(f"--baseline and --effective are both {baseline}; they must differ")
         self._raw = {name: _read(path) for name, path in self.paths.items()}
-        self.ladder, self.baseline = self._parsed(self._raw)
+        self.ladder, self.baseline, self.faults = self._parsed(self._raw)
         self.problem: str | None = None
+        self._warn()
 
     def refresh(self) -> bool:
         """Re-read what changed; whether anything new is in force. A wrong edit sets problem."""
@@ -38,7 +42,7 @@ class Configs:
             if raw == self._raw:
                 self.problem = None
                 return False
-            ladder, baseline = self._parsed(raw)
+            ladder, baseline, faults = self._parsed(raw)
             if ladder.names != self.ladder.names:
                 raise UserError(
                     f"{self.paths['ladder']}: restart the receiver to change the levels"
@@ -48,21 +52,35 @@ class Configs:
             return False
         self._raw, self.ladder, self.baseline, self.problem = raw, ladder, baseline, None
         self.rendered.cache_clear()
+        if faults != self.faults:
+            self.faults = faults
+            self._warn()
         return True
 
-    def _parsed(self, raw: dict[str, bytes]) -> tuple[Ladder, Document]:
-        """Both files, proven to work together. Raises UserError."""
-        ladder = parse_ladder(raw["ladder"], self.paths["ladder"])
+    def problems(self) -> dict[str, str]:
+        """What people should mend: an edit that is not in force, and faults of a ladder that is."""
+        edit = {"config": self.problem} if self.problem else {}
+        return edit | ({"ladder": "; ".join(self.faults)} if self.faults else {})
+
+    def _warn(self) -> None:
+        """Go on with a ladder that has faults: without any it would protect nothing."""
+        for fault in self.faults:
+            log.warning("%s", fault)
+
+    def _parsed(self, raw: dict[str, bytes]) -> tuple[Ladder, Document, list[str]]:
+        """Both files, proven to work together, and the ladder's faults. Raises UserError."""
+        path = self.paths["ladder"]
+        ladder, faults = safe(parse_ladder(raw["ladder"], path), path)
         baseline = parse_baseline(raw["baseline"], self.paths["baseline"])
         try:
             for level in ladder.names:
                 dump(effective(ladder, baseline, level).document, self.effective_path)
-        except (ArithmeticError, TypeError, ValueError, YAMLError) as error:
+        except (ArithmeticError, AttributeError, TypeError, ValueError, YAMLError) as error:
             raise UserError(
                 f"{self.paths['baseline']} cannot be degraded ({type(error).__name__}); "
                 "it holds a number that is out of range, or a value that is no plain data"
             ) from error
-        return ladder, baseline
+        return ladder, baseline, faults
 
     def _render(self, in_force: InForce) -> tuple[Effective, bytes]:
         """The effective config and its file's bytes; YAML gets a comment on what is in force."""

@@ -17,7 +17,6 @@ def report(controller: Controller) -> dict[str, Any]:
         store, observed, now = controller.store, controller.observed, controller.clock.now()
         state, configs = store.state, store.configs
         sources = [*observed.alertmanagers, *observed.prometheuses, *observed.exporters]
-        wrong_edit = {"config": configs.problem} if configs.problem else {}
         return {
             "level": store.in_force.level,
             "tunings": store.in_force.tunings,
@@ -38,7 +37,11 @@ def report(controller: Controller) -> dict[str, Any]:
                 {"tuning": written(tuning), "automatic": tuning.automatic}
                 for tuning in configs.ladder.tunings
             ],
-            "problems": {**controller.problems(), **controller.announcer.failing, **wrong_edit},
+            "problems": {
+                **controller.problems(),
+                **controller.announcer.failing,
+                **configs.problems(),
+            },
             "hold_seconds": controller.hold_seconds,
             "applied_at": _time(store.applied_at),
             "reconciled_at": _time(controller.reconciled_at),

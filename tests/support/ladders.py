@@ -1,5 +1,6 @@
 """The shipped ladder and baseline, parsed, for tests."""
 
+from functools import cache
 from typing import Any
 
 from alertmanager.receiver.ladder.baseline import parse_baseline
@@ -8,6 +9,7 @@ from command.paths import BASELINE as BASELINE_FILE
 from command.paths import LADDER as LADDER_FILE
 
 
+@cache
 def shipped_ladder(**changes: str) -> Ladder:
     """alertmanager/degradation.yml, with some of its top-level words replaced."""
     text = LADDER_FILE.read_text()

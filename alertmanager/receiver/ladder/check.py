@@ -5,19 +5,22 @@ from pathlib import Path
 from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.effective import effective
 from alertmanager.receiver.ladder.ladder import Ladder, parse_ladder
+from alertmanager.receiver.ladder.sides import safe
 from common.errors import UserError
 
 
 def check(ladder_path: Path, baseline_path: Path) -> list[str]:
-    """Operations that would do nothing, as sentences. Raises UserError for a file that is wrong."""
+    """Operations that would do nothing or move a key back, as sentences.
+
+    Raises UserError for a file that is wrong.
+    """
     try:
         ladder_raw, baseline_raw = ladder_path.read_bytes(), baseline_path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    ladder = parse_ladder(ladder_raw, ladder_path)
+    ladder, problems = safe(parse_ladder(ladder_raw, ladder_path), ladder_path)
     baseline = parse_baseline(baseline_raw, baseline_path)
     field = next(iter(baseline.get("field_configs") or {}), "field")
-    problems = []
     for level in ladder.names[1:]:
         new = _no_ops(ladder, baseline, level) - _no_ops(ladder, baseline, _below(ladder, level))
         problems += [_sentence(f"level {level}", path, ladder_path) for path in sorted(new)]
@@ -38,4 +41,6 @@ def _below(ladder: Ladder, level: str) -> str:
 
 
 def _sentence(what: str, path: str, file: Path) -> str:
-    return f"{file}: {what} changes {path}, which the baseline does not have (or not as a number)"
+    return (
+        f"{file}: {what} changes {path}, which the baseline does not have (or not as this needs it)"
+    )

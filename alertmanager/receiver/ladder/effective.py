@@ -39,19 +39,17 @@ def effective(
     if ROASTERS not in baseline and tuned_roasters and ladder.extra_keys == "drop":
         notes.dropped.add(ROASTERS)
         tuned_roasters = {}
-    if not overrides and not tuned_roasters:
-        return notes.result(document)
     degraded = {}
     for roaster in [*overrides, *sorted(set(tuned_roasters) - set(overrides))]:
         own = overrides.get(roaster) or {}
-        whole = merge({k: v for k, v in baseline.items() if k != ROASTERS}, own)
+        whole = merge(_without_roasters(baseline), own)
         rank = max(ladder.rank(level), tuned_roasters.get(roaster, 0))
         whole = _degrade(ladder, whole, ladder.names[rank], shared, notes)
         difference = _difference(document, whole, own)
         if difference or roaster in overrides:
             degraded[roaster] = difference
-    if degraded:
-        document[ROASTERS] = degraded
+    if degraded or ROASTERS in baseline:
+        document[ROASTERS] = degraded or deepcopy(baseline[ROASTERS])
     return notes.result(document)
 
 
@@ -68,7 +66,11 @@ def merge(below: Document, above: Document) -> Document:
 def config_for(document: Document, roaster: str) -> Document:
     """The config that a scraper obeys for one roaster."""
     override = (document.get(ROASTERS) or {}).get(roaster) or {}
-    return merge({k: v for k, v in document.items() if k != ROASTERS}, override)
+    return merge(_without_roasters(document), override)
+
+
+def _without_roasters(document: Document) -> Document:
+    return {key: value for key, value in document.items() if key != ROASTERS}
 
 
 class _Notes:
@@ -111,7 +113,7 @@ def _scoped(operations: Operations, scope: str) -> Operations:
 def _degrade(
     ladder: Ladder, baseline: Document, level: str, tunings: list[Operations], notes: _Notes
 ) -> Document:
-    document = deepcopy(baseline)
+    document = deepcopy(_without_roasters(baseline))
     editor = Editor(
         document,
         extra_keys=ladder.extra_keys == "allow",

@@ -39,16 +39,15 @@ class Editor:
             self._disable(path, fields)
 
     def _set(self, path: str, value: Any) -> None:
-        *parents, key = path.split(".")
-        node: Any = self.document
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
+        hits = 0
+        for node, key in _places(self.document, path.split("."), absent=True):
+            hits += _fits(node.get(key), value)
+            if key not in node and not self.extra_keys:
+                self.dropped.add(path)
+            elif _fits(node.get(key), value):
+                node[key] = _constant(node.get(key), value)
+        if not hits:
             self.no_ops.add(path)
-        elif key not in node and not self.extra_keys:
-            self.dropped.add(path)
-        else:
-            node[key] = _constant(node.get(key), value)
 
     def _change(self, path: str, change: Callable[[Decimal], Decimal]) -> None:
         """Replace the number at path; count a path that leads nowhere or to no number."""
@@ -89,26 +88,38 @@ def multiplied(old: Decimal, by: Multiply) -> Decimal:
     return max(old, product)
 
 
+def _fits(old: Any, value: Any) -> bool:
+    """Whether a constant may stand instead: of no mapping; with a safe side, only of a number."""
+    if isinstance(value, dict):
+        return old is None or _is_number(old)
+    return not isinstance(old, dict)
+
+
 def _constant(old: Any, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     rule = msgspec.convert(value, SetTo)
-    if not _is_number(old):
-        return rule.to
-    return min(old, rule.to) if rule.keep == "lower" else max(old, rule.to)
+    if old is None:
+        return _like(0, rule.to)
+    kept = min(Decimal(old), rule.to) if rule.keep == "lower" else max(Decimal(old), rule.to)
+    return _like(old, kept)
 
 
-def _places(document: Any, path: list[str]) -> Iterator[tuple[Document, str]]:
-    """Every (mapping, key) that a path with wildcards names and the document has."""
+def _places(
+    document: Any, path: list[str], *, absent: bool = False
+) -> Iterator[tuple[Document, str]]:
+    """Every (mapping, key) that a path with wildcards names and the document has.
+
+    absent: the last key may be missing.
+    """
     if not isinstance(document, dict):
         return
     head, *rest = path
     for key in list(document) if head == "*" else [head]:
-        if key in document:
-            if rest:
-                yield from _places(document[key], rest)
-            else:
-                yield document, key
+        if rest:
+            yield from _places(document.get(key), rest, absent=absent)
+        elif absent or key in document:
+            yield document, key
 
 
 def _has_mapping(node: Any, key: str) -> bool:

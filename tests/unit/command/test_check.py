@@ -51,6 +51,8 @@ def test_what_ships_is_well(capsys: pytest.CaptureFixture[str]) -> None:
         ("config", ("reserve_usd: 20", "reserve_usd: 200"), "budget", "exceed daily_limit_usd"),
         ("config", ("timezone: UTC", "timezone: Mars/Base"), "budget", "Mars/Base"),
         ("ladder", ("multiply:", "divide:"), "degradation", "divide"),
+        ("ladder", ("{to: 0.1, keep: higher}", "0.1"), "degradation", "write {to: 0.1, keep:"),
+        ("ladder", ("enable_caching", "enabled"), "degradation", "set.enabled switches it on, but"),
         ("baseline", ("max_queue_size", "max_queue"), "degradation", "changes max_queue_size"),
         ("baseline", ("model: deepseek-chat", "api_key: sk-1"), "degradation", "api_key"),
         ("contacts", ("llm-budget@example.com]", "nobody]"), "contacts", "nobody"),

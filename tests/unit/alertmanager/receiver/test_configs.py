@@ -91,3 +91,47 @@ def test_a_roasters_name_cannot_end_the_comment_in_the_effective_file(
     header = receiver.file.read_bytes().decode().splitlines()[0]
     assert header.startswith("# ")
     assert header.endswith("Edit llm_config.yml instead.")
+
+
+OLD = ("{to: 0.1, keep: higher}", "0.1")  # a ladder of before numbers had a safe side
+
+
+def test_a_receiver_starts_with_an_old_ladder_and_says_what_to_mend(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ladder = tmp_path / "degradation.yml"
+    ladder.write_text(LADDER_FILE.read_text().replace(*OLD))
+    receiver = Receiver(tmp_path, ladder=ladder)
+    receiver.webhook(alert("conserve"))
+    assert receiver.effective()["rate_limit_adjustment_factor"] == 0.1
+    said = receiver.http.get("/state").json()["problems"]["ladder"]
+    assert "level conserve: set.rate_limit_adjustment_factor needs its safe side" in said
+    assert "write {to: 0.1, keep: lower}" in said
+    assert said in caplog.text
+    assert receiver.http.get("/health").status_code == 200
+    caplog.clear()
+    receiver.controller.reconcile()
+    assert "safe side" not in caplog.text  # once is enough
+    ladder.write_text(LADDER_FILE.read_text())
+    receiver.controller.reconcile()
+    assert receiver.http.get("/state").json()["problems"] == {}
+    receiver.close()
+
+
+def test_an_edit_that_contradicts_itself_is_in_force_but_for_the_lower_levels_word(
+    tmp_path: Path,
+) -> None:
+    ladder = tmp_path / "degradation.yml"
+    ladder.write_text(LADDER_FILE.read_text())
+    receiver = Receiver(tmp_path, ladder=ladder)
+    text = ladder.read_text().replace("enable_caching: true", "enabled: true")
+    ladder.write_text(text.replace("batch_size: 0.5", "batch_size: 0.2"))
+    receiver.controller.reconcile()
+    said = receiver.http.get("/state").json()["problems"]["ladder"]
+    assert "level control: set.enabled switches it on, but level fallback: set.enabled" in said
+    receiver.webhook(alert("control"))
+    assert receiver.effective()["batch_size"] == 2
+    receiver.webhook(alert("fallback"))
+    assert receiver.effective()["enabled"] is False
+    assert receiver.metric("llm_config_last_reload_successful") == 1
+    receiver.close()

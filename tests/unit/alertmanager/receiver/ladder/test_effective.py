@@ -14,6 +14,7 @@ from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.effective import config_for, effective, merge
 from alertmanager.receiver.ladder.ladder import parse_ladder
 from common.errors import UserError
+from common.yamlfile import dump
 from tests.support.ladders import LADDER_FILE, shipped_baseline, shipped_ladder
 
 LADDER = shipped_ladder()
@@ -59,6 +60,8 @@ def test_conserve_optimizes_and_limits_nothing() -> None:
         ("emergency", "confidence_threshold", "0.93", "0.95"),  # its lower cap lowers nothing
         ("emergency", "rate_limit_per_minute", 1, 1),
         ("conserve", "cost_threshold_per_request", Decimal("0.01"), Decimal("0.01")),
+        ("conserve", "rate_limit_adjustment_factor", Decimal("0.51"), Decimal("0.51")),
+        ("conserve", "batch_optimization_threshold", 1, 1),
         ("fallback", "fallback_threshold", Decimal("0.7"), Decimal("0.7")),
         ("fallback", "enabled", False, False),
     ],
@@ -100,6 +103,31 @@ def test_dropped_keys_are_listed_and_no_ops_named() -> None:
     assert set(dropped.document) == set(small)
     assert "fallback_to_deterministic" in dropped.dropped
     assert dropped.document["enabled"] is False
+
+
+def test_a_constant_goes_wherever_its_path_leads_but_over_no_mapping_and_no_other_kind() -> None:
+    text = b"""levels:
+  - level: a
+    set:
+      field_configs.*.cheap: true
+      field_configs: nothing
+      roasters: nothing
+      limit: {to: 5, keep: lower}
+      share: {to: 0.5, keep: lower}
+      words: {to: 5, keep: lower}
+"""
+    fields = {"weight": {"enabled": True}, "notes": {}}
+    baseline = {"field_configs": fields, "limit": 9, "words": "nine", "roasters": {}}
+    found = effective(parse_ladder(text, Path("ladder.yml")), baseline, "a")
+    assert found.document == {
+        "field_configs": {"weight": {"enabled": True, "cheap": True}, "notes": {"cheap": True}},
+        "limit": 5,
+        "share": Decimal("0.5"),
+        "words": "nine",
+        "roasters": {},
+    }
+    assert found.no_ops == ("field_configs", "words")
+    assert "limit: 5\n" in dump(found.document, Path("effective.yml")).decode()
 
 
 def test_the_roaster_tuning_controls_that_roaster_only() -> None:
