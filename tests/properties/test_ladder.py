@@ -1,12 +1,12 @@
 """The ladder's shape, for any baseline: pure, idempotent, monotone, inside the schema."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alertmanager.receiver.ladder.effective import config_for, effective, merge
@@ -120,7 +120,47 @@ TASKS = [
 ]
 
 
-@settings(max_examples=examples(25), deadline=None)
+def found(*tunings: str, reading: str = READINGS[0], **changes: Any) -> Callable[[Any], Any]:
+    """A baseline with which a level made more calls than the one below, before it was mended."""
+    return example(baseline=merge(BASELINE, changes), reading=reading, tunings=list(tunings))
+
+
+def off(*names: str) -> dict[str, Any]:
+    return {name: {"enabled": False} for name in names}
+
+
+def thresholds(**values: str) -> dict[str, Any]:
+    return {name: {"confidence_threshold": Decimal(value)} for name, value in values.items()}
+
+
+def dynamic(factor: str) -> dict[str, Any]:
+    return {"enable_dynamic_rate_limiting": True, "rate_limit_adjustment_factor": Decimal(factor)}
+
+
+def queue(size: int) -> dict[str, Any]:
+    return {"enable_request_queuing": True, "max_queue_size": size}
+
+
+SMART = {"enable_smart_batching": True}
+CHEAP = {"enable_cost_aware_processing": True, "cost_threshold_per_request": Decimal("0.018")}
+OFF = off(*(name for name in FIELDS if name != "sensory"))
+LOW = thresholds(geographic="0.50", tags="0.59", notes="0.36", sensory="0.23")
+FEW = off("process", "species", "variety", "notes")
+
+
+# The ladder lowered a factor; then, how the scraper queues, batches and caches.
+@found(**dynamic("0.51"), rate_limit_per_minute=2)
+@found(rate_limit_per_minute=2)
+@found(**SMART, batch_optimization_threshold=1, rate_limit_per_minute=2)
+@found(**queue(0), batch_size=2, rate_limit_per_minute=2, field_configs=OFF)
+@found(enable_caching=True, cache_ttl_seconds=1100)
+@found(**queue(5), **dynamic("0.23"), rate_limit_per_minute=10)
+@found("roaster/blue-tokai", "roaster/naivo", reading="ask_below", max_queue_size=0,
+       rate_limit_per_minute=4, field_configs=FEW)  # fmt: skip
+@found("roaster/blue-tokai", batch_size=2, max_queue_size=18)
+@found(**queue(24), **dynamic("0.12"), **SMART, **CHEAP, rate_limit_per_minute=7,
+       enable_caching=True, field_configs=LOW)  # fmt: skip
+@settings(max_examples=examples(25))
 @given(baselines, st.sampled_from(READINGS), chosen)
 def test_a_higher_level_makes_no_more_calls_whatever_the_baseline(
     baseline: dict[str, Any], reading: str, tunings: list[str]
