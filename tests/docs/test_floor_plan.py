@@ -17,8 +17,8 @@ TESTS = ROOT / "tests"
 UNIT = TESTS / "unit"
 PRODUCTION = ("alertmanager", "command", "common", "dashboards", "demo", "exporter", "sdk")
 SMALL = 60  # lines; a module up to this size may be tested through its neighbours
-# Beside the folders that plain pytest runs: what only `make test-faults` runs.
-LONG_ONLY = "tests/long/faults"
+# Beside the folders that plain pytest runs: those with a make target of their own.
+LONG_ONLY = ("tests/long/faults", "tests/long/versions")
 # Folders of Python that holds no tests.
 HELPERS = ("tests/support", "tests/benchmarks")
 
@@ -29,12 +29,6 @@ OTHER_NAMES = {
 }
 # Modules without a unit test of their name, each with the test that proves them.
 TESTED_BY = {
-    "alertmanager/receiver/evidence/answers.py": (
-        "tests/unit/alertmanager/receiver/evidence/test_sources.py"
-    ),
-    "alertmanager/receiver/evidence/observations.py": (
-        "tests/unit/alertmanager/receiver/evidence/test_sources.py"
-    ),
     "alertmanager/receiver/ladder/baseline.py": (
         "tests/unit/alertmanager/receiver/ladder/test_effective.py"
     ),
@@ -42,29 +36,31 @@ TESTED_BY = {
         "tests/unit/alertmanager/receiver/ladder/test_effective.py"
     ),
     "alertmanager/receiver/ladder/operations.py": "tests/properties/test_ladder.py",
+    "alertmanager/receiver/ladder/sides.py": "tests/properties/test_ladder_language.py",
+    "alertmanager/receiver/report.py": "tests/unit/alertmanager/receiver/test_app.py",
     "command/backup.py": "tests/unit/exporter/ledger/test_backup.py",
+    "command/flags.py": "tests/unit/command/test_adjust.py",
     "command/offline.py": "tests/unit/exporter/web/test_admin.py",
     "command/reprice.py": "tests/unit/exporter/ledger/test_repricing.py",
+    "command/ports.py": "tests/unit/command/test_check.py",
     "command/replay/prometheus.py": "tests/unit/command/test_backtest.py",
     "command/stack/bundle.py": "tests/loop/test_end_to_end.py",
-    "command/stack/contacts.py": "tests/rules/test_routes.py",
-    "common/budget_status.py": "tests/rules/test_budget_status.py",
     "common/names.py": "tests/docs/test_metrics.py",
+    "common/signals.py": "tests/loop/test_signals.py",
     "dashboards/overview.py": "tests/unit/dashboards/test_build.py",
     "demo/__main__.py": "tests/loop/test_end_to_end.py",
+    "exporter/config.py": "tests/docs/test_configuration.py",
+    "exporter/web/app.py": "tests/unit/exporter/test_access.py",
     "exporter/composition.py": "tests/unit/exporter/test_service.py",
     "exporter/intake/counters.py": "tests/unit/exporter/intake/test_http.py",
     "exporter/intake/logs/file.py": "tests/unit/exporter/intake/logs/test_source.py",
     "exporter/intake/logs/rotation.py": "tests/properties/test_logs.py",
     "exporter/intake/logs/stream.py": "tests/properties/test_logs.py",
     "exporter/ledger/adjustments.py": "tests/unit/exporter/web/test_admin.py",
-    "exporter/ledger/booking.py": "tests/properties/test_ledger.py",
     "exporter/ledger/books.py": "tests/properties/test_ledger.py",
     "exporter/ledger/progress.py": "tests/properties/test_logs.py",
     "exporter/ledger/unpriced.py": "tests/unit/exporter/ledger/test_repricing.py",
     "exporter/metrics/collectors.py": "tests/unit/exporter/metrics/test_page.py",
-    "exporter/prices/genai.py": "tests/unit/exporter/prices/test_pricelist.py",
-    "exporter/prices/schedule.py": "tests/unit/exporter/prices/test_pricelist.py",
 }
 
 
@@ -82,13 +78,14 @@ def module_of(unit_test: str) -> str:
     """The module that a unit test's path names; of sdk/test_sdk.py the folder sdk itself."""
     path = Path(unit_test)
     name = path.name.removeprefix("test_")
-    return str(path.with_name("__init__.py" if name == f"{path.parent.name}.py" else name))
+    package = name == f"{path.parent.name}.py" and not (ROOT / path.with_name(name)).exists()
+    return str(path.with_name("__init__.py" if package else name))
 
 
 def folders() -> list[str]:
     """Where tests may lie."""
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    return [*options["testpaths"], LONG_ONLY]
+    return [*options["testpaths"], *LONG_ONLY]
 
 
 def lies_in(path: Path, some: list[str] | tuple[str, ...]) -> bool:
