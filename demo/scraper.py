@@ -23,7 +23,8 @@ from typing import Any
 from common.fetch import FetchError, fetch
 from demo.pipeline import CYCLE_SECONDS, Outcome, Pipeline, Task, tasks_of
 from demo.trace import read_trace
-from sdk.client import Client, DeliveryError, deliver
+from sdk.client import Client
+from sdk.client_delivery import DeliveryError, deliver
 
 WORKERS = 8
 MODEL = "deepseek-chat"

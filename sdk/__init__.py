@@ -1,1 +1,1 @@
-"""What a scraper copies into its own program: the client and its optional parts."""
+"""What a scraper copies into its own program: client.py, and two optional files."""

@@ -6,30 +6,25 @@
         response = llm.chat.completions.create(…)
         record("blue-tokai", "notes", response)      # report: one line in the spool, durable
 
-`record` appends to a spool file, which the exporter on this host follows (`--log SPOOL`), or which
-`python client.py deliver` sends to an exporter elsewhere. `wrap(OpenAI(…))` records by itself, each
-attempt and each stream. Configured by LLM_BUDGET_SPOOL, and LLM_BUDGET_EFFECTIVE or
-LLM_BUDGET_CONFIG_URL; or make a Client(…). Everything else: docs/adopt.md of llm-budget.
+`record` appends to a spool file, which the exporter on this host follows (`--log SPOOL`).
+Configured by LLM_BUDGET_SPOOL, and LLM_BUDGET_EFFECTIVE or LLM_BUDGET_CONFIG_URL; or make a
+Client(…). Two optional files go beside this one: client_openai.py, whose `wrap(OpenAI(…))`
+records by itself, and client_delivery.py, which sends the spool to an exporter on another host.
+Everything else: docs/adopt.md of llm-budget.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
-import dataclasses
 import fcntl
 import functools
 import hashlib
 import http.client
 import importlib
-import inspect
 import itertools
 import json
 import logging
 import os
-import random
-import signal
 import sys
 import threading
 import time
@@ -39,87 +34,269 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
-from typing import Any, BinaryIO, Union
+from typing import Any, Union
 
-__all__ = ["Client", "allowed", "current", "default_client", "deliver", "lost", "record", "wrap"]
+__all__ = ["Client", "allowed", "current", "default_client", "lost", "record"]
 
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
-FREE = ("cached", "fallback")  # no provider was asked: nothing is billed
+LABELS = ("roaster", "field", "model", "provider")
+UNBILLED = ("cached", "fallback")  # no provider was asked
 MAX_LABEL = 120  # characters; the exporter refuses longer or unprintable label values
 MAX_ID = 390  # with #field behind it, the exporter takes 512
 MAX_TOKENS = 10_000_000  # of one call; the exporter refuses more
 MAX_CALLS = 100_000  # in one sum, likewise
 MAX_BYTES = 256 << 20  # of the spool; beyond it calls fold into sums
-PATIENCE_SECONDS = 0.02  # for the spool's lock, in all
-FOLD_PATIENCE_SECONDS = 1.0  # the last resort waits for many busy writers before it gives up
-IMPATIENT_SECONDS = 1.0  # after a wait in vain: no wait at all for so long
+LOCK_WAIT_SECONDS = 0.02  # for the spool's lock, in all
+FOLD_LOCK_WAIT_SECONDS = 1.0  # the last resort waits for many busy writers before it gives up
+NO_WAIT_SECONDS = 1.0  # after a wait in vain: no wait at all for so long
 SLOT = 2048  # bytes of one sum in the fold; divides a page, so a write is whole or absent
 FINE_SLOTS = 4096  # sums are by the minute; in a fold beyond this, by the quarter of an hour
 CONFIG_POLL_SECONDS = 0.5  # how stale the config may be (from a URL: plus the answer's time)
 FIRST_CONFIG_SECONDS = 2.0  # what the very first look at a URL may wait
 MAX_CONFIG_BYTES = 1 << 20
+REMEMBERED = 10_000  # answers about one version of the config
 HTTP_TIMEOUT_SECONDS = 10.0
-UNSEEN_COMPLETION_TOKENS = 1024  # an answer nobody saw, when the request set no max_tokens
 
 Field = Union[str, Sequence[str], Mapping[str, float]]  # noqa: UP007  Python 3.9
+Tokens = tuple[int, int, int]  # prompt, the cached part of it, completion
 _log = logging.getLogger("llm_budget")
+_next_warning: dict[str, float] = {}
 
 
-# --- small things -------------------------------------------------------------------------------
+# --- what the optional files use, too -----------------------------------------------------------
 
 
-def _get(thing: Any, key: str) -> Any:
+def get(thing: Any, key: str) -> Any:
     """A key of a dict, an attribute of anything else; None when absent."""
     return thing.get(key) if isinstance(thing, dict) else getattr(thing, key, None)
 
 
-class _Nag:
-    """Logs a kind of problem once a minute, not once a call."""
-
-    def __init__(self) -> None:
-        self._next: dict[str, float] = {}
-
-    def __call__(self, kind: str, message: str) -> None:
-        now = time.monotonic()
-        if now >= self._next.get(kind, 0.0):
-            self._next[kind] = now + 60.0
-            _log.warning("llm-budget: %s", message)
+def warn(kind: str, message: str) -> None:
+    """Log a kind of problem once a minute, not once a call."""
+    now = time.monotonic()
+    if now >= _next_warning.get(kind, 0.0):
+        _next_warning[kind] = now + 60.0
+        _log.warning("llm-budget: %s", message)
 
 
-_nag = _Nag()
+def tolerant(function: Callable[[Any], str]) -> Callable[[Any], str]:
+    """For what reads other people's objects on the way to an estimate: at worst no text."""
+
+    @functools.wraps(function)
+    def read(value: Any) -> str:
+        try:
+            return function(value)
+        except Exception as error:
+            warn("estimate", f"no text for an estimate: {type(error).__name__}: {error}")
+            return ""
+
+    return read
 
 
-def _lock(fd: int, kind: int, patience: float) -> bool:
+@tolerant
+def prompt_text(value: Any) -> str:
+    """All text in messages or tools, at any depth; but not pictures, sound and files."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        media = ("image_url", "input_audio", "file")
+        return "".join(prompt_text(item) for key, item in value.items() if key not in media)
+    if isinstance(value, (list, tuple)):
+        return "".join(map(prompt_text, value))
+    dump = getattr(value, "model_dump", None)  # an openai message object
+    return prompt_text(dump()) if dump else ""
+
+
+@tolerant
+def answer_text(choices: Any) -> str:
+    """The text of an answer's or a stream chunk's choices: content, reasoning, tool calls."""
+    found = []
+    for choice in choices or ():
+        part = get(choice, "delta") or get(choice, "message") or choice
+        calls = [get(call, "function") for call in get(part, "tool_calls") or ()]
+        found += [get(part, key) for key in ("content", "reasoning_content", "text")]
+        found += [get(call, "arguments") for call in calls]
+    return "".join(text for text in found if isinstance(text, str))
+
+
+def estimate_tokens(text: str) -> int:
+    """DeepSeek's rule of thumb: 0.3 tokens a character, 0.6 outside ASCII; rounded up."""
+    plain = sum(map(str.isascii, text))
+    return (3 * plain + 6 * (len(text) - plain) + 9) // 10
+
+
+def lock_file(fd: int, kind: int, wait_seconds: float) -> bool:
     """flock, waiting at most so many seconds; whether it was had."""
-    deadline = 0.0
+    deadline = time.monotonic() + wait_seconds
     while True:
         try:
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            now = time.monotonic()
-            deadline = deadline or now + patience
-            if now >= deadline:
+            if time.monotonic() >= deadline:
                 return False
             time.sleep(0.001)
 
 
-def _open(path: str, flags: int) -> int:
+def open_file(path: str, flags: int) -> int:
     """Open or create (0640), with the folder when it is missing. Raises OSError."""
-    try:
-        return os.open(path, flags | os.O_CREAT, 0o640)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        return os.open(path, flags | os.O_CREAT, 0o640)
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    return os.open(path, flags | os.O_CREAT, 0o640)
 
 
-def _names(path: str, fd: int) -> bool:
-    """Whether path (still) names the open file."""
+def is_file_at(path: str, fd: int) -> bool:
+    """Whether the path (still) leads to the open file."""
     try:
-        named, opened = os.stat(path), os.fstat(fd)
+        return os.path.samestat(os.stat(path), os.fstat(fd))
     except OSError:
         return False
-    return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the token elsewhere, and turn a POST into a GET."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+# No proxy: a scraper's HTTP_PROXY is for the sites that it scrapes.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+
+
+def http_request(
+    url: str, headers: Mapping[str, str], *, data: bytes | None = None, limit: int = 1 << 20
+) -> tuple[int, Any, bytes]:
+    """(status, headers, body up to limit bytes). Raises OSError, or ValueError on a strange URL."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{url} is not an http:// or https:// URL")
+    request = urllib.request.Request(url, data, dict(headers))  # noqa: S310  checked above
+    try:
+        with _opener.open(request, timeout=HTTP_TIMEOUT_SECONDS) as answer:
+            return answer.status, answer.headers, answer.read(limit)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read(limit)
+    except http.client.HTTPException as error:
+        raise OSError(f"not an HTTP answer: {error!r}") from error
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> str:
+    """Any value as a plain string; of a str subclass (an Enum, say) its content."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+def _printable(value: str) -> str:
+    """A label that the exporter takes: scraped text may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in value[:MAX_LABEL])
+
+
+def _identity(value: Any) -> str:
+    """An id as plain text; a long or odd one as its hash, so that no two become one."""
+    text = _plain(value)
+    if len(text) <= MAX_ID and text.isascii() and text.isprintable():
+        return text
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _tokens(usage: Any) -> Tokens | None:
+    """Of a provider's usage object or dict; None when it says nothing."""
+    if usage is None:
+        return None
+    prompt, completion = get(usage, "prompt_tokens"), get(usage, "completion_tokens")
+    if prompt is None and completion is None:  # OpenAI's Responses API
+        prompt, completion = get(usage, "input_tokens"), get(usage, "output_tokens")
+    if prompt is None and completion is None:
+        return None
+    cached = get(usage, "prompt_cache_hit_tokens")  # DeepSeek's; else OpenAI's
+    if cached is None:
+        details = get(usage, "prompt_tokens_details") or get(usage, "input_tokens_details")
+        cached = get(details, "cached_tokens")
+    return int(prompt or 0), int(cached or 0), int(completion or 0)
+
+
+def _shares(total: int, weights: Sequence[int]) -> list[int]:
+    """total in whole parts by weight; they sum to it exactly."""
+    whole = sum(weights)
+    marks = [0, *(total * end // whole for end in itertools.accumulate(weights))]
+    return [high - low for low, high in zip(marks, marks[1:])]  # noqa: B905, RUF007  Python 3.9
+
+
+def _whole_weights(weights: list[float]) -> list[int]:
+    """Weights as integers, 0.7 as good as 7; equal ones when they are not usable as weights."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        whole = [round(weight * 1_000_000) for weight in weights]
+        if min(whole) >= 0 and sum(whole) > 0:
+            return whole
+    return [1] * len(weights)
+
+
+@functools.lru_cache(maxsize=64)
+def _utc(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _shared_keys(outcome: str, estimated: bool, at: float | None, duration: float | None) -> str:
+    """The keys behind the id, which every part of a split response repeats."""
+    if outcome not in OUTCOMES:
+        warn("outcome", f"outcome {outcome!r} is recorded as error; it must be in {OUTCOMES}")
+        outcome = "error"
+    second, rest = divmod(time.time() if at is None else at, 1)
+    moment = f"{_utc(int(second))}.{int(rest * 1000):03d}Z"  # rounded down: never in the future
+    text = f',"time":"{moment}","outcome":"{outcome}"'
+    if estimated:
+        text += ',"estimated":true'
+    if duration is not None and 0 <= duration <= 86_400:
+        text += f',"duration_seconds":{duration:.3f}'
+    return text
+
+
+@functools.lru_cache(maxsize=4096)
+def _label_keys(*labels: str) -> str:
+    pairs = zip(LABELS, labels)  # noqa: B905  Python 3.9
+    return "".join(
+        f',"{name}":{encode_basestring_ascii(_printable(value))}' for name, value in pairs if value
+    )
+
+
+def _parts(
+    field: Field | None, tokens: Tokens | None, items: int, slots: int
+) -> list[tuple[Any, ...]]:
+    """(end of the id, field, numbers): of one event, or one a field, which sum up exactly."""
+    items, slots = max(0, int(items or 0)), max(0, int(slots or 0))
+    if not field or isinstance(field, str):
+        return [("", _plain(field or ""), tokens, items, slots)]
+    weights = dict(field) if isinstance(field, Mapping) else dict.fromkeys(field, 1)
+    split = functools.partial(_shares, weights=_whole_weights(list(weights.values())))
+    shares: list[Tokens | None] = [None] * len(weights)
+    if tokens is not None:
+        prompt, cached, completion = tokens
+        # The cached part and the rest apart, so that no share has more cached than prompt tokens.
+        rows = zip(split(prompt - cached), split(cached), split(completion))  # noqa: B905
+        shares = [(rest + hit, hit, out) for rest, hit, out in rows]
+    names = list(map(_plain, weights))
+    ends = [f"#{_printable(name)}" for name in names]
+    return list(zip(ends, names, shares, split(items), split(slots)))  # noqa: B905
+
+
+def _event_line(
+    identity: str, shared: str, labels: str, tokens: Tokens | None, items: int, slots: int
+) -> str:
+    """One event between newlines. Written by hand: json.dumps takes five times as long."""
+    usage = batch = ""
+    if tokens is not None:
+        usage = (
+            f',"usage":{{"prompt_tokens":{tokens[0]},"prompt_cache_hit_tokens":{tokens[1]},'
+            f'"completion_tokens":{tokens[2]}}}'
+        )
+    if items or slots:
+        batch = f',"batch_items":{items},"batch_slots":{slots}'
+    return f'\n{{"id":{encode_basestring_ascii(identity)}{shared}{labels}{usage}{batch}}}\n'
+
+
+# --- the spool ----------------------------------------------------------------------------------
 
 
 class _File:
@@ -132,137 +309,19 @@ class _File:
         self.path = path
         self.fd = -1
         self._flags = flags
-        self._inode = (0, 0)
 
     def open(self) -> int:
         """The descriptor. Raises OSError."""
         if self.fd < 0:
-            self.fd = _open(self.path, self._flags)
-            state = os.fstat(self.fd)
-            self._inode = (state.st_dev, state.st_ino)
+            self.fd = open_file(self.path, self._flags)
+            self.opened = os.fstat(self.fd)
         return self.fd
-
-    def is_state_of(self, state: os.stat_result) -> bool:
-        return (state.st_dev, state.st_ino) == self._inode
 
     def close(self) -> None:
         fd, self.fd = self.fd, -1
         with contextlib.suppress(OSError):
-            if fd >= 0 and self.is_state_of(os.fstat(fd)):
+            if fd >= 0 and os.path.samestat(os.fstat(fd), self.opened):
                 os.close(fd)
-
-
-def _tolerant(function: Callable[[Any], str]) -> Callable[[Any], str]:
-    """For what reads other people's objects on the way to an estimate: at worst no text."""
-
-    @functools.wraps(function)
-    def read(value: Any) -> str:
-        try:
-            return function(value)
-        except Exception as error:
-            _nag("estimate", f"no text for an estimate: {type(error).__name__}: {error}")
-            return ""
-
-    return read
-
-
-# --- events -------------------------------------------------------------------------------------
-
-
-def _text(value: Any) -> str:
-    """Any value as a plain string; of a str subclass (an Enum, say) its content."""
-    return str.__str__(value) if isinstance(value, str) else str(value)
-
-
-@functools.lru_cache(maxsize=4096)
-def _labels(roaster: str, field: str, model: str, provider: str) -> str:
-    """The labels as the JSON object's next keys. Scraped text may hold anything: made printable."""
-    pairs = (("roaster", roaster), ("field", field), ("model", model), ("provider", provider))
-    return "".join(
-        f',"{name}":{encode_basestring_ascii(_printable(value))}' for name, value in pairs if value
-    )
-
-
-def _printable(value: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in value[:MAX_LABEL])
-
-
-def _identity(value: Any) -> str:
-    """An id as plain text; a long or odd one as its hash, so that no two become one."""
-    text = _text(value)
-    if len(text) <= MAX_ID and text.isascii() and text.isprintable():
-        return text
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _tokens(usage: Any) -> tuple[int, int, int] | None:
-    """(prompt, the cached part of it, completion) of a provider's usage object or dict."""
-    if usage is None:
-        return None
-    prompt, completion = _get(usage, "prompt_tokens"), _get(usage, "completion_tokens")
-    if prompt is None and completion is None:  # OpenAI's Responses API
-        prompt, completion = _get(usage, "input_tokens"), _get(usage, "output_tokens")
-    if prompt is None and completion is None:
-        return None
-    cached = _get(usage, "prompt_cache_hit_tokens")  # DeepSeek's; else OpenAI's
-    if cached is None:
-        details = _get(usage, "prompt_tokens_details") or _get(usage, "input_tokens_details")
-        cached = _get(details, "cached_tokens")
-    return int(prompt or 0), int(cached or 0), int(completion or 0)
-
-
-def _shares(total: int, weights: Sequence[int]) -> list[int]:
-    """total in whole parts by weight; they sum to it exactly."""
-    whole = sum(weights)
-    marks = [0, *(total * end // whole for end in itertools.accumulate(weights))]
-    return [high - low for low, high in zip(marks, marks[1:])]  # noqa: B905, RUF007  Python 3.9
-
-
-def _whole(weights: list[float]) -> list[int]:
-    """Weights as integers, 0.7 as good as 7; equal ones when they are not usable as weights."""
-    with contextlib.suppress(TypeError, ValueError, OverflowError):
-        whole = [round(weight * 1_000_000) for weight in weights]
-        if min(whole) >= 0 and sum(whole) > 0:
-            return whole
-    return [1] * len(weights)
-
-
-def estimate_tokens(text: str) -> int:
-    """DeepSeek's rule of thumb: 0.3 tokens a character, 0.6 outside ASCII; rounded up."""
-    plain = sum(map(str.isascii, text))
-    return (3 * plain + 6 * (len(text) - plain) + 9) // 10
-
-
-@_tolerant
-def _prompt_text(value: Any) -> str:
-    """All text in messages or tools, at any depth; but not pictures, sound and files."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        media = ("image_url", "input_audio", "file")
-        return "".join(_prompt_text(item) for key, item in value.items() if key not in media)
-    if isinstance(value, (list, tuple)):
-        return "".join(map(_prompt_text, value))
-    dump = getattr(value, "model_dump", None)  # an openai message object
-    return _prompt_text(dump()) if dump else ""
-
-
-@_tolerant
-def _answer_text(choices: Any) -> str:
-    """The text of an answer's or a stream chunk's choices: content, reasoning, tool calls."""
-    found = []
-    for choice in choices or ():
-        part = _get(choice, "delta") or _get(choice, "message") or choice
-        for key in ("content", "reasoning_content", "text"):
-            text = _get(part, key)
-            found.append(text if isinstance(text, str) else "")
-        for call in _get(part, "tool_calls") or ():
-            arguments = _get(_get(call, "function"), "arguments")
-            found.append(arguments if isinstance(arguments, str) else "")
-    return "".join(found)
-
-
-# --- the spool ----------------------------------------------------------------------------------
 
 
 class _Spool:
@@ -285,8 +344,8 @@ class _Spool:
         """A child has a lock, a descriptor (flock then tells the two apart) and ids of its own."""
         self._lock = threading.RLock()
         self._busy = False
-        self._behind: deque[bytes] = deque()
-        self._look_at = self._patient_at = 0.0
+        self._interrupting: deque[bytes] = deque()
+        self._next_check = self._next_wait = 0.0
         self._prefix = os.urandom(12).hex()
         self._count = itertools.count()
         self.close()
@@ -304,47 +363,47 @@ class _Spool:
         """Write lines (each between newlines); True when they are in the spool or the fold."""
         with self._lock:
             if self._busy:  # a signal handler or a finalizer inside this very section:
-                self._behind.append(data)  # the append that it interrupted writes this too
+                self._interrupting.append(data)  # the append that it interrupted writes this too
                 return True
             self._busy = True
             try:
                 written = self._write(data)
-                while self._behind:
-                    self._write(self._behind.popleft())
+                while self._interrupting:
+                    self._write(self._interrupting.popleft())
                 return written
             finally:
                 self._busy = False
 
-    def lose(self, problem: object) -> bool:
-        """Count a call that could not be written."""
+    def count_lost(self, problem: object) -> bool:
+        """A call that could not be written: False, for record() to return."""
         with self._lock:
             self.lost += 1
-        _nag("lost", f"a call was not recorded in {self.path}: {problem}")
+        warn("lost", f"a call was not recorded in {self.path}: {problem}")
         return False
 
     def _write(self, data: bytes) -> bool:
         try:
-            rest = self._to_spool(data)
+            rest = self._write_to_spool(data)
         except OSError as error:
-            _nag("spool", f"cannot write {self.path}: {error}")
+            warn("spool", f"cannot write {self.path}: {error}")
             self._file.close()
             rest = data
         problem = self._fold.add(rest) if rest else None
-        return self.lose(problem) if problem else True
+        return self.count_lost(problem) if problem else True
 
-    def _to_spool(self, data: bytes) -> bytes:
+    def _write_to_spool(self, data: bytes) -> bytes:
         """Returns what was not written: the whole when full or locked, else a torn end. OSError."""
         kind = fcntl.LOCK_SH
         for _ in range(4):  # retired, and then empty, and one to spare
-            fd = self._opened()
+            fd = self._descriptor()
             if not self._locked(fd, kind):
                 return data
             try:
                 state = os.fstat(fd)
-                if state.st_nlink and self._file.is_state_of(state):
+                if state.st_nlink and os.path.samestat(state, self._file.opened):
                     if state.st_size >= self.max_bytes:
                         return data
-                    if state.st_size or (kind == fcntl.LOCK_EX and self._header(fd)):
+                    if state.st_size or (kind == fcntl.LOCK_EX and self._write_header(fd)):
                         return _unwritten(data, os.write(fd, data))
                     kind = fcntl.LOCK_EX  # empty: alone, the first to look again writes the header
                     continue
@@ -353,22 +412,22 @@ class _Spool:
             self._file.close()  # the reader retired it
         return data
 
-    def _opened(self) -> int:
+    def _descriptor(self) -> int:
         now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + 1.0
-            if not _names(self.path, self._file.fd):
+        if now >= self._next_check:
+            self._next_check = now + 1.0
+            if not is_file_at(self.path, self._file.fd):
                 self._file.close()  # moved away by hand
         return self._file.open()
 
     def _locked(self, fd: int, kind: int) -> bool:
         now = time.monotonic()
-        if _lock(fd, kind, PATIENCE_SECONDS if now >= self._patient_at else 0.0):
+        if lock_file(fd, kind, LOCK_WAIT_SECONDS if now >= self._next_wait else 0.0):
             return True
-        self._patient_at = now + IMPATIENT_SECONDS
+        self._next_wait = now + NO_WAIT_SECONDS
         return False
 
-    def _header(self, fd: int) -> bool:
+    def _write_header(self, fd: int) -> bool:
         """The first line, which makes the file known as a spool and unlike any other."""
         header = b'{"spool": "llm-budget/1", "id": "%s"}\n' % os.urandom(16).hex().encode()
         if os.write(fd, header) == len(header):
@@ -399,16 +458,14 @@ class _Fold:
     def __init__(self, path: str) -> None:
         self.path = path
         self._file = _File(path, os.O_RDWR)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._known = 0  # slots read
-        self._slots: dict[tuple[Any, ...], int] = {}
-        self._file_id = ""
+        self.close()
 
     def close(self) -> None:
+        """Give the descriptor back, and forget what was in the file."""
         self._file.close()
-        self._forget()
+        self._slots_read = 0
+        self._slots: dict[tuple[Any, ...], int] = {}
+        self._file_id = ""
 
     def add(self, data: bytes) -> str | None:
         """Add the events of these lines. None when all are in the file, else the problem."""
@@ -422,14 +479,14 @@ class _Fold:
         return None
 
     def _add_locked(self, event: dict[str, Any]) -> None:
-        for _ in range(3):
-            if not _names(self.path, self._file.fd):
+        for _ in range(10):  # a reader may take it in quick succession
+            if not is_file_at(self.path, self._file.fd):
                 self.close()  # the reader took it: begin another
             fd = self._file.open()
-            if not _lock(fd, fcntl.LOCK_EX, FOLD_PATIENCE_SECONDS):
+            if not lock_file(fd, fcntl.LOCK_EX, FOLD_LOCK_WAIT_SECONDS):
                 raise TimeoutError(f"{self.path} stays locked")
             try:
-                if _names(self.path, fd):  # and did not while we waited for the lock
+                if is_file_at(self.path, fd):  # and did not while we waited for the lock
                     return self._add(event)
             finally:
                 fcntl.flock(fd, fcntl.LOCK_UN)
@@ -437,10 +494,10 @@ class _Fold:
 
     def _add(self, event: dict[str, Any]) -> None:
         end = os.fstat(self._file.fd).st_size // SLOT
-        self._learn(end)
-        key = _fold_key(event, coarse=end > FINE_SLOTS) if _fits(event) else None
+        self._read_new_slots(end)
+        key = _fold_key(event, coarse=end > FINE_SLOTS) if _is_summable(event) else None
         number = self._slots.get(key, end) if key else end
-        total = self._read(number) if number < end else None
+        total = self._read_slot(number) if number < end else None
         if total and total["count"] < MAX_CALLS:
             event = _added(total, event)
         else:
@@ -448,30 +505,30 @@ class _Fold:
             self._file_id = self._file_id or os.urandom(16).hex()
             event = {**event, "id": f"fold-{self._file_id}-{number}", "count": 1}
             event.pop("duration_seconds", None)
-        self._put(number, event, end)
-        self._learn(max(end, number + 1))
+        self._write_slot(number, event, end)
+        self._read_new_slots(max(end, number + 1))
 
-    def _learn(self, end: int) -> None:
-        """Read the slots that other processes added."""
-        for number in range(self._known, end):
+    def _read_new_slots(self, end: int) -> None:
+        """Those that other processes added, and our own."""
+        for number in range(self._slots_read, end):
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not a sum of ours
-                event = self._read(number)
+                event = self._read_slot(number)
                 self._file_id = self._file_id or event["id"].split("-")[1]
-                if event["count"] > 1 or _fits(event):
+                if event["count"] > 1 or _is_summable(event):
                     for coarse in (False, True):
                         self._slots[_fold_key(event, coarse)] = number
-        self._known = max(self._known, end)
+        self._slots_read = max(self._slots_read, end)
 
-    def _read(self, number: int) -> dict[str, Any]:
+    def _read_slot(self, number: int) -> dict[str, Any]:
         event: dict[str, Any] = json.loads(os.pread(self._file.fd, SLOT, number * SLOT))
         return event
 
-    def _put(self, number: int, event: dict[str, Any], end: int) -> None:
-        content = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(content) >= SLOT:  # four labels of 120 wide characters: half of each tells enough
-            for name in ("roaster", "field", "model", "provider"):
-                event[name] = event.get(name, "")[: MAX_LABEL // 2]
+    def _write_slot(self, number: int, event: dict[str, Any], end: int) -> None:
+        for length in (MAX_LABEL, MAX_LABEL // 2):  # half of a label of wide characters is enough
+            event.update({name: event[name][:length] for name in LABELS if name in event})
             content = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+            if len(content) < SLOT:
+                break
         if os.pwrite(self._file.fd, content.ljust(SLOT - 1) + b"\n", number * SLOT) != SLOT:
             os.ftruncate(self._file.fd, end * SLOT)
             raise OSError(f"{self.path}: no room for a whole slot")
@@ -481,11 +538,10 @@ def _fold_key(event: dict[str, Any], coarse: bool) -> tuple[Any, ...]:
     """What one slot sums. Every zone's midnight falls on a quarter of an hour in UTC."""
     minute = event["time"][:16]
     period = f"{minute[:14]}{int(minute[14:]) // 15}/4" if coarse else minute
-    names = ("roaster", "field", "model", "provider", "outcome", "estimated")
-    return (period, *map(event.get, names))
+    return (period, *map(event.get, (*LABELS, "outcome", "estimated")))
 
 
-def _fits(event: dict[str, Any]) -> bool:
+def _is_summable(event: dict[str, Any]) -> bool:
     """Whether the exporter would take it: one that it refuses must not spoil a sum."""
     prompt, cached, completion = _tokens(event.get("usage")) or (0, 0, 0)
     items, slots = event.get("batch_items", 0), event.get("batch_slots", 0)
@@ -522,33 +578,22 @@ class _Snapshot:
                 isinstance(item or {}, dict) for item in inner.values()
             ):
                 raise ValueError(f"{key} is not a mapping of mappings")
-        self.config = config
-        self.verdicts: dict[tuple[str | None, str | None], bool] = {}
-        self._merged: dict[str, dict[str, Any]] = {}
+        self._config = config
+        # Remembered with the snapshot, and not beyond it.
+        self.of = functools.lru_cache(REMEMBERED)(self._of)
+        self.allows = functools.lru_cache(REMEMBERED)(self._allows)
 
-    def of(self, roaster: str | None) -> dict[str, Any]:
+    def _of(self, roaster: str | None) -> dict[str, Any]:
         """The config with that roaster's override merged deeply over it."""
-        if roaster is None:
-            return self.config
-        if roaster not in self._merged:
-            override = (self.config.get("roasters") or {}).get(roaster)
-            self._bound(self._merged)[roaster] = _merge(self.config, override or {})
-        return self._merged[roaster]
+        override = (self._config.get("roasters") or {}).get(roaster)
+        return _merge(self._config, override) if override else self._config
 
-    def judge(self, field: str | None, roaster: str | None) -> bool:
+    def _allows(self, field: str | None, roaster: str | None) -> bool:
         config = self.of(roaster)
         fields = config.get("field_configs")
         entry = fields.get(field) if isinstance(fields, dict) else None
         enabled = entry.get("enabled", True) if isinstance(entry, dict) else True
-        verdict = bool(config.get("enabled", True)) and bool(enabled)
-        self._bound(self.verdicts)[field, roaster] = verdict
-        return verdict
-
-    @staticmethod
-    def _bound(cache: dict[Any, Any]) -> dict[Any, Any]:
-        if len(cache) >= 10_000:
-            cache.clear()
-        return cache
+        return bool(config.get("enabled", True)) and bool(enabled)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -584,74 +629,77 @@ class _Config:
     """Keeps the last good config of a file (looked at in passing) or a URL (polled by a thread)."""
 
     def __init__(self, path: str | None, url: str | None) -> None:
-        self.path = path
-        self.url = url
-        self.snapshot: _Snapshot | None = None
-        self._seen: object = None
+        self._path = path
+        self._url = url
+        self._snapshot: _Snapshot | None = None
+        self._file_state: object = None
         self._etag = ""
         self.after_fork()
 
     def after_fork(self) -> None:
         """The parent's thread is not in the child: the next look starts another."""
         self._stop = threading.Event()
-        self.due = 0.0
+        self._next_look = 0.0
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    def look(self) -> None:
-        """Called when due has passed; returns at once, but for a URL's very first answer."""
-        if self.path:
-            self.due = time.monotonic() + CONFIG_POLL_SECONDS
-            self._look_at_file(self.path)
-        elif self.url:
-            with self._starting:
-                if self._thread is None:
-                    self._start(self.url)
-        else:
-            self.due = float("inf")
-            _nag("config", "neither LLM_BUDGET_EFFECTIVE nor LLM_BUDGET_CONFIG_URL is set")
+    def snapshot(self) -> _Snapshot | None:
+        """The newest config; None when there never was one. Waits for a URL's first answer only."""
+        if time.monotonic() >= self._next_look:
+            if self._path:
+                self._next_look = time.monotonic() + CONFIG_POLL_SECONDS
+                self._look(self._read_file, self._path)
+            elif self._url:
+                self._start_polling(self._url)
+            else:
+                self._next_look = float("inf")
+                warn("config", "neither LLM_BUDGET_EFFECTIVE nor LLM_BUDGET_CONFIG_URL is set")
+        return self._snapshot
 
-    def _look_at_file(self, path: str) -> None:
+    def _look(self, read: Callable[[str], None], source: str) -> None:
         try:
-            state = os.stat(path)
-            seen = (state.st_ino, state.st_mtime_ns, state.st_size)
-            if seen == self._seen:
-                return
-            with open(path, "rb") as file:
-                raw = file.read(MAX_CONFIG_BYTES + 1)
-            self._seen = seen
-            self.snapshot = _parse_config(raw)
-        except Exception as error:  # whatever is in the file: the caller goes on
-            _nag("config", f"keeping the last good config; {path}: {error}")
+            read(source)
+        except Exception as error:  # whatever was there: the caller, or the thread, goes on
+            warn("config", f"keeping the last good config; {source}: {error}")
 
-    def _start(self, url: str) -> None:
-        answered = threading.Event()
-        self._thread = threading.Thread(
-            target=self._poll, args=(url, answered), name="llm-budget-config", daemon=True
-        )
-        self._thread.start()
-        if self.snapshot is None:
-            answered.wait(FIRST_CONFIG_SECONDS)
-        self.due = float("inf")  # from now on the thread replaces the snapshot
+    def _read_file(self, path: str) -> None:
+        state = os.stat(path)
+        file_state = (state.st_ino, state.st_mtime_ns, state.st_size)
+        if file_state == self._file_state:
+            return
+        with open(path, "rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+        self._file_state = file_state
+        self._snapshot = _parse_config(raw)
+
+    def _start_polling(self, url: str) -> None:
+        with self._starting:
+            if self._thread is not None:
+                return
+            answered = threading.Event()
+            self._thread = threading.Thread(
+                target=self._poll, args=(url, answered), name="llm-budget-config", daemon=True
+            )
+            self._thread.start()
+            if self._snapshot is None:
+                answered.wait(FIRST_CONFIG_SECONDS)
+            self._next_look = float("inf")  # from now on the thread replaces the snapshot
 
     def _poll(self, url: str, answered: threading.Event) -> None:
-        while True:
-            try:
-                self._fetch(url)
-            except Exception as error:  # whatever came: the thread goes on asking
-                _nag("config", f"keeping the last good config; {url}: {error}")
+        stopped = False
+        while not stopped:
+            self._look(self._fetch, url)
             answered.set()
-            if self._stop.wait(CONFIG_POLL_SECONDS):
-                return
+            stopped = self._stop.wait(CONFIG_POLL_SECONDS)
 
     def _fetch(self, url: str) -> None:
         headers = {"Accept": "application/json", "If-None-Match": self._etag}
-        status, answered, body = _http(url, headers, limit=MAX_CONFIG_BYTES + 1)
+        status, answered, body = http_request(url, headers, limit=MAX_CONFIG_BYTES + 1)
         if status == 304:
             return
         if status != 200:
             raise ValueError(f"HTTP {status}")
-        self.snapshot = _parse_config(body)
+        self._snapshot = _parse_config(body)
         self._etag = answered.get("ETag") or ""
 
     def close(self) -> None:
@@ -685,19 +733,21 @@ class Client:
         # Absolute, for a program that becomes a daemon and changes to another folder.
         self._spool = _Spool(os.path.abspath(spool) if spool else "", max_bytes)
         self._config = _Config(os.path.abspath(effective) if effective else None, config_url)
-        self._stamp = (0, "")
         _clients.add(self)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Client:
         """LLM_BUDGET_SPOOL, _EFFECTIVE, _CONFIG_URL, _PROVIDER, _SPOOL_MAX_BYTES."""
-        get = environment.get
+        value = environment.get
+        size = value("LLM_BUDGET_SPOOL_MAX_BYTES") or str(MAX_BYTES)
+        if not size.isdecimal():
+            warn("environment", f"LLM_BUDGET_SPOOL_MAX_BYTES is {size!r}, not a number of bytes")
         return cls(
-            get("LLM_BUDGET_SPOOL"),
-            effective=get("LLM_BUDGET_EFFECTIVE"),
-            config_url=get("LLM_BUDGET_CONFIG_URL"),
-            provider=get("LLM_BUDGET_PROVIDER", ""),
-            max_bytes=_bytes(get("LLM_BUDGET_SPOOL_MAX_BYTES")),
+            value("LLM_BUDGET_SPOOL"),
+            effective=value("LLM_BUDGET_EFFECTIVE"),
+            config_url=value("LLM_BUDGET_CONFIG_URL"),
+            provider=value("LLM_BUDGET_PROVIDER", ""),
+            max_bytes=int(size) if size.isdecimal() else MAX_BYTES,
         )
 
     def record(
@@ -729,47 +779,25 @@ class Client:
         """
         try:
             if not self._spool.path:
-                return self._spool.lose("LLM_BUDGET_SPOOL is not set")
-            free = outcome in FREE
-            tokens = None if free else _tokens(_get(response, "usage") if usage is None else usage)
+                return self._spool.count_lost("LLM_BUDGET_SPOOL is not set")
+            billed = outcome not in UNBILLED
+            tokens = _tokens(get(response, "usage") if usage is None else usage) if billed else None
             if tokens is None and response is not None and outcome == "success":
-                text = _answer_text(_get(response, "choices"))
-                tokens = estimate_tokens(_prompt_text(messages)), 0, estimate_tokens(text)
+                text = answer_text(get(response, "choices"))
+                tokens = estimate_tokens(prompt_text(messages)), 0, estimate_tokens(text)
                 estimated = True
-            given = event_id or (None if free else _get(response, "id"))
-            labels = (
-                _text(roaster or ""),
-                _text(model or _get(response, "model") or ""),
-                _text(provider or self.provider),
-            )
-            tail = self._tail(outcome, estimated, at, duration_seconds)
-            numbers = (tokens, max(0, int(batch_items or 0)), max(0, int(batch_slots or 0)))
+            given = event_id or (get(response, "id") if billed else None)
             identity = _identity(given) if given else self._spool.fresh_id()
-            lines = _event_lines(identity, labels, field, numbers, tail)
+            roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
+            model = _plain(model or get(response, "model") or "")
+            shared = _shared_keys(outcome, estimated, at, duration_seconds)
+            lines = ""
+            for end, name, *numbers in _parts(field, tokens, batch_items, batch_slots):
+                labels = _label_keys(roaster, name, model, provider)
+                lines += _event_line(identity + end, shared, labels, *numbers)
             return self._spool.append(lines.encode())
         except Exception as error:  # whatever the response was made of: the caller goes on
-            return self._spool.lose(f"{type(error).__name__}: {error}")
-
-    def _tail(self, outcome: str, estimated: bool, at: float | None, duration: float | None) -> str:
-        """The keys that a split response repeats."""
-        if outcome not in OUTCOMES:
-            _nag("outcome", f"outcome {outcome!r} is recorded as error; it must be in {OUTCOMES}")
-            outcome = "error"
-        text = f',"time":"{self._iso(time.time() if at is None else at)}","outcome":"{outcome}"'
-        if estimated:
-            text += ',"estimated":true'
-        if duration is not None and 0 <= duration <= 86_400:
-            text += f',"duration_seconds":{duration:.3f}'
-        return text
-
-    def _iso(self, at: float) -> str:
-        """RFC 3339 in UTC, milliseconds rounded down: an event is never from the future."""
-        second = int(at // 1)
-        stamp = self._stamp
-        if stamp[0] != second:
-            stamp = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-            self._stamp = stamp
-        return f"{stamp[1]}.{int((at - second) * 1000):03d}Z"
+            return self._spool.count_lost(f"{type(error).__name__}: {error}")
 
     def lost(self) -> int:
         """Calls that this process could write neither to the spool nor to its fold."""
@@ -781,688 +809,33 @@ class Client:
         At most about a second stale; the last good one while the file or the receiver is away or
         wrong; None when there never was one.
         """
-        config = self._config
-        if time.monotonic() >= config.due:
-            config.look()
-        return config.snapshot.of(roaster) if config.snapshot else None
+        snapshot = self._config.snapshot()
+        return snapshot.of(roaster) if snapshot else None
 
     def allowed(self, field: str | None, roaster: str | None = None, default: bool = False) -> bool:
         """Whether the LLM may be asked: it is enabled, and so is this field, for this roaster.
 
         default: the answer as long as no config was ever read (False: not asking is safe).
         """
-        config = self._config
-        if time.monotonic() >= config.due:
-            config.look()
-        snapshot = config.snapshot
-        if snapshot is None:
-            return default
-        try:
-            return snapshot.verdicts[field, roaster]
-        except KeyError:
-            return snapshot.judge(field, roaster)
+        snapshot = self._config.snapshot()
+        return snapshot.allows(field, roaster) if snapshot else default
 
     def close(self) -> None:
         """Close the files and end the thread that polls a URL; recording goes on if asked to."""
         self._config.close()
         self._spool.close()
 
-    def _after_fork(self) -> None:
-        self._spool.after_fork()
-        self._config.after_fork()
-
-
-def _bytes(text: str | None) -> int:
-    if text and not text.isdecimal():
-        _nag("environment", f"LLM_BUDGET_SPOOL_MAX_BYTES is {text!r}, which is no number of bytes")
-    return int(text) if text and text.isdecimal() else MAX_BYTES
-
-
-def _event_lines(
-    identity: str,
-    labels: tuple[str, str, str],
-    field: Field | None,
-    numbers: tuple[tuple[int, int, int] | None, int, int],
-    tail: str,
-) -> str:
-    """The event's line between newlines; one line a field, which share the numbers exactly."""
-    if not field or isinstance(field, str):
-        return _event_line(identity, labels, _text(field or ""), numbers, tail)
-    weights = dict(field) if isinstance(field, Mapping) else dict.fromkeys(field, 1)
-    tokens, items, slots = numbers
-    split = functools.partial(_shares, weights=_whole(list(weights.values())))
-    parts: list[tuple[int, int, int] | None] = [None] * len(weights)
-    if tokens is not None:
-        prompt, cached, completion = tokens
-        # The cached part and the rest apart, so that no share has more cached than prompt tokens.
-        rows = zip(split(prompt - cached), split(cached), split(completion))  # noqa: B905
-        parts = [(rest + hit, hit, out) for rest, hit, out in rows]
-    shared = zip(weights, parts, split(items), split(slots))  # noqa: B905
-    return "".join(
-        _event_line(f"{identity}#{_printable(_text(name))}", labels, _text(name), counts, tail)
-        for name, *counts in shared
-    )
-
-
-def _event_line(
-    identity: str, labels: tuple[str, str, str], field: str, numbers: Sequence[Any], tail: str
-) -> str:
-    roaster, model, provider = labels
-    tokens, items, slots = numbers
-    usage = batch = ""
-    if tokens is not None:
-        usage = (
-            f',"usage":{{"prompt_tokens":{tokens[0]},"prompt_cache_hit_tokens":{tokens[1]},'
-            f'"completion_tokens":{tokens[2]}}}'
-        )
-    if items or slots:
-        batch = f',"batch_items":{items},"batch_slots":{slots}'
-    named = _labels(roaster, field, model, provider)
-    return f'\n{{"id":{encode_basestring_ascii(identity)}{tail}{named}{usage}{batch}}}\n'
-
 
 def _after_fork_in_child() -> None:
     for client in list(_clients):
-        client._after_fork()
+        client._spool.after_fork()
+        client._config.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-# --- the wrapper of an OpenAI-compatible client -------------------------------------------------
-
-# From the root of the client: what is metered, what leads there, and what would go past the meter.
-_METERED = {"chat.completions.create", "chat.completions.parse", "completions.create"}
-_LEADS = {"chat", "chat.completions", "completions"}
-_PAST = {"stream", "with_raw_response", "with_streaming_response"}
-_COPIES = {"with_options", "copy"}
-_NOT_REACHED = {
-    "ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol",
-    "ConnectionRefusedError", "NewConnectionError", "NameResolutionError", "gaierror",
-}  # fmt: skip
-_PERHAPS_REACHED = ("Timeout", "TimeoutError", "TimeoutException", "ConnectionError",
-                    "ProtocolError", "ReadError", "WriteError", "NetworkError")  # fmt: skip
-_MAX_RETRY_AFTER_SECONDS = 120.0
-
-
-def wrap(
-    llm: Any,
-    roaster: str | None = None,
-    field: Field | None = None,
-    *,
-    client: Client | None = None,
-    retries: int | None = None,
-    include_usage: bool = True,
-) -> Any:
-    """An OpenAI-compatible client (sync or async) that records each attempt of each completion.
-
-    roaster and field: the defaults; each call may say its own, create(…, roaster=…, field=…,
-    batch_items=…, batch_slots=…). The library's own retries, which would hide attempts, are
-    switched off and made here: as many (retries overrides), on the same errors, as patient.
-    include_usage=False: for a provider that refuses stream_options; its streams are estimated.
-    """
-    if retries is None:
-        retries = int(getattr(llm, "max_retries", 0) or 0)
-    if hasattr(llm, "with_options") and hasattr(llm, "max_retries"):
-        llm = llm.with_options(max_retries=0)
-    return _Node(llm, "", _Meter(client, roaster, field, retries, include_usage))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Meter:
-    """What every call of one wrapped client shares."""
-
-    client: Client | None
-    roaster: str | None
-    field: Field | None
-    retries: int
-    include_usage: bool
-
-    def prepare(self, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], bool]:
-        """The request for the provider, the labels to book it under, and what to hide."""
-        labels = {
-            "roaster": request.pop("roaster", self.roaster),
-            "field": request.pop("field", self.field),
-            "batch_items": request.pop("batch_items", 0),
-            "batch_slots": request.pop("batch_slots", 0),
-        }
-        if not request.get("stream") or not self.include_usage:
-            return request, labels, False
-        options = request.get("stream_options")
-        options = options if isinstance(options, dict) else {}
-        hide = not options.get("include_usage")
-        return {**request, "stream_options": {**options, "include_usage": True}}, labels, hide
-
-
-class _Node:
-    """A wrapped object on the way to a metered method."""
-
-    def __init__(self, inner: Any, path: str, meter: _Meter) -> None:
-        self._inner = inner
-        self._path = path
-        self._meter = meter
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # not the client's, and asked for by copy and pickle
-            raise AttributeError(name)
-        path = f"{self._path}.{name}" if self._path else name
-        if name in _PAST and (not self._path or self._path in _LEADS):
-            raise AttributeError(
-                f"{path} would go past the meter: use create(stream=…), or record() its response"
-            )
-        found = getattr(self._inner, name)
-        if path in _METERED:
-            return functools.partial(_call, found, self._meter)
-        if path in _LEADS:
-            return _Node(found, path, self._meter)
-        return functools.partial(self._copy, found) if path in _COPIES else found
-
-    def _copy(self, make: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        retries = options.pop("max_retries", self._meter.retries)
-        meter = dataclasses.replace(self._meter, retries=retries)
-        return _Node(make(*args, **options), "", meter)
-
-
-def _call(create: Callable[..., Any], meter: _Meter, *args: Any, **request: Any) -> Any:
-    """create(…), attempt by attempt. With an async client: the coroutine that does it."""
-    request, labels, hide = meter.prepare(request)
-    for tries in itertools.count():
-        attempt = _Attempt(meter, request, labels, hide)
-        try:
-            result = create(*args, **request)
-        except BaseException as error:
-            pause = attempt.failed(error, tries)
-            if pause is None:
-                raise
-            time.sleep(pause)
-            continue
-        if inspect.isawaitable(result):
-            return _call_async(result, attempt, lambda: create(*args, **request))
-        return attempt.answered(result, _Stream)
-    raise AssertionError("unreachable")
-
-
-async def _call_async(result: Any, attempt: _Attempt, again: Callable[[], Any]) -> Any:
-    anyio: Any = sys.modules.get("anyio", asyncio)  # under trio too
-    for tries in itertools.count():
-        try:
-            return attempt.answered(await result, _AsyncStream)
-        except BaseException as error:
-            pause = attempt.failed(error, tries)
-            if pause is None:
-                raise
-        await anyio.sleep(pause)
-        attempt = attempt.next()
-        result = again()
-    raise AssertionError("unreachable")
-
-
-class _Attempt:
-    """One request on its way to the provider; books what became of it, once."""
-
-    def __init__(
-        self, meter: _Meter, request: dict[str, Any], labels: dict[str, Any], hide: bool
-    ) -> None:
-        self._meter = meter
-        self._request = request
-        self._labels = labels
-        self._hide = hide
-        self._started = time.monotonic()
-        self._booked = False
-        # Of a stream, so far:
-        self._head: dict[str, Any] = {}
-        self._usage: Any = None
-        self._seen_tokens = 0
-
-    def next(self) -> _Attempt:
-        return _Attempt(self._meter, self._request, self._labels, self._hide)
-
-    def answered(self, result: Any, stream: Callable[[Any, _Attempt], Any]) -> Any:
-        """The result for the caller: booked, or as a stream that books at its end."""
-        if self._request.get("stream"):
-            return stream(result, self)
-        self._book(result, messages=self._prompt())
-        return result
-
-    def failed(self, error: BaseException, tries: int) -> float | None:
-        """Book a failed request; seconds to wait before the next attempt, None: give up."""
-        completion = getattr(error, "completion", None)  # answered and billed, but not parsable
-        if _get(completion, "usage") is not None:
-            self._book(completion)
-        else:
-            outcome, reached = _judge(error)
-            limit = self._request.get("max_completion_tokens") or self._request.get("max_tokens")
-            unseen = limit if isinstance(limit, int) else UNSEEN_COMPLETION_TOKENS
-            self._book(None, outcome, usage=self._guess(unseen) if reached else None)
-        return _pause(error, tries, self._meter.retries)
-
-    def see(self, chunk: Any) -> bool:
-        """Take note of a stream's chunk; whether the caller sees it too."""
-        usage, choices = _get(chunk, "usage"), _get(chunk, "choices")
-        if usage is not None:
-            self._usage = usage
-        if not self._head:
-            self._head = {"id": _get(chunk, "id"), "model": _get(chunk, "model")}
-        text = _answer_text(choices)
-        if text:  # providers send about one token a chunk
-            self._seen_tokens += max(1, estimate_tokens(text))
-        return not (self._hide and usage is not None and not choices)
-
-    def ended(self, error: BaseException | None = None) -> None:
-        """The stream is over: read to its end or left by the caller, or broken by an error."""
-        if self._usage is not None:
-            self._book(self._head, usage=self._usage)
-        else:
-            outcome = "success" if error is None else "error"
-            self._book(self._head, outcome, usage=self._guess(self._seen_tokens))
-
-    def _guess(self, completion: int) -> dict[str, int]:
-        """An estimate in the usage object's form; it is booked as estimated."""
-        prompt = estimate_tokens(_prompt_text(self._prompt()))
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "estimated": True}
-
-    def _prompt(self) -> list[Any]:
-        return [self._request.get(key) for key in ("messages", "prompt", "suffix", "tools")]
-
-    def _book(
-        self, response: Any, outcome: str = "success", *, usage: Any = None, messages: Any = None
-    ) -> None:
-        if self._booked:
-            return
-        self._booked = True
-        (self._meter.client or default_client()).record(
-            response=response,
-            outcome=outcome,
-            usage=usage,
-            estimated=isinstance(usage, dict) and "estimated" in usage,
-            model=_get(response, "model") or self._request.get("model"),
-            duration_seconds=time.monotonic() - self._started,
-            messages=messages,
-            **self._labels,
-        )
-
-
-def _judge(error: BaseException) -> tuple[str, bool]:
-    """A failed request's outcome, and whether the provider may have worked (and billed) for it."""
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):  # an answer: errors are not billed
-        return ("rate_limited" if status == 429 else "error"), False
-    if not isinstance(error, Exception):  # cancelled, by asyncio.wait_for for example
-        return "error", True
-    names = _kinds(error)
-    reached = any(name.endswith(_PERHAPS_REACHED) for name in names)
-    return "error", reached and not names & _NOT_REACHED
-
-
-def _kinds(error: BaseException | None) -> set[str]:
-    """Names of an error's classes, and of its causes'."""
-    names: set[str] = set()
-    for _ in range(8):
-        if error is None:
-            break
-        names |= {kind.__name__ for kind in type(error).__mro__}
-        error = error.__cause__ or error.__context__
-    return names
-
-
-def _pause(error: BaseException, tries: int, retries: int) -> float | None:
-    """Seconds before the next attempt, as the openai library has them; None: no more."""
-    if tries >= retries or not isinstance(error, Exception):
-        return None
-    status = getattr(error, "status_code", None)
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    told = headers.get("x-should-retry")
-    if isinstance(status, int):
-        usual = status in (408, 409, 429) or status >= 500
-        again = told == "true" or (usual and told != "false")
-    else:
-        again = any(name.endswith(_PERHAPS_REACHED) for name in _kinds(error))
-    asked = _retry_after(headers)
-    if not again or asked > _MAX_RETRY_AFTER_SECONDS:
-        return None
-    if asked > 0:
-        return asked
-    return float(min(0.5 * 2**tries, 8.0) * (1 - 0.25 * random.random()))  # noqa: S311
-
-
-def _retry_after(headers: Any) -> float:
-    """The server's word in seconds; 0 when it has none."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        with contextlib.suppress(TypeError, ValueError):
-            return float(headers.get(name)) / unit
-    return 0.0
-
-
-@_tolerant
-def _finish(chunk: Any) -> str:
-    """Why the answer ended; empty in every chunk but its last."""
-    reasons = [_get(choice, "finish_reason") for choice in _get(chunk, "choices") or ()]
-    return "".join(filter(None, reasons))
-
-
-class _Watched:
-    """A stream of chunks that is booked when it ends, breaks or is left.
-
-    The usage follows the chunk that says why the answer ended. It is read before that one is
-    handed out, so that a caller who stops there is booked exactly.
-    """
-
-    def __init__(self, stream: Any, attempt: _Attempt) -> None:
-        self._attempt = attempt
-        self._stream = stream
-        self._chunks = stream.__aiter__() if hasattr(stream, "__aiter__") else iter(stream)
-        self._ahead: Any = None  # a chunk, or the exception that comes in its place
-
-    def _broken(self, error: BaseException) -> Exception:
-        """Books the stream; returns an error that may wait, raises a cancellation at once."""
-        self._attempt.ended(error)
-        if isinstance(error, Exception):
-            return error
-        raise error
-
-    def _ended(self, end: Exception) -> Exception:
-        self._attempt.ended()
-        return end
-
-    def _next(self) -> Any:
-        """The chunk read ahead, None when there is none. Raises what came in its place."""
-        chunk, self._ahead = self._ahead, None
-        if isinstance(chunk, Exception):
-            raise chunk
-        return chunk
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # it never came to be
-            self._attempt.ended()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._stream, name)
-
-
-class _Stream(_Watched):
-    """The stream of a sync client."""
-
-    def __iter__(self) -> _Stream:
-        return self
-
-    def __next__(self) -> Any:
-        if self._ahead is None:
-            self._ahead = self._pull()
-        chunk = self._next()
-        if _finish(chunk):
-            self._ahead = self._pull()
-        return chunk
-
-    def _pull(self) -> Any:
-        try:
-            for chunk in self._chunks:
-                if self._attempt.see(chunk):
-                    return chunk
-        except BaseException as error:
-            return self._broken(error)
-        return self._ended(StopIteration())
-
-    def close(self) -> None:
-        self._attempt.ended()
-        self._stream.close()
-
-    def __enter__(self) -> _Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _AsyncStream(_Watched):
-    """The stream of an async client."""
-
-    def __aiter__(self) -> _AsyncStream:
-        return self
-
-    async def __anext__(self) -> Any:
-        if self._ahead is None:
-            self._ahead = await self._pull()
-        chunk = self._next()
-        if _finish(chunk):
-            self._ahead = await self._pull()
-        return chunk
-
-    async def _pull(self) -> Any:
-        try:
-            async for chunk in self._chunks:
-                if self._attempt.see(chunk):
-                    return chunk
-        except BaseException as error:
-            return self._broken(error)
-        return self._ended(StopAsyncIteration())
-
-    async def close(self) -> None:
-        self._attempt.ended()
-        await self._stream.close()
-
-    async def __aenter__(self) -> _AsyncStream:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
-# --- HTTP ---------------------------------------------------------------------------------------
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token elsewhere, and turn a POST into a GET."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-# No proxy: a scraper's HTTP_PROXY is for the sites that it scrapes.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
-
-
-def _http(
-    url: str, headers: Mapping[str, str], *, data: bytes | None = None, limit: int = 1 << 20
-) -> tuple[int, Any, bytes]:
-    """(status, headers, body up to limit bytes). Raises OSError, or ValueError on a strange URL."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{url} is not an http:// or https:// URL")
-    request = urllib.request.Request(url, data, dict(headers))  # noqa: S310  checked above
-    try:
-        with _opener.open(request, timeout=HTTP_TIMEOUT_SECONDS) as answer:
-            return answer.status, answer.headers, answer.read(limit)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, error.read(limit)
-    except http.client.HTTPException as error:
-        raise OSError(f"not an HTTP answer: {error!r}") from error
-
-
-# --- delivery to an exporter on another host ----------------------------------------------------
-
-BATCH_BYTES = 256 << 10  # a thousand lines or so
-RETIRE_BYTES = 1 << 20  # a spool that is read and larger is taken away
-IDLE_SECONDS = 0.2
-BACKOFF_SECONDS = (0.5, 60.0)
-
-
-class DeliveryError(Exception):
-    """What keeps the spool from being delivered; trying again later is right."""
-
-
-def deliver(
-    spool: str | os.PathLike[str],
-    exporter: str,
-    *,
-    token: Callable[[], str | None] = lambda: _ingest_token(None),
-    once: bool = False,
-    stop: threading.Event | None = None,
-) -> int:
-    """Send the spool to an exporter's URL until stop is set; once: what is there now.
-
-    Returns how many events were delivered. A repeat after a crash is harmless: the exporter knows
-    the ids. Raises DeliveryError when another delivery works on this spool, and with once when the
-    exporter does not take it all; otherwise it tries again, less and less often up to a minute.
-    """
-    stop = stop or threading.Event()
-    pause = BACKOFF_SECONDS[0]
-    total = 0
-    with _Delivery(os.fspath(spool), exporter, token) as delivery:
-        while not stop.is_set():
-            try:
-                sent = delivery.round()
-                total, pause = total + sent, BACKOFF_SECONDS[0]
-                if once and not sent:
-                    break
-                wait = 0.0 if sent else IDLE_SECONDS
-            except (DeliveryError, OSError) as error:
-                if once:
-                    raise DeliveryError(str(error)) from error
-                _nag("deliver", f"{spool}: {error}; trying again")
-                wait = pause * (1 - 0.25 * random.random())  # noqa: S311
-                pause = min(pause * 2, BACKOFF_SECONDS[1])
-            stop.wait(wait)
-    return total
-
-
-def _ingest_token(file: str | None) -> str | None:
-    """Read afresh each time: a token may be replaced. Raises OSError."""
-    file = file or os.environ.get("LLM_BUDGET_INGEST_TOKEN_FILE")
-    if file:
-        with open(file, encoding="ascii") as opened:
-            return opened.read().strip()
-    return os.environ.get("LLM_BUDGET_INGEST_TOKEN", "").strip() or None
-
-
-class _Delivery:
-    """The reader's side of the spool: read, send, remember, retire. One at a time (a lock)."""
-
-    def __init__(self, spool: str, exporter: str, token: Callable[[], str | None]) -> None:
-        self._spool = spool
-        self._url = exporter.rstrip("/") + "/v1/usage"
-        self._token = token
-        self._batch_bytes = BATCH_BYTES
-        self._mark = f"{spool}.delivered"
-
-    def __enter__(self) -> _Delivery:
-        self._lock_fd = _open(f"{self._spool}.lock", os.O_RDWR)
-        if not _lock(self._lock_fd, fcntl.LOCK_EX, 0.0):
-            os.close(self._lock_fd)
-            raise DeliveryError(f"another delivery already reads {self._spool}")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._lock_fd)
-
-    def round(self) -> int:
-        """Send one batch of the spool, and each fold; how many events that were."""
-        return self._spool_batch() + sum(map(self._send_fold, self._folds()))
-
-    def _spool_batch(self) -> int:
-        try:
-            file = open(self._spool, "rb")  # noqa: SIM115  closed below
-        except FileNotFoundError:
-            return 0
-        with file:
-            header = file.readline(200)
-            if header and not header.startswith(b'{"spool"'):
-                raise DeliveryError(f"{self._spool} is not a spool: it does not begin as one")
-            if not header:
-                return 0
-            offset = self._offset(header)
-            file.seek(offset)
-            while batch := self._batch(file):
-                sent = self._post(batch)
-                offset += len(batch)
-                self._remember(header, offset)
-                if sent:
-                    return sent
-            self._retire(file.fileno(), offset)
-        return 0
-
-    def _batch(self, file: BinaryIO) -> bytes:
-        """The next whole lines; one that has no end yet waits."""
-        batch = file.read(self._batch_bytes) + file.readline()
-        return batch[: batch.rfind(b"\n") + 1]
-
-    def _post(self, batch: bytes) -> int:
-        """Deliver lines. Raises DeliveryError or OSError unless the exporter answers for each."""
-        lines = sum(1 for line in batch.split(b"\n") if line.strip())
-        if not lines:
-            return 0
-        headers = {"Content-Type": "application/x-ndjson"}
-        token = self._token()
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        status, _, body = _http(self._url, headers, data=batch)
-        if status == 413:  # down to a few lines or one sum
-            self._batch_bytes = max(SLOT, min(self._batch_bytes, len(batch)) // 2)
-        if status != 200:
-            raise DeliveryError(f"{self._url} answered {status}: {body[:200]!r}")
-        return self._answered_for(lines, body)
-
-    def _answered_for(self, lines: int, body: bytes) -> int:
-        try:
-            answer = json.loads(body)
-            refused = answer["rejected"]
-            if answer["accepted"] + answer["duplicate"] + len(refused) != lines:
-                raise ValueError("not every event is accounted for")
-        except (ValueError, KeyError, TypeError) as error:
-            raise DeliveryError(f"{self._url} is not an exporter: {error}") from error
-        if refused:
-            _nag("refused", f"the exporter refused {len(refused)} events: {refused[0]}")
-        return lines
-
-    def _offset(self, header: bytes) -> int:
-        """Where to go on: behind the header, in a file not seen before."""
-        try:
-            with open(self._mark, encoding="ascii") as file:
-                mark = json.load(file)
-            if mark["header"] == header.decode():
-                return int(mark["offset"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none yet, or unreadable: from the start, and the ids make it harmless
-        return len(header)
-
-    def _remember(self, header: bytes, offset: int) -> None:
-        temporary = f"{self._mark}.new"
-        with open(temporary, "w", encoding="ascii") as file:
-            json.dump({"header": header.decode(), "offset": offset}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._mark)
-
-    def _retire(self, fd: int, offset: int) -> None:
-        """Take a file away in which everything is delivered and no writer is at work."""
-        if offset < RETIRE_BYTES or not _lock(fd, fcntl.LOCK_EX, 0.0):
-            return
-        if os.fstat(fd).st_size == offset and _names(self._spool, fd):
-            os.unlink(self._spool)  # closing the file gives the lock back
-
-    def _folds(self) -> list[str]:
-        """The folds taken away and not yet delivered; the current one is taken if it has any."""
-        fold = f"{self._spool}.fold"
-        with contextlib.suppress(FileNotFoundError), open(fold, "rb") as file:
-            fd = file.fileno()
-            if os.fstat(fd).st_size and _lock(fd, fcntl.LOCK_EX, 0.0) and _names(fold, fd):
-                os.rename(fold, f"{fold}.{os.urandom(8).hex()}")
-        folder, name = os.path.split(os.path.abspath(fold))
-        found = (os.path.join(folder, entry) for entry in sorted(os.listdir(folder)))
-        return [path for path in found if os.path.basename(path).startswith(f"{name}.")]
-
-    def _send_fold(self, path: str) -> int:
-        with open(path, "rb") as file:
-            # Without the holes that a power cut leaves: one would spoil the sum behind it.
-            slots = file.read().replace(b"\0" * SLOT, b"")
-        step = self._batch_bytes // SLOT * SLOT
-        sent = sum(self._post(slots[at : at + step]) for at in range(0, len(slots), step))
-        os.unlink(path)
-        return sent
-
-
-# --- the default client, and the command line ---------------------------------------------------
+# --- the default client, and the optional files -------------------------------------------------
 
 
 @functools.lru_cache(maxsize=1)
@@ -1491,37 +864,25 @@ def lost() -> int:
     return default_client().lost()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """`python client.py deliver`: 0 when done or stopped, 1 when --once could not deliver all."""
-    parser = argparse.ArgumentParser(prog="client.py", description="llm-budget's client")
-    commands = parser.add_subparsers(dest="command", required=True)
-    flags = commands.add_parser("deliver", help="send a spool to an exporter on another host")
-    flags.add_argument("--spool", required=True, metavar="FILE")
-    flags.add_argument("--exporter", required=True, metavar="URL")
-    flags.add_argument(
-        "--token-file",
-        metavar="FILE",
-        help="else LLM_BUDGET_INGEST_TOKEN_FILE or LLM_BUDGET_INGEST_TOKEN",
-    )
-    flags.add_argument("--once", action="store_true", help="what is there now, then end")
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(message)s")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+_OPTIONAL = {"wrap": "client_openai", "deliver": "client_delivery"}
+
+
+def __getattr__(name: str) -> Any:
+    """wrap and deliver, where their files lie beside this one. Raises ImportError elsewhere."""
+    if name not in _OPTIONAL:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    file = _OPTIONAL[name]
+    full_name = f"{__package__}.{file}" if __package__ else file
     try:
-        deliver(
-            arguments.spool,
-            arguments.exporter,
-            token=lambda: _ingest_token(arguments.token_file),
-            once=arguments.once,
-            stop=stop,
-        )
-    except (DeliveryError, ValueError) as error:  # ValueError: of the URL or the token
-        sys.stderr.write(f"client.py: {error}\n")
-        return 1
-    return 0
+        return getattr(importlib.import_module(full_name), name)
+    except ModuleNotFoundError as error:
+        if error.name != full_name:
+            raise
+        folder = os.path.dirname(os.path.abspath(__file__))
+        raise ImportError(
+            f"{name} is in {file}.py of llm-budget's sdk folder: copy that file to {folder}, too"
+        ) from None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit("client.py: deliver is now: python client_delivery.py --spool FILE --exporter URL")

@@ -63,9 +63,9 @@ def host(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_the_page_works_as_printed(host: dict[str, str], tmp_path: Path) -> None:
-    copy, deliver = blocks("bash")
+    *copies, deliver = (["sh", "-ec", block] for block in blocks("bash"))
     python = ["python", "-c", "\n".join(blocks("python")).encode()]
-    for argv in (["sh", "-ec", copy], python, ["sh", "-ec", deliver]):
+    for argv in (*copies, python, deliver):
         done = subprocess.run(
             argv, cwd=tmp_path, env=host, capture_output=True, text=True, timeout=60, check=False
         )
@@ -80,7 +80,7 @@ def test_the_page_works_as_printed(host: dict[str, str], tmp_path: Path) -> None
 
 
 def test_the_page_names_every_variable_that_the_client_reads() -> None:
-    source = (REPOSITORY / "sdk" / "client.py").read_text()
+    source = "".join(path.read_text() for path in (REPOSITORY / "sdk").glob("*.py"))
     assert set(re.findall(r"LLM_BUDGET_[A-Z_]*[A-Z]", source)) <= set(
         re.findall(r"LLM_BUDGET_[A-Z_]*[A-Z]", PAGE)
     )

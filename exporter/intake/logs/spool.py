@@ -65,7 +65,7 @@ def _take_fold(path: str) -> str | None:
 
 
 def keep_deliveries_out(path: str) -> int | None:
-    """Lock a spool against `client.py deliver`, until the descriptor is closed.
+    """Lock a spool against `client_delivery.py`, until the descriptor is closed.
 
     None when the folder may not be written: then nothing can be delivered from here either.
     Raises UserError when a delivery reads the spool.
@@ -79,7 +79,7 @@ def keep_deliveries_out(path: str) -> int | None:
     except BlockingIOError as error:
         os.close(fd)
         raise UserError(
-            f"{path} is read by a delivery (client.py deliver); stop that, or do not follow it here"
+            f"{path} is read by a delivery (client_delivery.py): stop it, or do not follow it here"
         ) from error
     return fd
 

@@ -14,8 +14,9 @@ import pytest
 import requests
 
 from command.stack.processes import Child, free_port
-from sdk import client as module
-from sdk.client import Client, DeliveryError, deliver, main
+from sdk import client_delivery as module
+from sdk.client import SLOT, Client
+from sdk.client_delivery import DeliveryError, deliver, main
 from tests.support.exporters import INGEST, write_config
 from tests.support.spools import answer
 from tests.support.waiting import until
@@ -203,7 +204,7 @@ def test_a_large_spool_is_retired_and_folds_are_delivered(
     assert Path(f"{spool}.fold").exists()
     Path(f"{spool}.fold").rename(f"{spool}.fold.0123")  # left by a delivery that was killed
     fill(spool, 10, max_bytes=0)
-    sums = sum(map(os.path.getsize, (f"{spool}.fold", f"{spool}.fold.0123"))) // module.SLOT
+    sums = sum(map(os.path.getsize, (f"{spool}.fold", f"{spool}.fold.0123"))) // SLOT
     lines = spool.read_text().count('"chatcmpl')
     assert deliver(spool, exporter.url, token=token, once=True) == lines + sums
     left = {path.name for path in spool.parent.glob("spool*")}
@@ -216,7 +217,7 @@ def test_a_hole_that_a_power_cut_left_in_a_fold_costs_no_sum(
     fill(spool, 1)
     fill(spool, 10, max_bytes=0)
     fold = Path(f"{spool}.fold")
-    fold.write_bytes(b"\0" * module.SLOT + fold.read_bytes() + b"\0" * module.SLOT)
+    fold.write_bytes(b"\0" * SLOT + fold.read_bytes() + b"\0" * SLOT)
     deliver(spool, exporter.url, token=token, once=True)
     assert exporter.calls() == 11
 
@@ -291,7 +292,7 @@ def command(spool: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     running: list[subprocess.Popen[bytes]] = []
 
     def start(url: str, *flags: str) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, module.__file__, "deliver", "--spool", str(spool)]
+        argv = [sys.executable, module.__file__, "--spool", str(spool)]
         argv += ["--exporter", url, *flags]
         environment = {**os.environ, "LLM_BUDGET_INGEST_TOKEN": INGEST}
         running.append(subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL))
@@ -339,7 +340,7 @@ def test_the_command_ends_at_sigterm_and_says_whether_once_succeeded(
     file = tmp_path / "token"
     file.write_text(f"{INGEST}\n")
     flags = ["--spool", str(spool), "--exporter", exporter.url, "--token-file", str(file)]
-    assert main(["deliver", *flags, "--once"]) == 0
+    assert main([*flags, "--once"]) == 0
     fill(spool, 1)
-    assert main(["deliver", "--spool", str(spool), "--exporter", "ftp://x", "--once"]) == 1
+    assert main(["--spool", str(spool), "--exporter", "ftp://x", "--once"]) == 1
     assert exporter.calls() == 4

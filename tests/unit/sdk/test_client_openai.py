@@ -4,8 +4,10 @@ import asyncio
 import copy
 import gc
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +18,11 @@ import requests
 
 from command.stack.processes import Child, free_port
 from exporter.event import parse_event
-from sdk.client import UNSEEN_COMPLETION_TOKENS, Client, wrap
+from sdk import client as client_module
+from sdk.client import Client
+from sdk.client_openai import UNSEEN_COMPLETION_TOKENS, wrap
 from tests.support.spools import Reader
+from tests.support.waiting import until
 
 MESSAGES = [{"role": "user", "content": "word " * 50}]  # 50 tokens of the fake provider
 GUESSED_PROMPT = 77  # (250 + 4) characters x 0.3, rounded up
@@ -118,6 +123,8 @@ def test_everything_else_of_the_client_is_as_before(books: Books) -> None:
     copied = llm.with_options(timeout=7, max_retries=0)
     assert copied.timeout == 7
     copied.chat.completions.create(**ASK)
+    with pytest.raises(openai.NotFoundError):
+        copied.models.list()  # after a call, too: not an attempt of it
     assert books.outcomes() == [SUCCESS]
 
 
@@ -237,6 +244,124 @@ def test_an_answer_without_usage_is_estimated(books: Books) -> None:
 def test_a_call_with_wrong_arguments_raises_what_it_raised_before(books: Books) -> None:
     with pytest.raises(TypeError):
         books.llm().chat.completions.create(nonsense=1)
+
+
+# --- the library's http client ---
+
+
+class HeadersOnly(BaseHTTPRequestHandler):
+    """Answers 200 at once and never sends the body."""
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.rfile.read()  # until the client goes
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_body_that_never_comes_is_a_failed_attempt(books: Books) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HeadersOnly)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    books.provider = f"http://127.0.0.1:{server.server_port}"
+    try:
+        with pytest.raises(openai.APITimeoutError):
+            books.llm(timeout=0.2, max_retries=1).chat.completions.create(**ASK)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert books.outcomes() == [GUESSED_ERROR] * 2
+
+
+def test_the_retries_are_the_librarys_and_the_http_client_is_the_users(books: Books) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def hook(request: Any) -> None:
+        seen.append((request.headers["x-mine"], request.headers["x-stainless-retry-count"]))
+
+    mine = openai.DefaultHttpx2Client(headers={"X-Mine": "1"}, event_hooks={"request": [hook]})
+    books.plan({"status": 429, "retry_after": 0.01})
+    books.llm(http_client=mine).chat.completions.create(**ASK)
+    assert seen == [("1", "0"), ("1", "1")]
+    mine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        books.llm(http_client=mine).chat.completions.create(**ASK)
+    assert books.outcomes() == [LIMITED, SUCCESS, ERROR]
+
+
+def test_a_copy_with_another_http_client_is_recorded_alike(books: Books) -> None:
+    books.plan({"status": 429, "retry_after": 0.01})
+    with openai.DefaultHttpx2Client() as other:
+        books.llm().with_options(http_client=other).chat.completions.create(**ASK)
+    assert books.outcomes() == [LIMITED, SUCCESS]
+
+
+def test_one_client_may_be_wrapped_twice_and_used_as_it_is(books: Books) -> None:
+    inner = openai.OpenAI(base_url=books.provider, api_key="simulated")
+    first, second = (wrap(inner, "blue-tokai", field, client=books.client) for field in "ab")
+    books.plan({"status": 429, "retry_after": 0.01})
+    for llm in (first, second, inner):
+        llm.chat.completions.create(**ASK)
+    found = [(event["outcome"], event["field"]) for event in books.events()]
+    assert found == [("rate_limited", "a"), ("success", "a"), ("success", "b")]
+
+
+def test_client_and_wrapper_outlive_each_other(books: Books) -> None:
+    llm = books.llm()  # of its client nothing else is left
+    gc.collect()
+    llm.chat.completions.create(**ASK)
+    inner = openai.OpenAI(base_url=books.provider, api_key="simulated")
+    wrap(inner, client=books.client)
+    gc.collect()
+    assert inner.chat.completions.create(**ASK).usage
+
+
+def test_calls_at_the_same_time_have_each_their_own_attempts(books: Books) -> None:
+    async def run() -> None:
+        async with openai.AsyncOpenAI(base_url=books.provider, api_key="simulated") as inner:
+            create = wrap(inner, "blue-tokai", client=books.client).chat.completions.create
+            await asyncio.gather(*(create(**ASK, field=f"f{number}") for number in range(8)))
+
+    books.plan(*[{"status": 429, "retry_after": 0.01}] * 3)
+    asyncio.run(run())
+    fields: dict[str, list[str]] = {}
+    for event in books.events():
+        fields.setdefault(event["field"], []).append(event["outcome"])
+    assert len(fields) == 8
+    assert all(outcomes.pop() == "success" for outcomes in fields.values())
+    assert [what for failed in fields.values() for what in failed] == ["rate_limited"] * 3
+    books.check_exact()
+
+
+def test_a_call_cancelled_between_two_attempts_has_the_one(books: Books) -> None:
+    async def run() -> None:
+        async with openai.AsyncOpenAI(base_url=books.provider, api_key="simulated") as inner:
+            llm = wrap(inner, "blue-tokai", "notes", client=books.client)
+            call = asyncio.create_task(llm.chat.completions.create(**ASK))
+            await asyncio.to_thread(until, books.outcomes)
+            call.cancel()
+            await call
+
+    books.plan({"status": 429, "retry_after": 60})
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run())
+    assert books.outcomes() == [LIMITED]
+
+
+def test_a_library_whose_http_client_is_not_found_is_named_in_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client_module._next_warning.clear()
+    completions = SimpleNamespace(create=lambda **_: {"id": "a", "usage": {"prompt_tokens": 3}})
+    llm = SimpleNamespace(max_retries=2, chat=SimpleNamespace(completions=completions))
+    wrap(llm, client=Client(tmp_path / "spool")).chat.completions.create(model="m")
+    assert "SimpleNamespace has no http client to watch" in caplog.text
+    assert len(Reader(tmp_path / "spool").read(retire=False).events) == 1
 
 
 # --- streams ---

@@ -150,7 +150,7 @@ def test_a_file_moved_away_by_hand_is_left_within_a_second(
     client = Client(spool)
     client.record("r", "f", answer())
     spool.rename(spool.with_name("kept"))
-    client._spool._look_at = 0.0  # a second later
+    client._spool._next_check = 0.0  # a second later
     client.record("r", "f", answer())
     client.close()
     check(Reader(spool), 1)
@@ -294,7 +294,7 @@ def test_a_reader_that_hangs_with_the_lock_sends_calls_to_the_fold_and_waits_onc
         fcntl.flock(hanging, fcntl.LOCK_EX)
         for _ in range(10):
             assert client.record("r", "f", answer())
-        client._spool._patient_at = float("inf")
+        client._spool._next_wait = float("inf")
         waited = len(naps)
         assert client.record("r", "f", answer())
         assert len(naps) == waited, "impatient for a while after a wait in vain"
