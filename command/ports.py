@@ -3,11 +3,9 @@
 import argparse
 from dataclasses import asdict
 
-import requests
-from urllib3.exceptions import HTTPError
-
 from command.stack.bundle import Ports
 from common.errors import UserError
+from common.fetch import FetchError, fetch
 from common.http import bind
 from common.names import JOB_EXPORTER
 from common.ports import port_holder
@@ -48,14 +46,12 @@ def state(service: str, port: int) -> str:
 
 def _is_ours(service: str, port: int) -> bool:
     path, words = IDENTITY[service]
+    url = f"http://127.0.0.1:{port}{path}"
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy of the environment is for other traffic
-            url = f"http://127.0.0.1:{port}{path}"
-            answer = session.get(url, timeout=ANSWER_SECONDS, stream=True)
-            text = answer.raw.read(ANSWER_BYTES, decode_content=True).decode(errors="replace")
-    except (requests.RequestException, HTTPError):  # the second while it is read
+        answer = fetch(url, timeout=ANSWER_SECONDS, max_bytes=ANSWER_BYTES)
+    except FetchError:
         return False
+    text = answer.body.decode(errors="replace")
     return any(word in text for word in words)
 
 

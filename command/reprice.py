@@ -3,8 +3,9 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
+
+import msgspec
 
 from command.flags import add_json, add_ledger, add_why, author, print_json, print_table
 from command.offline import post, wait
@@ -48,7 +49,7 @@ def _ask(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
         print("The exporter is down: using its ledger.", file=sys.stderr)
         return report(wait(ledger.reprice(wish)))
 
-    return dict(post(arguments, "/api/v1/reprice", asdict(wish), offline))
+    return dict(post(arguments, "/api/v1/reprice", msgspec.to_builtins(wish), offline))
 
 
 def _confirmed() -> bool:

@@ -1,5 +1,6 @@
 """Tests see the same machine whatever the shell that starts them has set."""
 
+import getpass
 import locale
 import os
 import re
@@ -32,6 +33,7 @@ def test_what_a_test_sees() -> None:
     assert not (set(ODD) - {"TERM", "LANG", "LC_ALL", "TZ"}) & set(os.environ)
     assert (os.environ["LANG"], os.environ["LC_ALL"]) == ("C.UTF-8", "C.UTF-8")
     assert (os.environ["TERM"], os.environ["TZ"], time.tzname[0]) == ("xterm", "UTC", "UTC")
+    assert getpass.getuser() == f"tester-{os.getuid()}"
     assert Path.home().name.startswith("home-of-tests-")
     assert Path.cwd() == ROOT
     assert locale.getlocale() == ("en_US", "UTF-8")

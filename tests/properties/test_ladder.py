@@ -73,10 +73,10 @@ def test_the_way_does_not_matter_only_where_it_ends(
 
 @given(baselines, ladders, st.sampled_from(LEVELS), chosen, st.randoms())
 def test_the_order_of_tunings_is_irrelevant(
-    baseline: dict[str, Any], ladder: Ladder, level: str, tunings: list[str], random: Any
+    baseline: dict[str, Any], ladder: Ladder, level: str, tunings: list[str], rng: Any
 ) -> None:
     shuffled = [*tunings, *tunings[:1]]  # and twice the same is once
-    random.shuffle(shuffled)
+    rng.shuffle(shuffled)
     first = effective(ladder, baseline, level, tunings)
     assert effective(ladder, baseline, level, shuffled) == first
 

@@ -51,7 +51,7 @@ def main(release: str) -> int:
     _refuse()
     folder = Path(tempfile.mkdtemp(prefix=f"llm-budget-{release}-"))
     folder.chmod(0o755)  # apt downloads as a user of its own
-    print(f"Building Debian {release} in {folder}; it is removed at the end.", flush=True)
+    print(f"Building Debian {release} in {folder} (2 GB); it is removed at the end.", flush=True)
     try:
         _build(folder, release)
         return _run(folder)
@@ -70,7 +70,9 @@ def _refuse() -> None:
 def _build(folder: Path, release: str) -> None:
     site, signed_by = debian_mirror()
     keyring = [f"--keyring={signed_by}"] if signed_by else []
-    _check("debootstrap", "--variant=minbase", *keyring, release, str(folder), site)
+    # In a namespace of its own, because debootstrap mounts, too.
+    argv = ["unshare", "--mount", "debootstrap", "--variant=minbase", *keyring]
+    _check(*argv, release, str(folder), site)
     shutil.copy("/etc/resolv.conf", folder / "etc" / "resolv.conf")
     (folder / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     (folder / "etc" / "apt" / "apt.conf.d" / "99host").write_text(_apt_settings())
@@ -79,7 +81,7 @@ def _build(folder: Path, release: str) -> None:
 
 def _check(*argv: str) -> None:
     if subprocess.run(argv).returncode != 0:
-        raise UnavailableError(f"{argv[0]} failed; its words are above")
+        raise UnavailableError(f"{' '.join(argv)} failed; its words are above")
 
 
 def _apt_settings() -> str:

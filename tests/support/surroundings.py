@@ -22,6 +22,7 @@ GIVEN = {
     "HOME": tempfile.mkdtemp(prefix="home-of-tests-"),
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
+    "LOGNAME": f"tester-{os.getuid()}",  # pytest keeps a folder in /tmp for each name
     "TERM": "xterm",
     "TZ": "UTC",
 }

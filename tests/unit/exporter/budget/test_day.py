@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from exporter.budget.day import BudgetCalendar
 from tests.support.days import DAY, HOUR, ZONES, unix
+from tests.support.examples import examples
 from tests.support.exporters import Exporter, event
 
 
@@ -115,7 +116,7 @@ def test_a_clock_that_jumps_ahead_and_comes_back_loses_nothing(tmp_path: Path) -
         assert exporter.book(event(id="b"))["duplicate"] == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.sampled_from(ZONES),
     st.lists(st.tuples(st.integers(0, 34 * DAY), st.integers(1, 999)), max_size=8),
