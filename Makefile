@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VENV_IS := $(BIN)/python -I -X utf8 -c 'import sys; print(sys.prefix, *sys.version_info[:2])' 2>/dev/null
 
 .NOTPARALLEL:
-.PHONY: help install up demo test test-faults test-versions test-fresh fuzz bench bench-forecast golden lint fmt check generate clean
+.PHONY: help install up demo test test-faults test-versions test-fresh fuzz bench bench-forecast golden lint fmt check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \

@@ -146,7 +146,7 @@ def _print_summary(figures: dict[str, Any], console: Console) -> None:
     for name, alert in figures["alerts"].items():
         lead = alert["median_lead_hours"]
         console.print(
-            f"{name}: foretold {alert['days_foretold']} of {alert['days_crossed']} crossings"
+            f"{name}: predicted {alert['days_foretold']} of {alert['days_crossed']} crossings"
             + ("" if lead is None else f", median lead {lead:.1f} h")
             + f"; false alarms on {alert['false_alarm_days']} of {alert['days_calm']} other days"
         )

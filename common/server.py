@@ -1,4 +1,4 @@
-"""The server loop of both services: waits for no client for ever, and always lets the next one in.
+"""The server loop of both services: no client keeps it waiting, and the next one always gets in.
 
 uvicorn alone waits without end for headers and for slow readers, bounds no header's size, and
 answers 503 to everyone, scrapes included, once enough clients hang.

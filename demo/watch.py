@@ -89,7 +89,7 @@ class Watcher:
         return news + [f"    {line}" for line in changes(before, config)]
 
     def summary(self, limit_usd: Decimal, most: str) -> bool:
-        """The last words; whether the level went up to the most and came back on a later day."""
+        """The verdict; whether the level went up to the most and came back on a later day."""
         (first_day, first_spend), *later = self.days.items()
         closed = self.level == "none" and most in self.levels and bool(later)
         lines = [

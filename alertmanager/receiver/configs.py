@@ -78,7 +78,7 @@ class Configs:
         except (ArithmeticError, AttributeError, TypeError, ValueError, YAMLError) as error:
             raise UserError(
                 f"{self.paths['baseline']} cannot be degraded ({type(error).__name__}); "
-                "it holds a number that is out of range, or a value that is no plain data"
+                "it holds a number that is out of range, or a value that is not plain data"
             ) from error
         return ladder, baseline, faults
 

@@ -77,7 +77,7 @@ class Controller:
             self._commit(state, Cause(request.reason, request.author, summary), must=True)
 
     def reconcile(self) -> None:
-        """One round: ask all sources, decide, put in place, heal."""
+        """One round: ask all sources, decide, put in place, restore what others changed."""
         observed = self.sources.ask()
         with self.lock:
             edited = self.store.configs.refresh()

@@ -13,7 +13,7 @@ log = logging.getLogger("receiver")
 
 
 def remembered(configs: Configs, path: Path, audit: Audit, *, shadow: bool) -> State:
-    """The state file's, else what the effective file and the trail show: protecting goes on."""
+    """The state file's, else what the effective file and the trail show: protection continues."""
     problem, first = f"there is no state file {path}", True
     try:
         state = load_state(path)

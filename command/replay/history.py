@@ -57,7 +57,7 @@ def read_csv(path: Path, usd_per_token: Decimal) -> History:
 def read_ledger(path: Path) -> History:
     """The days of a ledger, each spread evenly: a ledger keeps days, not minutes.
 
-    Opened read-only. Raises UserError when it is no ledger or has no cost yet.
+    Opened read-only. Raises UserError when it is not a ledger or has no cost yet.
     """
     try:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)

@@ -36,7 +36,7 @@ class BudgetDay:
 
 
 class Calendars:
-    """Every calendar that was in force, oldest first; the first one reaches back for ever."""
+    """Every calendar that was in force, oldest first; the first one reaches back without end."""
 
     def __init__(self, rows: list[CalendarRow]) -> None:
         self.rows = rows

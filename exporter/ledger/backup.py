@@ -32,7 +32,7 @@ def backup(ledger: Path, target: Path, *, force: bool, progress: Progress | None
 def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
     """Put a backup where the exporter looks; it must be down. Returns where the old ledger went.
 
-    Raises UserError when the backup is no ledger or damaged, an exporter runs, or a ledger is
+    Raises UserError when the backup is not a ledger or damaged, an exporter runs, or a ledger is
     there (without force); then nothing has changed.
     """
     with contextlib.closing(_read_only(copy)) as db:

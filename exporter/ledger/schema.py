@@ -131,8 +131,8 @@ MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes, m_logs)
 def open_ledger(path: Path) -> sqlite3.Connection:
     """Open for writing and bring the schema up to date.
 
-    The connection is for the writer thread. Raises UserError when the file is no ledger, cannot be
-    written, or comes from a newer version.
+    The connection is for the writer thread. Raises UserError when the file is not a ledger, cannot
+    be written, or comes from a newer version.
     """
     try:
         db = connect(path)

@@ -17,14 +17,14 @@ _URL_WITH_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
 def parse_baseline(raw: bytes, path: Path) -> Document:
     """The baseline from its bytes.
 
-    Raises UserError when it is no mapping, or at any depth carries a secret (named by its path,
+    Raises UserError when it is not a mapping, or at any depth carries a secret (named by its path,
     never by its value): the effective config is served and logged.
     """
     document = parse_document(raw, path)
     if not isinstance(document, dict) or not document:
         raise UserError(f"{path} is not a config: a mapping of keys to values is needed")
     for where in inexact_in(document):
-        raise UserError(f"{path}: {where} is no finite number; give it a value")
+        raise UserError(f"{path}: {where} is not a finite number; give it a value")
     for where in secrets_in(document):
         raise UserError(
             f"{path}: {where} holds a secret; leave it empty, because this config is served and "

@@ -32,8 +32,8 @@ def test_an_edit_of_the_baseline_takes_effect_at_once_and_survives_the_restore(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("enabled: true\nbatch_size: .nan\n", "batch_size is no finite number"),
-        ("a: {b: [1, .inf]}\n", r"a\.b\[1\] is no finite number"),
+        ("enabled: true\nbatch_size: .nan\n", "batch_size is not a finite number"),
+        ("a: {b: [1, .inf]}\n", r"a\.b\[1\] is not a finite number"),
         ("batch_size: 1234567890123456789012345678901.5\n", "cannot be degraded"),
         ("x: " + "y" * (1 << 20), "larger than 1 MiB"),
     ],
