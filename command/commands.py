@@ -1,4 +1,4 @@
-"""The llm-budget command line: every command, and how its mistakes are told."""
+"""The llm-budget command line: every command, and how errors are reported."""
 
 import argparse
 import os

@@ -48,7 +48,7 @@ def author(arguments: argparse.Namespace) -> str:
     try:
         return arguments.author or getpass.getuser()
     except (KeyError, OSError) as error:
-        raise UserError("it is not known who you are; name yourself with --author NAME") from error
+        raise UserError("your user name is not known; say --author NAME") from error
 
 
 def print_json(document: Any) -> None:

@@ -54,7 +54,7 @@ def open_ledger(arguments: argparse.Namespace, why: str) -> Iterator[Ledger]:
     try:
         ledger = Ledger(arguments.ledger, load_config(arguments.config), SystemClock())
     except UserError as error:
-        raise UnreachableError(f"{away}, and its ledger is no way either: {error}") from error
+        raise UnreachableError(f"{away}, nor can its ledger be opened: {error}") from error
     try:
         yield ledger
     finally:

@@ -1,4 +1,4 @@
-"""Bounds on all request bodies together: one client's greed must not cost the others' memory."""
+"""Bounds on all request bodies together: one client must not use the others' memory."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Time as a dependency: logic asks a Clock, never the wall."""
+"""Time as a dependency: logic asks a Clock, never the system clock."""
 
 import time
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The one error a person sees."""
+"""Errors shown to people."""
 
 
 class UserError(Exception):

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class FetchError(UserError):
-    """No answer, or none that can be used. reason: the sentence without the URL."""
+    """No answer, or an unusable one. reason: the sentence without the URL."""
 
     def __init__(self, url: str, cause: str, *, answered: bool = True) -> None:
         self.cause = cause

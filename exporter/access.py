@@ -52,5 +52,5 @@ def check_exposure(host: str, tokens: AccessTokens, config: Config) -> None:
         return
     raise UserError(
         f"listening on {host} needs an ingest token (LLM_BUDGET_INGEST_TOKEN_FILE); "
-        "or say access: {allow_remote_without_token: true} in the config"
+        "or set access: {allow_remote_without_token: true} in the config"
     )

@@ -48,7 +48,7 @@ MAX_CALLS = 100_000  # in one sum, likewise
 MAX_BYTES = 256 << 20  # of the spool; beyond it calls fold into sums
 LOCK_WAIT_SECONDS = 0.02  # for the spool's lock, in all
 FOLD_LOCK_WAIT_SECONDS = 1.0  # the last resort waits for many busy writers before it gives up
-NO_WAIT_SECONDS = 1.0  # after a wait in vain: no wait at all for so long
+NO_WAIT_SECONDS = 1.0  # after a lock timeout: no wait at all for so long
 SLOT = 2048  # bytes of one sum in the fold; divides a page, so a write is whole or absent
 FINE_SLOTS = 4096  # sums are by the minute; in a fold beyond this, by the quarter of an hour
 CONFIG_POLL_SECONDS = 0.5  # how stale the config may be (from a URL: plus the answer's time)
@@ -490,7 +490,7 @@ class _Fold:
                     return self._add(event)
             finally:
                 fcntl.flock(fd, fcntl.LOCK_UN)
-        raise TimeoutError(f"{self.path} is taken away again and again")
+        raise TimeoutError(f"{self.path} was replaced repeatedly while it was opened")
 
     def _add(self, event: dict[str, Any]) -> None:
         end = os.fstat(self._file.fd).st_size // SLOT
@@ -626,7 +626,7 @@ def _parse_config(raw: bytes) -> _Snapshot:
 
 
 class _Config:
-    """Keeps the last good config of a file (looked at in passing) or a URL (polled by a thread)."""
+    """The last good config of a file (checked when used) or a URL (polled by a thread)."""
 
     def __init__(self, path: str | None, url: str | None) -> None:
         self._path = path

@@ -58,7 +58,7 @@ class Configs:
         return True
 
     def problems(self) -> dict[str, str]:
-        """What people should mend: an edit that is not in force, and faults of a ladder that is."""
+        """What to fix: an edit that is not in force, and faults of a ladder that is."""
         edit = {"config": self.problem} if self.problem else {}
         return edit | ({"ladder": "; ".join(self.faults)} if self.faults else {})
 

@@ -1,4 +1,4 @@
-"""The receiver's heart: webhooks raise at once, rounds of evidence raise and lower."""
+"""Applies webhooks, rounds and overrides, one change at a time."""
 
 import logging
 import threading

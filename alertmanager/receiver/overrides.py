@@ -80,7 +80,7 @@ def _tune(request: OverrideRequest, state: State, configs: Configs) -> str:
         state.applied_tunings = sorted(others)
         return f"release {entry}"
     if tuning.automatic:
-        raise UserError(f"{name} follows its alert; people cannot apply it")
+        raise UserError(f"{name} is automatic and cannot be applied by hand")
     _need_an_effect(entry, configs)
     state.applied_tunings = sorted({*others, entry})
     return f"apply {entry}"

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-KEEP_SECONDS = 35 * 86_400  # from the later of event time and receipt (design, section 3)
+KEEP_SECONDS = 35 * 86_400  # from the later of event time and receipt
 WEEK_SECONDS = 7 * 86_400
 
 

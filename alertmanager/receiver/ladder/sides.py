@@ -11,21 +11,21 @@ import msgspec
 from alertmanager.receiver.ladder.effective import ROASTERS
 from alertmanager.receiver.ladder.ladder import Ladder, Multiply, Operations, SetTo
 
-ON, OFF, LOWER, HIGHER, UNSAID, FREE = "on", "off", "lower", "higher", "unsaid", "free"
+ON, OFF, LOWER, HIGHER, UNSPECIFIED, FREE = "on", "off", "lower", "higher", "unspecified", "free"
 _KINDS = {ON: "switch", OFF: "switch", FREE: "free"}  # any other side is a number's
-_WORDS = {
+_DESCRIPTIONS = {
     ON: "switches it on",
     OFF: "switches it off",
     LOWER: "lowers it",
     HIGHER: "raises it",
-    UNSAID: "sets it to a number",
+    UNSPECIFIED: "sets it to a number",
     FREE: "sets it to a text or a list",
 }
 _Operations = TypeVar("_Operations", bound=Operations)
 
 
 @dataclass(frozen=True)
-class Claim:
+class Effect:
     """One operation on one key: the side to which it moves what stands there."""
 
     entry: str  # "level control"
@@ -33,7 +33,7 @@ class Claim:
     key: str  # as the file has it
     path: tuple[str, ...]  # * is every key
     side: str
-    word: str = ""  # what is written there, for a fault
+    text: str = ""  # what is written there, for a fault
 
     @property
     def kind(self) -> str:
@@ -54,38 +54,38 @@ def safe(ladder: Ladder, file: Path) -> tuple[Ladder, list[str]]:
     it. But what disables a field stays, wherever it is.
     """
     faults: list[str] = []
-    kept: list[Claim] = []
-    last_first = [*_claims(ladder)][::-1]
-    for claim in sorted(last_first, key=lambda claim: claim.operation != "disable"):
-        other = next((other for other in kept if _contradict(claim, other)), None)
-        faults += [f"{file}: {fault}" for fault in _faults(claim, other)]
-        if other is None and claim.path[0] != ROASTERS:
-            kept.append(claim)
-    return _only(ladder, {claim.place for claim in kept}), sorted(faults)
+    kept: list[Effect] = []
+    last_first = [*_effects(ladder)][::-1]
+    for effect in sorted(last_first, key=lambda effect: effect.operation != "disable"):
+        other = next((other for other in kept if _contradict(effect, other)), None)
+        faults += [f"{file}: {fault}" for fault in _faults(effect, other)]
+        if other is None and effect.path[0] != ROASTERS:
+            kept.append(effect)
+    return _only(ladder, {effect.place for effect in kept}), sorted(faults)
 
 
-def _faults(claim: Claim, other: Claim | None) -> Iterator[str]:
-    if claim.path[0] == ROASTERS:
-        yield f"{claim} does nothing: take it out, the levels apply to roasters' overrides anyway"
-    elif claim.side == UNSAID:
+def _faults(effect: Effect, other: Effect | None) -> Iterator[str]:
+    if effect.path[0] == ROASTERS:
+        yield f"{effect} does nothing: take it out, the levels apply to roasters' overrides anyway"
+    elif effect.side == UNSPECIFIED:
         yield (
-            f"{claim} needs its safe side: write {{to: {claim.word}, keep: lower}}, or keep: "
+            f"{effect} needs its safe side: write {{to: {effect.text}, keep: lower}}, or keep: "
             "higher where more is safer (until then it replaces whatever the baseline has)"
         )
     if other:
         yield (
-            f"{claim} {_WORDS[claim.side]}, but {other} {_WORDS[other.side]}: a key has one safe "
-            "side, take one of them out (until then the latter counts)"
+            f"{effect} {_DESCRIPTIONS[effect.side]}, but {other} {_DESCRIPTIONS[other.side]}: "
+            "a key has one safe side, take one of them out (until then the latter counts)"
         )
 
 
-def _contradict(one: Claim, other: Claim) -> bool:
+def _contradict(one: Effect, other: Effect) -> bool:
     """Whether together they can move a value there and back.
 
     A tuning's number may go against the levels': tunings apply first, and whatever number a level
     starts from, it moves it to its own side.
     """
-    if len(one.path) != len(other.path) or not all(map(_meet, one.path, other.path)):
+    if len(one.path) != len(other.path) or not all(map(_keys_match, one.path, other.path)):
         return False
     if one.kind != other.kind:
         return True
@@ -95,21 +95,21 @@ def _contradict(one: Claim, other: Claim) -> bool:
     return levels and {one.side, other.side} == {LOWER, HIGHER}
 
 
-def _meet(one: str, other: str) -> bool:
+def _keys_match(one: str, other: str) -> bool:
     return one == other or "*" in (one, other)
 
 
-def _claims(ladder: Ladder) -> Iterator[Claim]:
+def _effects(ladder: Ladder) -> Iterator[Effect]:
     """All that the ladder does, in the order in which it is applied."""
     up = LOWER if ladder.confidence_threshold == "ask_below" else HIGHER
     for tuning in ladder.tunings:
         any_field = "*" if tuning.scope == "field" else "{field}"
-        yield from _claims_of(tuning, f"tuning {tuning.tuning}", up, any_field)
+        yield from _effects_of(tuning, f"tuning {tuning.tuning}", up, any_field)
     for level in ladder.levels:
-        yield from _claims_of(level, f"level {level.level}", up, "{field}")
+        yield from _effects_of(level, f"level {level.level}", up, "{field}")
 
 
-def _claims_of(operations: Operations, entry: str, up: str, any_field: str) -> Iterator[Claim]:
+def _effects_of(operations: Operations, entry: str, up: str, any_field: str) -> Iterator[Effect]:
     sides: dict[str, Callable[[Any], str]] = {
         "set": _side_of_constant,
         "multiply": _side_of_factor,
@@ -120,11 +120,11 @@ def _claims_of(operations: Operations, entry: str, up: str, any_field: str) -> I
     for name, side in sides.items():
         for key, value in getattr(operations, name).items():
             path = tuple(key.replace("{field}", any_field).split("."))
-            yield Claim(entry, _word(name), key, path, side(value), f"{value}")
+            yield Effect(entry, _operation_name(name), key, path, side(value), f"{value}")
     for key, fields in operations.disable.items():
         for field in fields:
             path = (*key.replace("{field}", any_field).split("."), field, "enabled")
-            yield Claim(entry, "disable", f"{key}.{field}", path, OFF)
+            yield Effect(entry, "disable", f"{key}.{field}", path, OFF)
 
 
 def _side_of_constant(value: Any) -> str:
@@ -132,7 +132,7 @@ def _side_of_constant(value: Any) -> str:
         return ON if value else OFF
     if isinstance(value, dict):
         return msgspec.convert(value, SetTo).keep
-    return UNSAID if isinstance(value, int | float | Decimal) else FREE
+    return UNSPECIFIED if isinstance(value, int | float | Decimal) else FREE
 
 
 def _side_of_factor(factor: Decimal | Multiply) -> str:
@@ -151,7 +151,11 @@ def _only(ladder: Ladder, kept: set[tuple[str, str, str]]) -> Ladder:
 
 def _some(operations: _Operations, entry: str, kept: set[tuple[str, str, str]]) -> _Operations:
     changes: dict[str, Any] = {
-        name: {key: value for key, value in by_key.items() if (entry, _word(name), key) in kept}
+        name: {
+            key: value
+            for key, value in by_key.items()
+            if (entry, _operation_name(name), key) in kept
+        }
         for name in Operations.__struct_fields__
         if (by_key := getattr(operations, name)) and name != "disable"
     }
@@ -162,6 +166,6 @@ def _some(operations: _Operations, entry: str, kept: set[tuple[str, str, str]]) 
     return msgspec.structs.replace(operations, **changes)
 
 
-def _word(name: str) -> str:
+def _operation_name(name: str) -> str:
     """The operation of a Struct's field, as the file writes it: raise, where Python has raise_."""
     return name.rstrip("_")

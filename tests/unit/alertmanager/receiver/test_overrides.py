@@ -46,7 +46,7 @@ def test_people_degrade_pin_and_release_and_the_audit_tells(receiver: Receiver) 
         ({"mode": "explode"}, "explode"),
         ({"mode": "release", "reason": "fine\x1b[2K\rnothing"}, "printable"),
         ({"mode": "release", "author": "ann\n2026 INFO"}, "printable"),
-        ({"mode": "tune", "tuning": "roaster/naivo"}, "follows its alert"),
+        ({"mode": "tune", "tuning": "roaster/naivo"}, "cannot be applied by hand"),
     ],
 )
 def test_a_persons_mistake_is_400_and_named(
