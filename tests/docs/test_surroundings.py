@@ -36,7 +36,7 @@ def test_what_a_test_sees() -> None:
     assert getpass.getuser() == f"tester-{os.getuid()}"
     assert Path.home().name.startswith("home-of-tests-")
     assert Path.cwd() == ROOT
-    assert locale.getlocale() == ("en_US", "UTF-8")
+    assert locale.setlocale(locale.LC_CTYPE) == "C.UTF-8"
     umask = os.umask(0o022)
     assert umask == 0o022
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
