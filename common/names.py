@@ -10,6 +10,12 @@ UNKNOWN, OTHER = "unknown", "other"  # a missing label value; one beyond the cap
 
 TOKEN_TYPES = ("input", "cached_input", "output")
 
+# Of a ledger as a whole. What belongs to a budget day also has its start, in Unix seconds.
+LEDGER, DAY = "ledger", "day"
+LEDGER_COST = "llm_ledger_cost_usd_total"
+LEDGER_COST_AT_DAY_START = "llm_ledger_cost_usd_at_day_start"
+LEDGER_SPEND = "llm_ledger_spend_usd"
+
 # Spend and calls
 REQUESTS = "llm_requests_total"
 TOKENS = "llm_tokens_total"
@@ -72,6 +78,7 @@ DEGRADATION_LAST_ROUND = "llm_degradation_last_round_timestamp_seconds"
 DEGRADATION_HOLD = "llm_degradation_hold_seconds"
 DEGRADATION_CONFIG_DRIFT = "llm_degradation_config_drift_total"
 DEGRADATION_OVERRIDE = "llm_degradation_override"
+LEDGER_RETIRED = "llm_ledger_retired"
 DEGRADATION_SHADOW = "llm_degradation_shadow"
 DEGRADATION_HOOK_FAILURES = "llm_degradation_hook_failures_total"
 WATCHDOG_SEEN = "llm_degradation_watchdog_timestamp_seconds"

@@ -10,8 +10,7 @@ from common.money import usd
 
 # A midnight (UTC) that is past in every time zone; rules see only differences.
 FIRST_MIDNIGHT = 1_600_041_600
-EXPORTER = f'job="{names.JOB_EXPORTER}",instance="backtest"'
-SERIES = f'{EXPORTER},{names.ROASTER}="all",{names.FIELD}="all",{names.MODEL}="all"'
+LEDGER = f'job="{names.JOB_EXPORTER}",instance="backtest",{names.LEDGER}="backtest"'
 
 
 def write(file: TextIO, history: History, limit_usd: str, interval_minutes: int) -> None:
@@ -21,26 +20,36 @@ def write(file: TextIO, history: History, limit_usd: str, interval_minutes: int)
     """
     totals = [0, *accumulate(history.picodollars)]
     for name, figure in _figures(totals, limit_usd).items():
-        labels = SERIES if name in (names.COST, names.COST_AT_DAY_START) else EXPORTER
-        labels += ',ledger="backtest"' if name == names.LEDGER_INFO else ""
         file.writelines(
-            f"{name}{{{labels}}} {figure(minute)} {FIRST_MIDNIGHT + 60 * minute}\n"
+            f"{name}{{{_labels(name, minute)}}} {figure(minute)} {FIRST_MIDNIGHT + 60 * minute}\n"
             for minute in range(0, len(history.picodollars), interval_minutes)
         )
     file.write("# EOF\n")
 
 
+def _labels(name: str, minute: int) -> str:
+    """Those of the exporter's page: a figure of a budget day carries the day."""
+    if name in (names.LEDGER_COST, names.LEDGER_INFO):
+        return LEDGER
+    return f'{LEDGER},{names.DAY}="{_day_start(minute)}"'
+
+
+def _midnight(minute: int) -> int:
+    return minute - minute % MINUTES_PER_DAY
+
+
+def _day_start(minute: int) -> int:
+    return FIRST_MIDNIGHT + 60 * _midnight(minute)
+
+
 def _figures(totals: list[int], limit_usd: str) -> dict[str, Callable[[int], object]]:
     """What each metric says at a minute."""
-
-    def midnight(minute: int) -> int:
-        return minute - minute % MINUTES_PER_DAY
-
     return {
-        names.COST: lambda minute: usd(totals[minute]),
-        names.COST_AT_DAY_START: lambda minute: usd(totals[midnight(minute)]),
-        names.DAY_START: lambda minute: FIRST_MIDNIGHT + 60 * midnight(minute),
-        names.DAY_END: lambda minute: FIRST_MIDNIGHT + 60 * (midnight(minute) + MINUTES_PER_DAY),
+        names.LEDGER_COST: lambda minute: usd(totals[minute]),
+        names.LEDGER_COST_AT_DAY_START: lambda minute: usd(totals[_midnight(minute)]),
+        names.LEDGER_SPEND: lambda minute: usd(totals[minute] - totals[_midnight(minute)]),
+        names.DAY_START: _day_start,
+        names.DAY_END: lambda minute: _day_start(minute) + 60 * MINUTES_PER_DAY,
         names.DAILY_LIMIT: lambda _: limit_usd,
         names.GRANTED: lambda _: 0,
         names.WRITTEN_OFF: lambda _: 0,

@@ -48,27 +48,44 @@ class FreshCollector(Collector):
 
 
 class BudgetCollector(FreshCollector):
-    """budget.yml's figures, today's adjustments, the day's bounds and the prices in force.
-
-    today: the page's budget day, so that limit and spend are of the same one.
-    """
+    """The ledger's day as a whole, budget.yml's figures and the prices in force."""
 
     def __init__(self, config: Callable[[], Config], ledger: Ledger) -> None:
         self._config = config
         self._ledger = ledger
-        self.today: BudgetDay | None = None
+        self._day: list[Metric] = []
+
+    def see(self, today: BudgetDay, spend: int) -> None:
+        """Take the figures of a budget day for the next page; call it with the books' lock held.
+
+        Each carries its ledger and its day, so that no rule can put one ledger's or one day's
+        figure to another's. spend: pico-dollars of the day.
+        """
+        books, adjusted = self._ledger.books, self._ledger.books.adjusted_on(today.date)
+        cost = sum(total.cost_picodollars for total in books.totals.values())
+        ledger, day = books.ledger_id, f"{today.start:.0f}"
+        text = "Cost of all events since the ledger began."
+        self._day = [counter(names.LEDGER_COST, text, {ledger: dollars(cost)}, names.LEDGER)]
+        self._day += [
+            gauge(name, text, {(ledger, day): value}, names.LEDGER, names.DAY)
+            for name, text, value in (
+                (names.LEDGER_COST_AT_DAY_START, "The same at its start.", dollars(cost - spend)),
+                (names.LEDGER_SPEND, "Cost of the day's events in USD.", dollars(spend)),
+                (names.DAILY_LIMIT, "The day's limit in USD.", self._limit()),
+                (names.GRANTED, "Added to the day's limit, in USD.", dollars(adjusted.granted)),
+                (names.WRITTEN_OFF, "Spend written off, in USD.", dollars(adjusted.written_off)),
+                (names.DAY_START, "When the budget day began, Unix seconds.", today.start),
+                (names.DAY_END, "When the budget day ends, Unix seconds.", today.end),
+            )
+        ]
+
+    def _limit(self) -> float:
+        return float(self._config().budget.daily_limit_usd)
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._day
         budget, limits = self._config().budget, self._config().rate_limits
-        today = self.today or self._ledger.today()
-        adjusted = self._ledger.books.adjusted_on(today.date)
-        written_off = dollars(adjusted.written_off)
-        yield gauge(names.DAILY_LIMIT, "The day's budget in USD.", float(budget.daily_limit_usd))
         yield gauge(names.RESERVE, "Kept out of allocations, in USD.", float(budget.reserve_usd))
-        yield gauge(names.GRANTED, "Added to today's budget, in USD.", dollars(adjusted.granted))
-        yield gauge(names.WRITTEN_OFF, "Today's spend written off, in USD.", written_off)
-        yield gauge(names.DAY_START, "When the budget day began, Unix seconds.", today.start)
-        yield gauge(names.DAY_END, "When the budget day ends, Unix seconds.", today.end)
         caps = {roaster: float(amount) for roaster, amount in budget.roasters.items()}
         yield gauge(names.ROASTER_LIMIT, "A roaster's own daily cap in USD.", caps, names.ROASTER)
         windows = {
@@ -94,9 +111,10 @@ class LedgerCollector(FreshCollector):
     def collect(self) -> Iterator[Metric]:
         books = self._books
         with books.lock:
-            yield gauge(names.LEDGER_INFO, "The ledger's id.", {books.ledger_id: 1}, "ledger")
+            ledger = books.ledger_id
+            yield gauge(names.LEDGER_INFO, "The ledger's id.", {ledger: 1}, names.LEDGER)
             text = "Whether the last write of the ledger worked."
-            yield gauge(names.LEDGER_WRITABLE, text, books.writable)
+            yield gauge(names.LEDGER_WRITABLE, text, {ledger: books.writable}, names.LEDGER)
             text = "When it was written last, Unix seconds."
             yield gauge(names.LEDGER_LAST_COMMIT, text, books.last_commit)
             yield gauge(names.LEDGER_SIZE, "Size of the database file.", books.size_bytes)
@@ -114,9 +132,10 @@ class LedgerCollector(FreshCollector):
         text = "Tokens that came without a price."
         yield counter(names.UNPRICED_TOKENS, text, books.unpriced_tokens, names.MODEL)
         text = "Tokens whose cost is still withheld."
-        yield gauge(names.UNPRICED_PENDING, text, books.pending_tokens, names.MODEL)
+        pending = {(books.ledger_id, model): n for model, n in books.pending_tokens.items()}
+        yield gauge(names.UNPRICED_PENDING, text, pending, names.LEDGER, names.MODEL)
         text = "Cost that arrived after its own day had ended."
-        yield counter(names.LATE_COST, text, dollars(late))
+        yield counter(names.LATE_COST, text, {books.ledger_id: dollars(late)}, names.LEDGER)
         text = "Events from the future, booked at receipt."
         yield counter(names.TIME_ADJUSTED, text, books.time_adjusted)
         overflowed = {label: books.overflowed[label] for label in names.RFM}

@@ -31,7 +31,8 @@ class Page:
     """Renders everything as of one budget day."""
 
     def __init__(self, books: Books, budget: BudgetCollector, registry: CollectorRegistry) -> None:
-        """budget: one of the registry's collectors; it is told the day of the page under way."""
+        """budget: one of the registry's collectors; it sees the ledger as the page's series do."""
+        self._books = books
         self._ledger_text = LedgerText(books)
         self._budget = budget
         self._registry = registry
@@ -40,8 +41,10 @@ class Page:
     def render(self, today: BudgetDay) -> bytes:
         """The page as of one budget day, also when it turns meanwhile."""
         with self._lock:
-            self._budget.today = today
-            return self._ledger_text.render(today.date).encode() + generate_latest(self._registry)
+            with self._books.lock:
+                text = self._ledger_text.render(today.date)
+                self._budget.see(today, self._ledger_text.spend)
+            return text.encode() + generate_latest(self._registry)
 
 
 class LedgerText:
@@ -67,6 +70,11 @@ class LedgerText:
             self._books.changed.clear()
             self._spend = spend
             return "".join(self._pieces())
+
+    @property
+    def spend(self) -> int:
+        """Pico-dollars of the day rendered last."""
+        return sum(self._spend.values())
 
     def _pieces(self) -> Iterator[str]:
         for name, (kind, text) in _FAMILIES.items():

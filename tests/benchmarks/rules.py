@@ -26,9 +26,13 @@ DAY, MINUTE, INTERVAL = 86400, 60, 5
 # What is looked back on, by how far and how densely: a row a ledger, a roaster, a field.
 BY_LEDGER = (
     "ledger:llm_cost_usd:total", "ledger:llm_cost_usd:held", "ledger:llm_cost_usd:day_start",
-    "ledger:llm_day_start:timestamp_seconds", "ledger:llm_written_off_usd:live",
-    "ledger:llm_granted_usd:live", "ledger:llm_calls:total", "ledger:llm_requests:total",
-    "ledger:llm_unpriced_tokens:pending", "ledger:llm_late_cost_usd:total",
+    "ledger:llm_day_start:timestamp_seconds", "ledger:llm_calls:total",
+    "ledger:llm_requests:total", "ledger:llm_unpriced_tokens:pending",
+    "ledger:llm_late_cost_usd:total", "budget:llm_day_start:timestamp_seconds",
+)  # fmt: skip
+BY_DAY = (
+    "ledger_day:llm_spend_usd:live", "ledger_day:llm_granted_usd:live",
+    "ledger_day:llm_written_off_usd:live", "budget_day:llm_limit_usd:live",
 )  # fmt: skip
 BY_ROASTER_A_DAY = (
     "ledger_roaster:llm_spend_usd:minute", "ledger_roaster:llm_history_usd:7d",
@@ -41,6 +45,9 @@ def history(ledger: str, now: int) -> Iterator[str]:
     """OpenMetrics text: every series grows by its own timestamps' share of a dollar a minute."""
     for name in BY_LEDGER:
         yield from _family(name, [f'ledger="{ledger}"'], range(now - 8 * DAY, now, INTERVAL))
+    for name in BY_DAY:
+        days = [f'ledger="{ledger}",day="{now // DAY * DAY}"']
+        yield from _family(name, days, range(now - 26 * 3600, now, INTERVAL))
     roasters = [f'ledger="{ledger}",roaster="r{number}"' for number in range(ROASTERS)]
     for name in BY_ROASTER_A_DAY:
         yield from _family(name, roasters, range(now - 26 * 3600, now, MINUTE))

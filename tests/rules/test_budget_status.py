@@ -13,7 +13,7 @@ from tests.support.budget_statuses import figures
 from tests.support.rule_files import RULES
 
 DAY_START = 1_800_000_000
-# A budget of one or several ledgers; each ledger spends for two roasters.
+# A budget of one or several ledgers.
 CASES = {
     "nothing spent": [figures("0")],
     "some spent": [figures("33.25")],
@@ -38,19 +38,15 @@ CASES = {
 
 def series(number: int, ledger: BudgetFigures) -> dict[str, Decimal]:
     """What the exporter of a ledger publishes; it had spent seven dollars before this day."""
-    half = (ledger.spend_usd / 2).quantize(Decimal("1e-12"))
-    labels = f'job="llm-exporter", instance="host-{number}"'
-    spends = {"a": half, "b": ledger.spend_usd - half}
-    before = Decimal(7)
-    totals = {f'roaster="{name}", field="f", model="m"': cost for name, cost in spends.items()}
+    labels, before = f'ledger="ledger-{number}"', Decimal(7)
+    day = f'{labels}, day="{DAY_START}"'
     return {
-        f'llm_ledger_info{{{labels}, ledger="ledger-{number}"}}': Decimal(1),
-        **{f"llm_cost_usd_total{{{labels}, {rfm}}}": before + c for rfm, c in totals.items()},
-        **{f"llm_cost_usd_at_day_start{{{labels}, {rfm}}}": before for rfm in totals},
-        f"llm_budget_day_start_timestamp_seconds{{{labels}}}": Decimal(DAY_START),
-        f"llm_budget_daily_limit_usd{{{labels}}}": ledger.limit_usd,
-        f"llm_budget_granted_usd{{{labels}}}": ledger.granted_usd,
-        f"llm_budget_written_off_usd{{{labels}}}": ledger.written_off_usd,
+        f"llm_ledger_cost_usd_total{{{labels}}}": before + ledger.spend_usd,
+        f"llm_ledger_spend_usd{{{day}}}": ledger.spend_usd,
+        f"llm_budget_day_start_timestamp_seconds{{{day}}}": Decimal(DAY_START),
+        f"llm_budget_daily_limit_usd{{{day}}}": ledger.limit_usd,
+        f"llm_budget_granted_usd{{{day}}}": ledger.granted_usd,
+        f"llm_budget_written_off_usd{{{day}}}": ledger.written_off_usd,
     }
 
 

@@ -14,7 +14,8 @@ from tests.support.rule_files import names_in, published, recorded, rules
 
 CONFIG = "budget: {roasters: {blue-tokai: 12.5}}\nprovider: {balance_url: 'http://127.0.0.1:1/'}\n"
 # Only once a provider has answered: tests/unit/exporter/metrics/test_provider.py.
-ON_DEMAND = {names.PROVIDER_BALANCE}
+# Only once a ledger is retired.
+ON_DEMAND = {names.PROVIDER_BALANCE, names.LEDGER_RETIRED}
 
 
 def exporter_page(folder: Path) -> set[str]:

@@ -18,7 +18,7 @@ limits: {fields: 3}
 """
 # What differs from run to run: the random id and the file's size.
 VARYING = (
-    (r'llm_ledger_info\{ledger="[0-9a-f]{16}"\}', 'llm_ledger_info{ledger="0123456789abcdef"}'),
+    (r'\bledger="[0-9a-f]{16}"', 'ledger="0123456789abcdef"'),
     (r"(?m)^llm_ledger_size_bytes \S+$", "llm_ledger_size_bytes 65536.0"),
 )
 

@@ -4,6 +4,7 @@
 it when schema 1 was the newest. Never write them again: older ledgers do not change.
 """
 
+import re
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -19,6 +20,9 @@ BOOKS += ("llm_unpriced_", "llm_budget_granted", "llm_budget_written", "llm_ledg
 def books(text: str, like: str = "") -> str:
     """The lines of a page that only the ledger decides; of the families in like, if it is given."""
     families = tuple({line.partition("{")[0].split()[0] for line in like.splitlines()}) or BOOKS
+    # Since schema 1 some families have gained the ledger's id and the day as labels.
+    text = re.sub(r'(?<!ledger_info\{)\b(?:day|ledger)="\w+",?', "", text)
+    text = text.replace(",}", "}").replace("{}", "")
     lines = (line for line in text.splitlines() if line.startswith(families))
     return "".join(sorted(line + "\n" for line in lines))
 

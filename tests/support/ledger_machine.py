@@ -141,8 +141,8 @@ def published(page: str) -> dict[str, Counter[Key]]:
         name, value = line.rsplit(" ", 1)
         name, _, labels = name.partition("{")
         if name in FAMILIES:
-            pairs = [pair for pair in labels.rstrip("}").split(",") if pair]
-            key = tuple(pair.split("=")[1].strip('"') for pair in pairs)
+            pairs = [pair.split("=") for pair in labels.rstrip("}").split(",") if pair]
+            key = tuple(value.strip('"') for label, value in pairs if label != "ledger")
             sums[name][key] = round(Decimal(value) * FAMILIES[name])
     return sums
 

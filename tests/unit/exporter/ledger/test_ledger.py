@@ -44,7 +44,7 @@ def parse(raw: dict[str, Any]) -> UsageEvent:
 
 def lasting(exporter: Exporter) -> str:
     """The families of the page that only the books decide."""
-    page = exporter.http.get("/metrics").text
+    page = exporter.http.get("/metrics").text.replace(exporter.ledger.books.ledger_id, "")
     kept = ("llm_requests", "llm_tokens", "llm_cost", "llm_unpriced", "llm_late", "llm_label")
     return "\n".join(sorted(line for line in page.splitlines() if line.startswith(kept)))
 
@@ -189,7 +189,9 @@ class Sender:
 
     def writable(self) -> str:
         page = requests.get(f"{self.base}/metrics", timeout=10).text
-        return next(line for line in page.splitlines() if line.startswith("llm_ledger_writable "))
+        return next(line for line in page.splitlines() if line.startswith("llm_ledger_writable{"))[
+            -3:
+        ]
 
     def check(self) -> None:
         status = requests.get(f"{self.base}/api/v1/status", timeout=10).json()
@@ -205,13 +207,13 @@ def refused_until_mended(
     answer = sender.fill()
     assert answer.status_code == 503
     assert "the ledger cannot be written" in answer.json()["error"]
-    assert sender.writable() == "llm_ledger_writable 0.0"
+    assert sender.writable() == "0.0"
     assert sender.health() == 503
     sender.check()
     mend()
     until(lambda: sender.health() == 200, what="the ledger is written again")
     assert sender.send().status_code == 200
-    assert sender.writable() == "llm_ledger_writable 1.0"
+    assert sender.writable() == "1.0"
     sender.check()
     child.kill()
     sender.base = start(ledger=path).ready_url.removesuffix("/health")

@@ -131,3 +131,26 @@ def test_an_unreadable_ledger_frees_the_port(
         flags = ["--config", str(config), "--ledger", str(tmp_path / "ledger.sqlite")]
         assert main([*flags, "--listen", f"127.0.0.1:{free_port()}"]) == 2
         assert "cannot open the ledger" in capsys.readouterr().err
+
+
+def test_the_ledgers_own_figures_are_the_sum_of_its_series(tmp_path: Path) -> None:
+    """The rules read the few; the many are what they stand for."""
+    with Exporter(tmp_path) as exporter:
+        for number in range(30):
+            yesterday = exporter.clock.now() - 86_400
+            exporter.book(
+                event(number, 3, roaster=f"r{number % 7}", field=f"f{number % 3}"),
+                event(50 * number, 1, at=yesterday, roaster=f"r{number % 7}"),
+            )
+        page = exporter.page()
+        for name, own in (
+            (names.COST, names.LEDGER_COST),
+            (names.COST_AT_DAY_START, names.LEDGER_COST_AT_DAY_START),
+        ):
+            total = sum(Decimal(str(value)) for key, value in page.items() if key[0] == name)
+            assert exporter.value(own) == float(total) > 0
+        spend = exporter.value(names.LEDGER_SPEND)
+        assert spend == float(exporter.spend()) > 0
+        (labels,) = (dict(key[1]) for key in page if key[0] == names.LEDGER_SPEND)
+        start = exporter.value(names.DAY_START)
+        assert labels == {"ledger": exporter.ledger.books.ledger_id, "day": f"{start:.0f}"}

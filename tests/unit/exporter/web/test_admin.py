@@ -97,13 +97,15 @@ def test_a_page_rendered_as_the_day_turns_is_of_one_day(exporter: Exporter) -> N
     exporter.clock.set(yesterday.end)
     page = exporter.parts.page.render(yesterday).decode()
     labels = 'roaster="blue-tokai",field="notes",model="deepseek-chat"'
+    day = f'day="{yesterday.start}",ledger="{exporter.ledger.books.ledger_id}"'
     for line in (
         f"llm_cost_usd_at_day_start{{{labels}}} 0",
-        "llm_budget_written_off_usd 0.00038",
-        "llm_budget_granted_usd 5.0",
+        f"llm_ledger_spend_usd{{{day}}} 0.00038",
+        f"llm_budget_written_off_usd{{{day}}} 0.00038",
+        f"llm_budget_granted_usd{{{day}}} 5.0",
     ):
         assert f"\n{line}\n" in page
-    (end,) = re.findall(r"\nllm_budget_day_end_timestamp_seconds (\S+)", page)
+    (end,) = re.findall(r"\nllm_budget_day_end_timestamp_seconds\{\S+ (\S+)", page)
     assert float(end) == yesterday.end
     assert exporter.value("llm_budget_written_off_usd") == 0
 
