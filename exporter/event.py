@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from common.names import UNKNOWN
+from exporter.usage import Tokens, UsageError, count_tokens
 
 MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
 MAX_CALLS = 100_000  # that one event may sum up
@@ -23,34 +24,28 @@ Sum = Annotated[int, Meta(ge=0, le=MAX_TOKENS * MAX_CALLS)]  # over the calls of
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 Reason = Literal["malformed", "too_long", "schema", "time", "label", "usage", "too_old", "conflict"]
+# The keys of usage in a digest, in this order, and what details they have.
+_DIGESTED: dict[str, Any] = {
+    "prompt_tokens": None,
+    "completion_tokens": None,
+    "prompt_cache_hit_tokens": None,
+    "prompt_tokens_details": dict.fromkeys(("cached_tokens", "cache_write_tokens", "audio_tokens")),
+    "completion_tokens_details": {"audio_tokens": None},
+}
+_DIGESTED_EXTRAS = {"cache_write", "input_audio", "output_audio"}
+_ZERO_IS_ABSENT = ("prompt_tokens", "completion_tokens")
 
 
 class EventError(ValueError):
-    """An event is refused; reason is a label value, str() says which key and why."""
+    """An event is refused; reason is a label value, str() says which key and why.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    success: it was a call that succeeded, so money was spent.
+    """
+
+    def __init__(self, reason: Reason, message: str, success: bool = False) -> None:
         super().__init__(message)
         self.reason: Reason = reason
-
-
-class _PromptDetails(Struct, omit_defaults=True):
-    cached_tokens: Sum | None = None
-    cache_write_tokens: Sum | None = None
-    audio_tokens: Sum | None = None
-
-
-class _CompletionDetails(Struct, omit_defaults=True):
-    audio_tokens: Sum | None = None
-
-
-class _Usage(Struct, omit_defaults=True):
-    """The provider's usage object; keys beyond these are ignored."""
-
-    prompt_tokens: Sum = 0
-    completion_tokens: Sum = 0
-    prompt_cache_hit_tokens: Sum | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
+        self.success = success
 
 
 class _RawEvent(Struct, omit_defaults=True):  # so that a key added later changes no old content
@@ -61,17 +56,21 @@ class _RawEvent(Struct, omit_defaults=True):  # so that a key added later change
     field: str | None = None
     model: str | None = None
     provider: str | None = None
-    usage: _Usage | None = None
+    usage: dict[str, Any] | None = None
     estimated: bool = False
     duration_seconds: Annotated[float, Meta(ge=0, le=86_400)] | None = None
     batch_items: Sum = 0
     batch_slots: Sum = 0
     count: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = 1
+    share: bool = False  # one field's part of a call, which may have no tokens
 
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """One call, ready to be booked. Tokens are disjoint: input excludes cached input."""
+    """One call, ready to be booked. Tokens are disjoint: input excludes cached input.
+
+    extras: those of them that a list may charge apart, by the kinds of usage.EXTRAS.
+    """
 
     roaster: str
     field: str
@@ -82,7 +81,7 @@ class UsageEvent:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
-    extras: bool = False  # some of the tokens are such as a list may charge apart
+    extras: tuple[tuple[str, int], ...] = ()
     estimated: bool = False
     provider: str = DEFAULT_PROVIDER
     duration_seconds: float | None = None
@@ -109,14 +108,18 @@ class UsageEvent:
 def parse_event(raw: Any, received: float) -> UsageEvent:
     """Check one decoded JSON value. received: Unix seconds. Raises EventError."""
     try:
+        return _parse(raw, received)
+    except EventError as error:
+        error.success = isinstance(raw, dict) and raw.get("outcome") == "success"
+        raise
+
+
+def _parse(raw: Any, received: float) -> UsageEvent:
+    try:
         event = msgspec.convert(raw, _RawEvent)
     except msgspec.ValidationError as error:
         raise EventError("schema", str(error)) from error
-    if event.outcome == "success" and event.usage is None:
-        raise EventError("usage", "success without usage - at `$.usage`")
-    usage = event.usage or _Usage()
-    _check_size(event, usage)
-    cached = _cached_tokens(usage)
+    tokens = _tokens(event)
     provider = _label("provider", event.provider, DEFAULT_PROVIDER)
     claimed = received if event.time is None else _timestamp(event.time)
     return UsageEvent(
@@ -126,10 +129,10 @@ def parse_event(raw: Any, received: float) -> UsageEvent:
         outcome=event.outcome,
         time=min(claimed, received),
         claimed=claimed,
-        input_tokens=usage.prompt_tokens - cached,
-        cached_input_tokens=cached,
-        output_tokens=usage.completion_tokens,
-        extras=_extras(usage),
+        input_tokens=tokens.prompt - tokens.cached,
+        cached_input_tokens=tokens.cached,
+        output_tokens=tokens.completion,
+        extras=tuple(tokens.extras.items()),
         estimated=event.estimated,
         provider=provider,
         duration_seconds=event.duration_seconds,
@@ -137,39 +140,35 @@ def parse_event(raw: Any, received: float) -> UsageEvent:
         batch_slots=event.batch_slots,
         count=event.count,
         digest=_id_digest(provider, event.id),
-        content=_content(event),
+        content=_content(event, tokens),
     )
 
 
-def _check_size(event: _RawEvent, usage: _Usage) -> None:
+def _tokens(event: _RawEvent) -> Tokens:
+    """The event's tokens; only what asked nobody, or failed, may have none."""
+    try:
+        tokens = count_tokens(event.usage, whole=not (event.estimated or event.share))
+    except UsageError as error:
+        raise EventError("usage", f"{error} - at `$.usage`") from error
+    if tokens is None and event.outcome == "success" and not event.share:
+        keys = ", ".join(key[:40] for key in list(event.usage or ())[:12]) or "none"
+        raise EventError("usage", f"success without usage; keys found: {keys} - at `$.usage`")
+    tokens = tokens or Tokens(0, 0, 0, {})
+    _check_size(event, tokens)
+    return tokens
+
+
+def _check_size(event: _RawEvent, tokens: Tokens) -> None:
     """The bound of one call holds for each of those that the event sums up."""
     numbers = {
         "batch_items": event.batch_items,
         "batch_slots": event.batch_slots,
-        "usage.prompt_tokens": usage.prompt_tokens,
-        "usage.completion_tokens": usage.completion_tokens,
+        "usage.prompt_tokens": tokens.prompt,
+        "usage.completion_tokens": tokens.completion,
     }
     for key, number in numbers.items():
         if number > MAX_TOKENS * event.count:
             raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.{key}`")
-
-
-def _cached_tokens(usage: _Usage) -> int:
-    """DeepSeek's key, else OpenAI's."""
-    cached, key = usage.prompt_cache_hit_tokens, "prompt_cache_hit_tokens"
-    if cached is None and usage.prompt_tokens_details is not None:
-        cached = usage.prompt_tokens_details.cached_tokens
-        key = "prompt_tokens_details.cached_tokens"
-    if cached is not None and cached > usage.prompt_tokens:
-        raise EventError("usage", f"more cached than prompt tokens - at `$.usage.{key}`")
-    return cached or 0
-
-
-def _extras(usage: _Usage) -> bool:
-    """Whether there are cache writes or audio among the tokens."""
-    prompt = usage.prompt_tokens_details or _PromptDetails()
-    completion = usage.completion_tokens_details or _CompletionDetails()
-    return bool(prompt.cache_write_tokens or prompt.audio_tokens or completion.audio_tokens)
 
 
 def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
@@ -203,10 +202,37 @@ def _id_digest(provider: str, identity: str | None) -> bytes | None:
     return blake2b(text, digest_size=16).digest()
 
 
-def _content(event: _RawEvent) -> bytes:
+def _content(event: _RawEvent, tokens: Tokens) -> bytes:
     """A digest of the event without its id, as it was written; the order of keys does not matter.
 
     Defaults are left out, so that a key which a later version learns does not change old digests.
+    For the same reason usage is what it was when only OpenAI's and DeepSeek's keys were known; the
+    counts follow where they say more.
     """
     event.id = None
+    if event.usage is not None:
+        known = _known(event.usage, _DIGESTED)
+        if not _says_all(known, tokens):
+            known["counts"] = tokens
+        event.usage = known
     return blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()
+
+
+def _known(usage: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    known = {}
+    for key, inner in keys.items():
+        value = usage.get(key)
+        if isinstance(value, dict) and inner:
+            known[key] = _known(value, inner)
+        elif value is not None and not inner and (value or key not in _ZERO_IS_ABSENT):
+            known[key] = value
+    return known
+
+
+def _says_all(known: dict[str, Any], tokens: Tokens) -> bool:
+    """Whether these keys alone say what was counted."""
+    cached = known.get("prompt_cache_hit_tokens")
+    if cached is None:
+        cached = known.get("prompt_tokens_details", {}).get("cached_tokens")
+    counts = known.get("prompt_tokens", 0), cached or 0, known.get("completion_tokens", 0)
+    return counts == tokens[:3] and tokens.extras.keys() <= _DIGESTED_EXTRAS

@@ -25,16 +25,17 @@ import itertools
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 import weakref
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 __all__ = ["Client", "allowed", "current", "default_client", "lost", "record"]
 
@@ -58,7 +59,6 @@ REMEMBERED = 10_000  # answers about one version of the config
 HTTP_TIMEOUT_SECONDS = 10.0
 
 Field = Union[str, Sequence[str], Mapping[str, float]]  # noqa: UP007  Python 3.9
-Tokens = tuple[int, int, int]  # prompt, the cached part of it, completion
 _log = logging.getLogger("llm_budget")
 _next_warning: dict[str, float] = {}
 
@@ -201,20 +201,281 @@ def _identity(value: Any) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _tokens(usage: Any) -> Tokens | None:
-    """Of a provider's usage object or dict; None when it says nothing."""
-    if usage is None:
-        return None
-    prompt, completion = get(usage, "prompt_tokens"), get(usage, "completion_tokens")
-    if prompt is None and completion is None:  # OpenAI's Responses API
-        prompt, completion = get(usage, "input_tokens"), get(usage, "output_tokens")
-    if prompt is None and completion is None:
-        return None
-    cached = get(usage, "prompt_cache_hit_tokens")  # DeepSeek's; else OpenAI's
-    if cached is None:
-        details = get(usage, "prompt_tokens_details") or get(usage, "input_tokens_details")
-        cached = get(details, "cached_tokens")
-    return int(prompt or 0), int(cached or 0), int(completion or 0)
+# --- usage in any spelling: a copy of exporter/usage.py, written by make generated --------------
+
+# Tokens that a price list may charge apart, and what they count among.
+EXTRAS = {
+    "cache_write": "input", "cache_write_1h": "input",
+    "input_audio": "input", "cached_audio": "cached_input", "output_audio": "output",
+    "input_image": "input", "cached_image": "cached_input", "output_image": "output",
+    "input_video": "input", "cached_video": "cached_input", "output_video": "output",
+    "unexplained": "output",  # what total_tokens has beyond all that the object names
+}  # fmt: skip
+# What a key says: keys in snake case; in., out. and cache. stand for objects of details. A prompt
+# includes what was cached. So does an input in some spellings: the keys of what was cached tell
+# whether it lies inside or beside (in AI SDK 5 it depends on the provider).
+SPELLINGS = {
+    "prompt": "prompt_tokens prompt_token_count prompt_eval_count in.total",
+    "input": "input_tokens input_token_count",
+    "output": "completion_tokens output_tokens candidates_token_count response_token_count "
+    "output_token_count eval_count out.total",
+    "total": "total_tokens total_token_count",
+    "read inside": "prompt_cache_hit_tokens cached_content_token_count cached_input_token_count "
+    "cached_tokens num_cached_tokens cached_prompt_text_tokens in.cached in.cache_read",
+    "read beside": "cache_read_input_tokens cache_read_input_token_count cache_read_tokens",
+    "read unknown": "cached_input_tokens",
+    "write inside": "in.cache_write in.cache_creation in.cached_creation",
+    "write beside": "cache_creation_input_tokens cache_write_input_tokens "
+    "cache_write_input_token_count cache_write_tokens cache_creation_tokens",
+    "write_5m inside": "in.ephemeral_5m_input",
+    "write_1h inside": "in.ephemeral_1h_input",
+    "write_5m beside": "cache_creation.ephemeral_5m_input_tokens cache_details.5m",
+    "write_1h beside": "cache_creation.ephemeral_1h_input_tokens cache_details.1h",
+    "uncached": "prompt_cache_miss_tokens in.no_cache",
+    "reasoning": "out.reasoning out.thinking reasoning_tokens reasoning_token_count",
+    "reasoning inside": "reasoning_output_tokens",  # Codex: and so is what was cached
+    "thoughts": "thoughts_token_count",  # beside the candidates
+    "tools": "tool_use_prompt_token_count",  # beside the prompt
+    "input_audio": "in.audio", "cached_audio": "cache.audio", "output_audio": "out.audio",
+    "input_image": "in.image in.document prompt_image_tokens", "output_image": "out.image",
+    "cached_image": "cache.image cache.document",
+    "input_video": "in.video", "cached_video": "cache.video", "output_video": "out.video",
+    **{f"extras.{kind}": f"extras.{kind}" for kind in EXTRAS},  # sdk/client.py's own
+}  # fmt: skip
+_ROLES = {key: role for role, keys in SPELLINGS.items() for key in keys.split()}
+_SHORT = tuple((re.compile(pattern), short) for pattern, short in (
+    (r"(?<=[a-z\d])(?=[A-Z])", "_"),
+    (r"(?i)^(prompt|input)_tokens?(_details)?\.", "in."),
+    (r"(?i)^(completion|output|candidates|responses?)_tokens?(_details)?\.", "out."),
+    (r"(?i)^(in\.cached|cache)_tokens?_details\.", "cache."),
+    (r"(?i)^in\.cache_creation_tokens?_details\.", "in."),
+    (r"(?i)(?<=^)((?:in|out|cache)\..*)_tokens$", r"\1"),
+))  # fmt: skip
+# What may lie around the counts. Cohere bills its billed_units, not its tokens.
+_WRAPPERS = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage",
+             "response_metadata", "meta", "billed_units", "tokens")  # fmt: skip
+_MEDIA = ("audio", "image", "video")
+
+
+class UsageError(ValueError):
+    """Usage that cannot be counted: str() says why, and names its keys."""
+
+
+class Tokens(NamedTuple):
+    """Of one call. The prompt has its cached part in it; extras are of them, and disjoint."""
+
+    prompt: int
+    cached: int
+    completion: int
+    extras: dict[str, int]
+
+
+def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
+    """The tokens of a decoded JSON value; None when it names none. Raises UsageError.
+
+    whole: it is a call's own usage, which has a prompt; an estimate or a share may have none.
+    """
+    found: dict[str, list[int]] = {}
+    named: dict[str, Any] = {}
+    for path, value in _leaves(_unwrapped(usage)):
+        role = _role(path)
+        if value is not None and role is not None:
+            found.setdefault(role, []).append(_number(path, value))
+        if value and (role or "oken" in path or "ount" in path):
+            named[path] = value
+    try:
+        return _counted(found, whole) if named else None
+    except UsageError as error:
+        keys = ", ".join(f"{path} {value}"[:60] for path, value in list(named.items())[:12])
+        raise UsageError(f"{error}; found {keys}") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _role(path: str) -> str | None:
+    for pattern, short in _SHORT:
+        path = pattern.sub(short, path)
+    return _ROLES.get(path.lower())
+
+
+def _unwrapped(usage: Any) -> Any:
+    """What lies inside usage_metadata and the like, when no count stands beside it."""
+    for _ in range(4):
+        if not isinstance(usage, dict) or any(map(_role, usage)):
+            break
+        inside = (usage[key] for key in _WRAPPERS if isinstance(usage.get(key), dict))
+        usage = next(inside, None) or usage
+    return usage
+
+
+def _leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, Any]]:
+    """(dotted path, value), also of [{"modality": "AUDIO", "tokenCount": 9}]."""
+    if isinstance(value, list):
+        value = dict(_named(item) for item in value[:20] if isinstance(item, dict))
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        at = f"{path}.{key}" if path else key
+        if isinstance(inner, (dict, list)) and deep:
+            yield from _leaves(inner, at, deep - 1)
+        elif len(at) < 100:
+            yield at, inner
+
+
+def _named(item: dict[str, Any]) -> tuple[str, Any]:
+    """An element of a list of details: the text in it, and what is no text."""
+    texts = [str.lower(value) for value in item.values() if isinstance(value, str)]
+    return (texts or ["?"])[0], next((v for v in item.values() if not isinstance(v, str)), None)
+
+
+def _number(path: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise UsageError(f"not a whole number of 0 or more - at `$.usage.{path}`")
+    return value
+
+
+def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
+    most = Counter({role: max(numbers) for role, numbers in found.items()})
+    reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
+    hour = max(most["write_1h inside"], most["write_1h beside"])
+    write = max(_written(most, "inside"), _written(most, "beside"))
+    apart = max(reads, default=0) + write
+    prompt = max(most["prompt"], most["input"]) or (most["uncached"] and most["uncached"] + apart)
+    prompt += most["tools"]
+    if not prompt + apart and whole:
+        raise UsageError("no countable prompt")
+    output = most["output"] + most["thoughts"]
+    if _lies_beside(most, prompt, apart, output):
+        prompt, cached = prompt + apart, max(reads, default=0)
+    else:
+        cached = min(reads, default=0)  # where keys disagree, the dearer
+    beyond = max(0, most["total"] - prompt - output)
+    extras = {"cache_write": write - hour, "cache_write_1h": hour, **_media(most)}
+    extras["unexplained"] = beyond if beyond != most["reasoning"] else 0
+    for kind in EXTRAS:
+        extras[kind] += most[f"extras.{kind}"]
+    parts = {"input": prompt - cached, "cached_input": cached, "output": output + beyond}
+    _check(most, parts, extras)
+    return Tokens(prompt, cached, output + beyond, {k: n for k, n in extras.items() if n})
+
+
+def _written(most: Counter[str], place: str) -> int:
+    """Written to the cache: the sum, or its parts by time to live where there is no such sum."""
+    parts = most[f"write_5m {place}"] + most[f"write_1h {place}"]
+    return max(most[f"write {place}"], parts)
+
+
+def _lies_beside(most: Counter[str], prompt: int, apart: int, output: int) -> bool:
+    """Whether the prompt as given lacks what was cached: by the keys and the total."""
+    places = {role.split()[1] for role, number in most.items() if number and " " in role}
+    if most["prompt"] >= most["input"]:
+        places = {"inside"}
+    if len(places) > 1:
+        places.discard("unknown")
+    rest, outputs = most["total"] - prompt, (output, output + most["reasoning"])
+    inside, beside = rest in outputs and apart <= prompt, rest - apart in outputs
+    if not apart or inside == beside:  # the total does not say
+        inside = beside = False
+    if places <= {"inside"} or not apart:
+        return beside
+    if places == {"beside"} and not inside:
+        return True
+    if beside or apart > prompt:
+        return True
+    if inside and len(places) > 1:
+        return False
+    raise UsageError(
+        "whether input tokens include cached ones cannot be told: "
+        "say prompt_tokens and prompt_cache_hit_tokens"
+    )
+
+
+def _media(most: Counter[str]) -> dict[str, int]:
+    """Tokens of sound and pictures, the cached ones apart from the others."""
+    kinds = {kind: most[kind] for kind in EXTRAS if kind.endswith(_MEDIA)}
+    for medium in _MEDIA:
+        kinds[f"input_{medium}"] -= kinds[f"cached_{medium}"]
+    return kinds
+
+
+def _check(most: Counter[str], parts: dict[str, int], extras: dict[str, int]) -> None:
+    """No detail is larger than its whole. Raises UsageError."""
+    for part, tokens in parts.items():
+        details = [extras[kind] for kind, among in EXTRAS.items() if among == part]
+        if min(details) < 0 or sum(details) > tokens:
+            raise UsageError("details are more than their whole")
+    uncached = parts["input"] - extras["cache_write"] - extras["cache_write_1h"]
+    if most["reasoning"] > parts["output"] or most["uncached"] > uncached:
+        raise UsageError("details are more than their whole")
+
+
+# --- end of the copy ----------------------------------------------------------------------------
+
+
+def _json(thing: Any, deep: int = 5) -> Any:
+    """A usage object (of pydantic, protobuf, a dataclass, a namespace …) as JSON would have it."""
+    if isinstance(thing, float) and thing.is_integer():  # Cohere's
+        return int(thing)
+    if thing is None or isinstance(thing, (str, int, float)) or not deep:
+        return thing
+    if isinstance(thing, (list, tuple)):
+        return [_json(item, deep - 1) for item in thing[:20]]
+    if not isinstance(thing, Mapping):
+        dump = getattr(thing, "model_dump", None) or getattr(thing, "dict", None)
+        thing = dump() if dump else getattr(thing, "__dict__", None) or _attributes(thing)
+    return {str(key): _json(value, deep - 1) for key, value in thing.items()}
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    names = [name for name in dir(thing) if not name.startswith("_")]
+    return {name: found for name in names if not callable(found := getattr(thing, name, None))}
+
+
+def _tokens(usage: Any, whole: bool = True) -> Tokens | None:
+    """Of a provider's usage object or dict; None when it says nothing.
+
+    whole: it is a call's own, which has a prompt. Raises UsageError when it cannot be counted.
+    """
+    return None if usage is None else count_tokens(_json(usage), whole)
+
+
+def usage_of(response: Any) -> Any:
+    """A response's usage object, where OpenAI, Gemini, LangChain, Cohere and Ollama have it."""
+    for key in ("usage", "usage_metadata", "usageMetadata"):
+        if get(response, key) is not None:
+            return get(response, key)
+    if get(response, "prompt_eval_count") is not None:
+        return response
+    return get(get(response, "meta"), "billed_units")
+
+
+def _model_of(response: Any) -> Any:
+    langchain = get(get(response, "response_metadata"), "model_name")
+    return get(response, "model") or get(response, "model_version") or langchain
+
+
+def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
+    """The tokens, or why they cannot be counted."""
+    try:
+        return _tokens(usage, whole), ""
+    except UsageError as error:
+        return None, str(error)
+
+
+def _estimate(response: Any, messages: Any) -> Tokens:
+    """From the texts; a prompt has at least a token, also one that nobody showed us."""
+    prompt = max(1, estimate_tokens(prompt_text(messages)))
+    return Tokens(prompt, 0, estimate_tokens(answer_text(get(response, "choices"))), {})
+
+
+def _uncountable(usage: Any) -> str:
+    """Usage that cannot be counted, for the exporter to refuse: its keys, if they are not many."""
+    leaves = dict(_leaves(_unwrapped(_json(usage))))
+    numbers = {path: n for path, n in leaves.items() if n and isinstance(n, (int, float))}
+    text = json.dumps(numbers)
+    with contextlib.suppress(UsageError):
+        count_tokens(json.loads(text))
+        text = ""  # its fault is not among them
+    return text if 0 < len(text) < 700 else '{"uncountable_tokens":1}'
 
 
 def _shares(total: int, weights: Sequence[int]) -> list[int]:
@@ -261,6 +522,26 @@ def _label_keys(*labels: str) -> str:
     )
 
 
+def _disjoint(tokens: Tokens) -> dict[str, int]:
+    """By kind, none counted in another."""
+    prompt, cached, completion, extras = tokens
+    parts = {"input": prompt - cached, "cached_input": cached, "output": completion}
+    for kind, number in extras.items():
+        parts[EXTRAS[kind]] -= number
+    return {**parts, **extras}
+
+
+def _joined(parts: dict[str, int]) -> Tokens:
+    """The tokens of disjoint parts."""
+    sums = Counter({"input": 0})
+    for kind, number in parts.items():
+        sums[EXTRAS.get(kind, kind)] += number
+    extras = {kind: number for kind, number in parts.items() if kind in EXTRAS and number}
+    return Tokens(
+        sums["input"] + sums["cached_input"], sums["cached_input"], sums["output"], extras
+    )
+
+
 def _parts(
     field: Field | None, tokens: Tokens | None, items: int, slots: int
 ) -> list[tuple[Any, ...]]:
@@ -272,24 +553,28 @@ def _parts(
     split = functools.partial(_shares, weights=_whole_weights(list(weights.values())))
     shares: list[Tokens | None] = [None] * len(weights)
     if tokens is not None:
-        prompt, cached, completion = tokens
-        # The cached part and the rest apart, so that no share has more cached than prompt tokens.
-        rows = zip(split(prompt - cached), split(cached), split(completion))  # noqa: B905
-        shares = [(rest + hit, hit, out) for rest, hit, out in rows]
+        # Disjoint parts, so that no share has more details than tokens.
+        columns = {kind: split(number) for kind, number in _disjoint(tokens).items()}
+        rows = zip(*columns.values())  # noqa: B905  Python 3.9
+        shares = [_joined(dict(zip(columns, row))) for row in rows]  # noqa: B905
     names = list(map(_plain, weights))
     ends = [f"#{_printable(name)}" for name in names]
     return list(zip(ends, names, shares, split(items), split(slots)))  # noqa: B905
 
 
 def _event_line(
-    identity: str, shared: str, labels: str, tokens: Tokens | None, items: int, slots: int
+    identity: str, shared: str, labels: str, tokens: Tokens | str | None, items: int, slots: int
 ) -> str:
     """One event between newlines. Written by hand: json.dumps takes five times as long."""
     usage = batch = ""
-    if tokens is not None:
+    if isinstance(tokens, str):
+        usage = f',"usage":{tokens}'
+    elif tokens is not None:
+        extras = "".join(f',"extras.{kind}":{number}' for kind, number in tokens.extras.items())
         usage = (
-            f',"usage":{{"prompt_tokens":{tokens[0]},"prompt_cache_hit_tokens":{tokens[1]},'
-            f'"completion_tokens":{tokens[2]}}}'
+            f',"usage":{{"prompt_tokens":{tokens.prompt},'
+            f'"prompt_cache_hit_tokens":{tokens.cached},"completion_tokens":{tokens.completion}'
+            f"{extras}}}" + ("" if tokens.prompt else ',"share":true')
         )
     if items or slots:
         batch = f',"batch_items":{items},"batch_slots":{slots}'
@@ -543,7 +828,11 @@ def _fold_key(event: dict[str, Any], coarse: bool) -> tuple[Any, ...]:
 
 def _is_summable(event: dict[str, Any]) -> bool:
     """Whether the exporter would take it: one that it refuses must not spoil a sum."""
-    prompt, cached, completion = _tokens(event.get("usage")) or (0, 0, 0)
+    try:
+        tokens = count_tokens(event.get("usage"), whole=False)
+    except UsageError:
+        return False
+    prompt, cached, completion, _ = tokens or (0, 0, 0, {})
     items, slots = event.get("batch_items", 0), event.get("batch_slots", 0)
     return 0 <= cached <= prompt <= MAX_TOKENS and all(
         0 <= number <= MAX_TOKENS for number in (completion, items, slots)
@@ -770,6 +1059,8 @@ class Client:
     ) -> bool:
         """Report one call; True when it is in the spool (or its fold). Never raises.
 
+        False, too, when its usage cannot be counted: the exporter gets it, and counts it refused.
+
         response: the provider's response object or dict (its id, model and usage are taken), or
         None. field: one, or several that share the response (a list: equally; a dict: by weight).
         outcome: success, error, rate_limited, cached (your own cache) or fallback (your
@@ -781,21 +1072,25 @@ class Client:
             if not self._spool.path:
                 return self._spool.count_lost("LLM_BUDGET_SPOOL is not set")
             billed = outcome not in UNBILLED
-            tokens = _tokens(get(response, "usage") if usage is None else usage) if billed else None
-            if tokens is None and response is not None and outcome == "success":
-                text = answer_text(get(response, "choices"))
-                tokens = estimate_tokens(prompt_text(messages)), 0, estimate_tokens(text)
-                estimated = True
+            said = usage_of(response) if usage is None else usage
+            tokens, problem = _count(said, not estimated) if billed else (None, "")
+            if outcome == "success" and tokens is None and not problem:
+                estimated = response is not None
+                tokens = _estimate(response, messages) if estimated else None
+                problem = "" if estimated else "success without usage"
             given = event_id or (get(response, "id") if billed else None)
             identity = _identity(given) if given else self._spool.fresh_id()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
-            model = _plain(model or get(response, "model") or "")
+            model = _plain(model or _model_of(response) or "")
             shared = _shared_keys(outcome, estimated, at, duration_seconds)
             lines = ""
-            for end, name, *numbers in _parts(field, tokens, batch_items, batch_slots):
+            for end, name, share, *batch in _parts(field, tokens, batch_items, batch_slots):
                 labels = _label_keys(roaster, name, model, provider)
-                lines += _event_line(identity + end, shared, labels, *numbers)
-            return self._spool.append(lines.encode())
+                usage_share = _uncountable(said) if problem else share
+                lines += _event_line(identity + end, shared, labels, usage_share, *batch)
+            if problem:  # the exporter refuses it, and counts that
+                warn("usage", f"usage that cannot be counted: {problem}")
+            return self._spool.append(lines.encode()) and not problem
         except Exception as error:  # whatever the response was made of: the caller goes on
             return self._spool.count_lost(f"{type(error).__name__}: {error}")
 

@@ -190,7 +190,7 @@ class Booking:
             event.time,
             event.prompt_tokens,
             event.count,
-            extras=event.extras,
+            extras=bool(event.extras),
             look_up=series.model == event.model,
         )
         if price is not None and price.provider:
@@ -200,7 +200,7 @@ class Booking:
     def _keep_minute(self, event: UsageEvent, day: date, series: Series, batch: Batch) -> None:
         minute = int(event.time // 60)
         key = UnpricedKey(
-            day, minute, series, event.model, event.provider, event.estimated, event.extras
+            day, minute, series, event.model, event.provider, event.estimated, bool(event.extras)
         )
         item = batch.unpriced[key]
         _count(item.amounts, event)

@@ -8,8 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ from openai.types.chat import ChatCompletion
 from alertmanager.receiver.ladder.effective import config_for, effective
 from common.clock import iso8601
 from common.yamlfile import dump
-from exporter.event import parse_event
+from exporter.event import EventError, parse_event
 from sdk import client as module
 from sdk.client import Client
 from tests.support.ladders import shipped_baseline, shipped_ladder
@@ -132,7 +135,7 @@ def test_calls_without_a_response_have_ids_of_their_own(client: Client, tmp_path
 
 
 @given(
-    st.integers(0, 10_000_000),
+    st.integers(1, 10_000_000),
     st.integers(0, 10_000_000),
     st.integers(0, 10_000_000),
     st.dictionaries(st.sampled_from(FIELDS), st.integers(1, 100) | st.floats(0.001, 1), min_size=1),
@@ -144,7 +147,7 @@ def test_shares_of_a_split_response_sum_to_the_last_token(
     completion: int,
     weights: dict[str, float],
 ) -> None:
-    rest = min(rest, 10_000_000 - cached)
+    cached = min(cached, 10_000_000 - rest)
     folder = tmp_path_factory.mktemp("split")
     client = Client(folder / "spool")
     response = answer(rest + cached, completion, cached, id="one")
@@ -225,12 +228,117 @@ def test_a_batch_that_is_none_is_no_reason_to_drop_the_call(
     assert parse_event(event, time.time()).tokens == 16
 
 
-def test_half_of_a_usage_counts(client: Client, tmp_path: Path) -> None:
-    usage = {"prompt_tokens": None, "completion_tokens": 5}
-    assert client.record("r", "f", {"id": "a", "model": "m", "usage": usage})
+@pytest.mark.parametrize(
+    ("usage", "found"),
+    [
+        ({"prompt_tokens": None, "completion_tokens": 5}, "completion_tokens 5"),
+        ({"total_tokens": 955}, "total_tokens 955"),
+        ({"prompt_tokens": -3, "completion_tokens": 5}, "prompt_tokens"),
+        ({"prompt_tokens": "many"}, "prompt_tokens"),
+        ({"words_counted": 12}, "words_counted 12"),
+        ({"prompt_tokens": 3, "prompt_cache_hit_tokens": 4}, "prompt_cache_hit_tokens 4"),
+        ({f"token_kind_{n}": n for n in range(1, 500)}, "token_kind_1 1"),
+    ],
+)
+@pytest.mark.parametrize("field", ["notes", ["notes", "tags"]])
+@pytest.mark.parametrize("max_bytes", [0, 1 << 20])
+def test_usage_that_cannot_be_counted_is_said_at_once_and_refused_by_the_exporter(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    usage: dict[str, Any],
+    found: str,
+    field: Any,
+    max_bytes: int,
+) -> None:
+    module._next_warning.clear()
+    client = Client(tmp_path / "spool", max_bytes=max_bytes)
+    with caplog.at_level(logging.WARNING):
+        assert not client.record("r", field, {"id": "a", "model": "m", "usage": usage})
+        assert not client.record("r", field, outcome="error", usage=usage)
+    client.close()
+    assert found in caplog.text
+    assert client.lost() == 0
+    events = Reader(tmp_path / "spool").read().events.values()
+    assert len(events) == (2 if field == "notes" else 4)
+    for event in events:
+        with pytest.raises(EventError, match=r"usage|token"):
+            parse_event(event, time.time() + 1)
+
+
+def test_a_success_without_usage_or_response_is_said_at_once(
+    client: Client, tmp_path: Path
+) -> None:
+    assert not client.record("r", "f")
+    assert not client.record("r", "f", usage={})
+
+
+class Slots:
+    __slots__ = ("completion_tokens", "prompt_tokens")
+
+
+def slots() -> Slots:
+    made = Slots()
+    made.prompt_tokens, made.completion_tokens = 9, 2
+    return made
+
+
+@dataclass
+class Details:
+    cached_tokens: int = 4
+    cache_write_tokens: int = 3
+    audio_tokens: int = 0
+
+
+@dataclass
+class Usage:
+    prompt_tokens: int = 9
+    completion_tokens: int = 2
+    prompt_tokens_details: Details = dataclass_field(default_factory=Details)
+
+
+CACHED = {"prompt_tokens": 9, "prompt_cache_hit_tokens": 4, "completion_tokens": 2}
+WRITTEN = {**CACHED, "extras.cache_write": 3}
+ANTHROPIC = {
+    "input_tokens": 2,
+    "cache_read_input_tokens": 4,
+    "cache_creation_input_tokens": 3,
+    "cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 0},
+    "output_tokens": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ({"usage": Usage()}, WRITTEN),
+        ({"usage": {"prompt_tokens": 9, "completion_tokens": 2.0}}, {}),
+        (SimpleNamespace(usage=slots()), {}),
+        (SimpleNamespace(usage=SimpleNamespace(**ANTHROPIC)), WRITTEN),
+        ({"usage": ANTHROPIC}, WRITTEN),
+        (
+            SimpleNamespace(usage_metadata={"input_tokens": 9, "output_tokens": 2,
+                                            "input_token_details": {"cache_read": 4}}),
+            CACHED,
+        ),
+        ({"model": "m", "prompt_eval_count": 9, "eval_count": 2, "message": {"content": "."}}, {}),
+        ({"meta": {"billed_units": {"input_tokens": 9.0, "output_tokens": 2.0}}}, {}),
+    ],
+)  # fmt: skip
+def test_objects_of_every_kind_are_read(
+    client: Client, tmp_path: Path, response: Any, expected: dict[str, int]
+) -> None:
+    plain = {"prompt_tokens": 9, "prompt_cache_hit_tokens": 0, "completion_tokens": 2}
+    assert client.record("r", "f", response)
     (event,) = events(tmp_path)
-    assert event["usage"]["completion_tokens"] == 5
-    assert "estimated" not in event
+    assert event["usage"] == (expected or plain)
+
+
+def test_a_share_of_nothing_is_taken(client: Client, tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "extras": {"cache_write": 1}}
+    assert client.record("r", {"a": 0, "b": 1, "c": 1}, usage=usage, batch_items=9)
+    shares = events(tmp_path)
+    assert sum(event["usage"]["prompt_tokens"] for event in shares) == 1
+    assert [event.get("share", False) for event in shares] == [True, True, False]
 
 
 def test_the_longest_id_and_labels_are_taken(client: Client, tmp_path: Path) -> None:
@@ -253,7 +361,7 @@ class Hostile:
 
 @pytest.mark.parametrize(
     "response",
-    [Hostile, {"usage": {"prompt_tokens": "many"}}, {"id": "1", "usage": [1]}, b"bytes", 7],
+    [Hostile, {"id": "1", "usage": [1]}, b"bytes", 7],
 )
 def test_record_never_raises(client: Client, response: Any) -> None:
     response = response() if response is Hostile else response

@@ -310,7 +310,7 @@ def test_a_reader_that_hangs_with_the_lock_sends_calls_to_the_fold_and_waits_onc
             st.sampled_from(["blue-tokai", "naivo", "ünï" * 40, "\U0001f600" * 120]),
             st.sampled_from(["notes", "tags", "\U0001f600" * 120]),
             st.sampled_from(["success", "error", "rate_limited", "cached"]),
-            st.integers(0, 10_000_001),
+            st.integers(1, 10_000_001),
             st.integers(0, 5000),
             st.integers(0, 7200),
         ),

@@ -28,11 +28,12 @@ def test_a_call_costs_what_the_list_says_cached_input_included(exporter: Exporte
 
 def test_a_mixed_day_of_the_runbooks_era_worked_by_hand(exporter: Exporter) -> None:
     """Per million: input $0.27, cached $0.07, output $1.10."""
-    exporter.book(event(2_000_000, 0), event(0, 3_000_000), event(1_000_000, 0, cached=1_000_000))
-    assert exporter.spend() == Decimal("3.91")  # 0.54 + 3.30 + 0.07
+    exporter.book(event(2_000_000, 0), event(1_000_000, 0, cached=1_000_000))
+    exporter.book(event(1_000_000, 3_000_000))
+    assert exporter.spend() == Decimal("4.18")  # 0.54 + 0.07 + 0.27 + 3.30
     for _ in range(1000):
         exporter.book(event(1, 0))
-    assert exporter.spend() == Decimal("3.91027")
+    assert exporter.spend() == Decimal("4.18027")
 
 
 def test_cached_tokens_in_openais_words_cost_the_same(exporter: Exporter) -> None:

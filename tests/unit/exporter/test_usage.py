@@ -1,0 +1,300 @@
+"""Usage objects as providers, gateways and libraries spell them: counted alike, or refused."""
+
+import re
+from typing import Any
+
+import pytest
+
+from exporter.usage import EXTRAS, SPELLINGS, UsageError, copied, count_tokens, split_total
+from tests.support.paths import ROOT
+
+PAGE = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", (ROOT / "docs" / "usage.md").read_text()).lower()
+
+
+def test_the_clients_copy_is_current() -> None:
+    """Else: make generated."""
+    client = (ROOT / "sdk" / "client.py").read_text()
+    assert copied(client) == client
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        # Prompt (cached ones included), cached, completion, what may be charged apart.
+        ({"input_tokens": 812, "output_tokens": 143, "total_tokens": 955}, (812, 0, 143, {})),
+        (
+            {
+                "input_tokens": 2006,
+                "input_tokens_details": {"cached_tokens": 1000, "cache_write_tokens": 6},
+                "output_tokens": 300,
+                "output_tokens_details": {"reasoning_tokens": 200},
+                "total_tokens": 2306,
+            },
+            (2006, 1000, 300, {"cache_write": 6}),
+        ),
+        (
+            {"input_tokens": 12, "cache_read_input_tokens": 800, "output_tokens": 143},
+            (812, 800, 143, {}),
+        ),
+        (
+            {
+                "input_tokens": 3,
+                "cache_creation_input_tokens": 100,
+                "cache_read_input_tokens": 40,
+                "cache_creation": {
+                    "ephemeral_5m_input_tokens": 60,
+                    "ephemeral_1h_input_tokens": 40,
+                },
+                "output_tokens": 7,
+                "server_tool_use": None,
+                "service_tier": "standard",
+            },
+            (143, 40, 7, {"cache_write": 60, "cache_write_1h": 40}),
+        ),
+        (
+            {"prompt_cache_hit_tokens": 100, "prompt_cache_miss_tokens": 20,
+             "completion_tokens": 3},
+            (120, 100, 3, {}),
+        ),
+        ({"promptTokens": 9, "completionTokens": 2, "totalTokens": 11}, (9, 0, 2, {})),
+        ({"inputTokens": 812, "outputTokens": 143, "totalTokens": 955}, (812, 0, 143, {})),
+        (
+            {
+                "inputTokens": 2224,
+                "inputTokenDetails": {
+                    "noCacheTokens": 170,
+                    "cacheReadTokens": 2048,
+                    "cacheWriteTokens": 6,
+                },
+                "outputTokens": 1469,
+                "outputTokenDetails": {"textTokens": 317, "reasoningTokens": 1152},
+                "totalTokens": 3693,
+                "reasoningTokens": 1152,
+                "cachedInputTokens": 2048,
+            },
+            (2224, 2048, 1469, {"cache_write": 6}),
+        ),
+        (
+            {
+                "inputTokens": {"total": 2224, "noCache": 176, "cacheRead": 2048},
+                "outputTokens": {"total": 10, "text": 10, "reasoning": 0},
+            },
+            (2224, 2048, 10, {}),
+        ),
+        ({"inputTokens": 3, "cachedInputTokens": 800, "outputTokens": 1}, (803, 800, 1, {})),
+        (
+            {
+                "promptTokenCount": 812,
+                "cachedContentTokenCount": 500,
+                "candidatesTokenCount": 143,
+                "thoughtsTokenCount": 100,
+                "toolUsePromptTokenCount": 5,
+                "totalTokenCount": 1060,
+                "promptTokensDetails": [
+                    {"modality": "TEXT", "tokenCount": 512},
+                    {"modality": "AUDIO", "tokenCount": 300},
+                ],
+                "cacheTokensDetails": [
+                    {"modality": "TEXT", "tokenCount": 400},
+                    {"modality": "AUDIO", "tokenCount": 100},
+                ],
+            },
+            (817, 500, 243, {"input_audio": 200, "cached_audio": 100}),
+        ),
+        (
+            {
+                "inputTokens": 4,
+                "outputTokens": 5,
+                "cacheReadInputTokens": 10,
+                "cacheWriteInputTokens": 20,
+                "cacheDetails": [{"inputTokens": 20, "ttl": "1h"}],
+                "totalTokens": 39,
+            },
+            (34, 10, 5, {"cache_write_1h": 20}),
+        ),
+        (
+            {
+                "billed_units": {"input_tokens": 5, "output_tokens": 418},
+                "tokens": {"input_tokens": 71, "output_tokens": 418},
+            },
+            (5, 0, 418, {}),
+        ),
+        ({"prompt_eval_count": 26, "eval_count": 290, "total_duration": 5e9}, (26, 0, 290, {})),
+        (
+            {
+                "input_tokens": 350,
+                "output_tokens": 240,
+                "total_tokens": 590,
+                "input_token_details": {"audio": 10, "cache_creation": 200, "cache_read": 100},
+                "output_token_details": {"audio": 10, "reasoning": 200},
+            },
+            (350, 100, 240, {"cache_write": 200, "input_audio": 10, "output_audio": 10}),
+        ),
+        (
+            {  # langchain-anthropic: the parts replace the sum
+                "input_tokens": 350,
+                "output_tokens": 2,
+                "input_token_details": {"cache_creation": 0, "ephemeral_1h_input_tokens": 200},
+            },
+            (350, 0, 2, {"cache_write_1h": 200}),
+        ),
+        ({"usage_metadata": {"input_tokens": 350, "output_tokens": 240}}, (350, 0, 240, {})),
+        (
+            {"response_metadata": {"token_usage": {"prompt_tokens": 9, "completion_tokens": 2}}},
+            (9, 0, 2, {}),
+        ),
+        ({"usage": {"prompt_tokens": 9, "completion_tokens": 2}, "cost": 0.1}, (9, 0, 2, {})),
+        (
+            {  # Codex: inside, as OpenAI has it
+                "input_tokens": 226616,
+                "cache_creation_input_tokens": 0,
+                "cached_input_tokens": 176640,
+                "output_tokens": 1670,
+                "reasoning_output_tokens": 529,
+                "total_tokens": 228286,
+            },
+            (226616, 176640, 1670, {}),
+        ),
+        (
+            {"inputTokens": 4, "cacheReadTokens": 10, "cacheWriteTokens": 20, "outputTokens": 5},
+            (34, 10, 5, {"cache_write": 20}),
+        ),
+        (
+            {  # a gateway: both families of names, one of them empty
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "input_tokens": 0,
+                "output_tokens": 0,
+                "input_tokens_details": None,
+            },
+            (9, 0, 2, {}),
+        ),
+        (
+            {"prompt_tokens": 10, "cache_read_input_tokens": 90, "completion_tokens": 5,
+             "total_tokens": 105},
+            (100, 90, 5, {}),
+        ),
+        ({"prompt_tokens": 9, "cached_tokens": 4, "completion_tokens": 2}, (9, 4, 2, {})),
+        (
+            {  # two keys that disagree: the dearer
+                "prompt_tokens": 9,
+                "prompt_cache_hit_tokens": 0,
+                "prompt_tokens_details": {"cached_tokens": 4},
+            },
+            (9, 0, 0, {}),
+        ),
+        ({"prompt_tokens": 8, "total_tokens": 8}, (8, 0, 0, {})),  # embeddings
+    ],
+)  # fmt: skip
+def test_a_spelling_is_counted(usage: dict[str, Any], expected: Any) -> None:
+    assert count_tokens(usage) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 17102}},
+        {"prompt_tokens_details": {"cached_tokens": 0, "cache_creation_tokens": 17102}},
+        {"prompt_tokens_details": {"cached_creation_tokens": 17102}},
+        {"cache_creation_input_tokens": 17102, "cache_read_input_tokens": 0},
+        {"cache_creation_input_tokens": 17102, "prompt_tokens_details": {"cached_tokens": 0}},
+        {"prompt_tokens_details": {
+            "cache_creation_token_details": {"ephemeral_5m_input_tokens": 17102}}},
+    ],
+)  # fmt: skip
+def test_cache_writes_are_found(written: dict[str, Any]) -> None:
+    usage = {"prompt_tokens": 17111, "completion_tokens": 50, **written}
+    assert count_tokens(usage) == (17111, 0, 50, {"cache_write": 17102})
+
+
+@pytest.mark.parametrize("key", ["completion_tokens_details", "output_tokens_details"])
+def test_a_total_above_the_sum_is_output_where_reasoning_says_so(key: str) -> None:
+    usage = {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 341}
+    assert count_tokens({**usage, key: {"reasoning_tokens": 300}}) == (32, 0, 309, {})
+    for reasoning in (None, 0, 299):
+        usage[key] = {"reasoning_tokens": reasoning}
+        if not reasoning or reasoning <= 309:
+            assert count_tokens(usage) == (32, 0, 309, {"unexplained": 300})
+
+
+def test_a_total_below_the_sum_is_no_evidence_of_less() -> None:
+    usage = {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 40}
+    assert count_tokens(usage) == (32, 0, 9, {})
+
+
+@pytest.mark.parametrize(
+    ("usage", "why"),
+    [
+        ({"total_tokens": 955}, "no countable prompt; found total_tokens 955"),
+        ({"completion_tokens": 5}, "no countable prompt; found completion_tokens 5"),
+        ({"prompt_tokens": 0, "completion_tokens": 5}, "no countable prompt"),
+        ({"tokens_evaluated": 8, "tokens_predicted": 3}, "tokens_evaluated 8, tokens_predicted 3"),
+        ({"prompt_tokens": 3, "prompt_cache_hit_tokens": 4}, "more than their whole"),
+        ({"prompt_tokens": 3, "prompt_tokens_details": {"audio_tokens": 4}}, "their whole"),
+        ({"prompt_tokens": 3, "prompt_tokens_details":
+            {"cached_tokens": 2, "cache_write_tokens": 2}}, "their whole"),
+        ({"prompt_tokens": 3, "completion_tokens": 2,
+            "completion_tokens_details": {"reasoning_tokens": 3}}, "their whole"),
+        ({"prompt_tokens": 3, "completion_tokens": 2,
+            "completion_tokens_details": {"audio_tokens": 3}}, "their whole"),
+        ({"prompt_tokens": 3, "prompt_tokens_details":
+            {"cached_tokens_details": {"audio_tokens": 1}}}, "their whole"),
+        ({"prompt_tokens": 20, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 17},
+            "their whole"),
+        # AI SDK 5 hands on what its provider says: OpenAI's include, Anthropic's do not.
+        ({"inputTokens": 2224, "cachedInputTokens": 2048, "outputTokens": 9, "totalTokens": 2233},
+            "cannot be told"),
+        # The keys say beside, the total says inside.
+        ({"input_tokens": 812, "cache_read_input_tokens": 800, "output_tokens": 143,
+          "total_tokens": 955}, "cannot be told"),
+        *(({"prompt_tokens": odd}, "not a whole number of 0 or more - at `$.usage.prompt_tokens`")
+          for odd in (-1, 1.5, "7", "", True)),
+        ({"inputTokenDetails": {"cacheReadTokens": -1}}, "$.usage.inputTokenDetails.cacheReadTok"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_counted_is_refused_naming_the_keys(usage: Any, why: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        count_tokens(usage)
+    assert why in str(refusal.value)
+    assert len(str(refusal.value)) < 1200
+
+
+@pytest.mark.parametrize("usage", [None, {}, [], "x", 5, {"prompt_tokens": 0, "total_tokens": 0},
+                                   {"prompt_tokens": None}, {"cost": 0.1}])  # fmt: skip
+def test_nothing_is_none(usage: Any) -> None:
+    assert count_tokens(usage) is None
+
+
+def test_any_object_is_read_in_bounded_time() -> None:
+    deep: Any = {"prompt_tokens": 1}
+    for _ in range(5000):
+        deep = {"usage": deep, "x": deep}
+    assert count_tokens(deep) is None
+    wide = {"k" * 99 + str(n): n for n in range(10_000)}
+    assert count_tokens({**wide, "prompt_tokens": 3}) == (3, 0, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"total_tokens": 955}, (764, 191)),
+        ({"totalTokens": 955, "cost": 0.1}, (764, 191)),
+        ({"total_tokens": 1}, (1, 0)),
+        ({"total_tokens": 955, "completion_tokens": 5}, None),
+        ({"total_tokens": 0}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_a_total_alone_is_split_where_the_log_map_says_how(usage: Any, expected: Any) -> None:
+    made = split_total(usage, 0.8)
+    assert (made and tuple(made.values())) == expected
+
+
+def test_every_key_is_documented() -> None:
+    for role, keys in SPELLINGS.items():
+        for key in keys.split():
+            name = key.rpartition(".")[2]
+            assert name in PAGE, f"docs/usage.md does not name {role} {key}"
+    for kind in EXTRAS:
+        assert f"`{kind}`" in PAGE
