@@ -48,6 +48,7 @@ INGEST_ACCEPTED = "llm_ingest_accepted_total"
 INGEST_DUPLICATES = "llm_ingest_duplicates_total"
 INGEST_CONFLICTS = "llm_ingest_conflicts_total"
 INGEST_REJECTED = "llm_ingest_rejected_total"
+INGEST_REJECTED_SUCCESSES = "llm_ingest_rejected_successes_total"
 ESTIMATED_COST = "llm_estimated_cost_usd_total"
 UNPRICED_TOKENS = "llm_unpriced_tokens_total"
 UNPRICED_PENDING = "llm_unpriced_pending_tokens"  # falls when they are repriced

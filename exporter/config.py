@@ -25,6 +25,7 @@ Text = Annotated[str, Meta(min_length=1)]
 EventKey = Literal[
     "id", "time", "roaster", "field", "model", "provider", "outcome", "estimated", "usage",
     "usage.prompt_tokens", "usage.completion_tokens", "usage.prompt_cache_hit_tokens",
+    "usage.total_tokens", "usage.cache_write_tokens",
     "duration_seconds", "batch_items", "batch_slots", "count",
 ]  # fmt: skip
 Scalar = str | int | bool | None
@@ -106,6 +107,12 @@ class Provider(_Strict, frozen=True):
             raise UserError("balance_url must be https, because the key goes with it")
 
 
+class Split(_Strict, frozen=True):
+    """How a total of tokens, where a log knows no more, is booked: this part of it as input."""
+
+    input: Annotated[float, Meta(ge=0, le=1)]
+
+
 class Log(_Strict, frozen=True):
     """A log to follow: JSON lines, as usage events or mapped to them. See docs/log.md."""
 
@@ -116,6 +123,7 @@ class Log(_Strict, frozen=True):
     only: dict[Text, Scalar | list[Scalar]] = field(default_factory=dict)  # other lines are skipped
     start: Literal["beginning", "end"] = "beginning"
     timezone: Text | None = None  # of times that name none
+    split: Split | None = None  # of totals; without it they are refused
 
     def __post_init__(self) -> None:
         if "\0" in self.path:

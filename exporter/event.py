@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from common.names import UNKNOWN
-from exporter.usage import Tokens, UsageError, count_tokens
+from exporter.usage import CountError, Tokens, UsageError, count_tokens
 
 MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
 MAX_CALLS = 100_000  # that one event may sum up
@@ -42,10 +42,10 @@ class EventError(ValueError):
     success: it was a call that succeeded, so money was spent.
     """
 
-    def __init__(self, reason: Reason, message: str, success: bool = False) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason: Reason = reason
-        self.success = success
+        self.success = False
 
 
 class _RawEvent(Struct, omit_defaults=True):  # so that a key added later changes no old content
@@ -149,7 +149,8 @@ def _tokens(event: _RawEvent) -> Tokens:
     try:
         tokens = count_tokens(event.usage, whole=not (event.estimated or event.share))
     except UsageError as error:
-        raise EventError("usage", f"{error} - at `$.usage`") from error
+        reason: Reason = "schema" if isinstance(error, CountError) else "usage"
+        raise EventError(reason, str(error)) from error
     if tokens is None and event.outcome == "success" and not event.share:
         keys = ", ".join(key[:40] for key in list(event.usage or ())[:12]) or "none"
         raise EventError("usage", f"success without usage; keys found: {keys} - at `$.usage`")

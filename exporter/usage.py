@@ -75,6 +75,10 @@ class UsageError(ValueError):
     """Usage that cannot be counted: str() says why, and names its keys."""
 
 
+class CountError(UsageError):
+    """A count that is no whole number of 0 or more."""
+
+
 class Tokens(NamedTuple):
     """Of one call. The prompt has its cached part in it; extras are of them, and disjoint."""
 
@@ -101,7 +105,7 @@ def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
         return _counted(found, whole) if named else None
     except UsageError as error:
         keys = ", ".join(f"{path} {value}"[:60] for path, value in list(named.items())[:12])
-        raise UsageError(f"{error}; found {keys}") from None
+        raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -143,7 +147,7 @@ def _named(item: dict[str, Any]) -> tuple[str, Any]:
 
 def _number(path: str, value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise UsageError(f"not a whole number of 0 or more - at `$.usage.{path}`")
+        raise CountError(f"not a whole number of 0 or more - at `$.usage.{path}`")
     return value
 
 
@@ -227,9 +231,9 @@ def _check(most: Counter[str], parts: dict[str, int], extras: dict[str, int]) ->
 
 def split_total(usage: Any, prompt_share: float) -> dict[str, int] | None:
     """Usage of a total alone, of which so much was the prompt; None where there is more or less."""
-    named = [(_role(path), path, value) for path, value in _leaves(_unwrapped(usage)) if value]
-    totals = [_number(path, value) for role, path, value in named if role == "total"]
-    if not totals or any(role not in ("total", None) for role, _, _ in named):
+    named = [(_role(path), value) for path, value in _leaves(_unwrapped(usage)) if value]
+    totals = [value for role, value in named if role == "total" and type(value) is int]
+    if max(totals, default=0) <= 0 or any(role not in ("total", None) for role, _ in named):
         return None
     prompt = max(1, round(max(totals) * prompt_share))
     return {"prompt_tokens": prompt, "completion_tokens": max(totals) - prompt}

@@ -261,6 +261,10 @@ class UsageError(ValueError):
     """Usage that cannot be counted: str() says why, and names its keys."""
 
 
+class CountError(UsageError):
+    """A count that is no whole number of 0 or more."""
+
+
 class Tokens(NamedTuple):
     """Of one call. The prompt has its cached part in it; extras are of them, and disjoint."""
 
@@ -287,7 +291,7 @@ def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
         return _counted(found, whole) if named else None
     except UsageError as error:
         keys = ", ".join(f"{path} {value}"[:60] for path, value in list(named.items())[:12])
-        raise UsageError(f"{error}; found {keys}") from None
+        raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -329,7 +333,7 @@ def _named(item: dict[str, Any]) -> tuple[str, Any]:
 
 def _number(path: str, value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise UsageError(f"not a whole number of 0 or more - at `$.usage.{path}`")
+        raise CountError(f"not a whole number of 0 or more - at `$.usage.{path}`")
     return value
 
 

@@ -31,6 +31,13 @@ class IntakeMetrics:
         }
         labels = ["source", "reason"]
         rejected = Counter(names.INGEST_REJECTED, "Events refused.", labels, registry=registry)
+        spent = Counter(
+            names.INGEST_REJECTED_SUCCESSES,
+            "Events refused of calls that succeeded, and so cost money.",
+            labels,
+            registry=registry,
+        )
+        self._spent = {(s, r): spent.labels(s, r) for s in SOURCES for r in get_args(Reason)}
         self._events = {(s, what): counters[what].labels(s) for s in SOURCES for what in counters}
         self._rejected = {(s, r): rejected.labels(s, r) for s in SOURCES for r in get_args(Reason)}
         self._duration = Histogram(
@@ -56,6 +63,7 @@ class IntakeMetrics:
         self._events[source, "duplicate"].inc(len(result.duplicates))
         for error in [*refused, *(error for _, error in result.rejected)]:
             self._rejected[source, error.reason].inc()
+            self._spent[source, error.reason].inc(error.success)
             if error.reason == "conflict":
                 self._events[source, "conflict"].inc()
         for index in result.accepted:

@@ -14,7 +14,8 @@ from exporter.ledger.ids import KEEP_SECONDS, IdTables
 from exporter.ledger.schema import upsert
 from exporter.ledger.unpriced import Unpriced, UnpricedKey, add_unpriced
 from exporter.prices.pricelist import PriceList
-from exporter.prices.tokenprice import TokenPrice
+from exporter.prices.tokenprice import TokenPrice, TokenPrices
+from exporter.usage import EXTRAS
 
 _RESERVED = {OTHER, UNKNOWN}
 _ADD_TO_ACCOUNT = upsert("accounts", "day, roaster, field, model, price_version", COLUMNS)
@@ -124,6 +125,7 @@ class Booking:
             try:
                 fresh = self._is_new(event, now)
             except EventError as error:
+                error.success = event.outcome == "success"
                 result.rejected.append((index, error))
                 continue
             if not fresh:
@@ -169,41 +171,41 @@ class Booking:
 
     def _account(self, event: UsageEvent, today: date, batch: Batch) -> None:
         day, series = self._day_of(event.time), self.labels.admit(event, batch)
-        price = self._price(event, series)
-        cost = 0
-        if price is not None:
-            cost = price.cost(event.input_tokens, event.cached_input_tokens, event.output_tokens)
-        elif event.tokens:
+        prices = self._prices(event, series)
+        if not prices and event.tokens:
             self._keep_minute(event, day, series, batch)
-        amounts = batch.accounts[AccountKey(day, series, self.version(price))]
-        _count(amounts, event)
-        amounts.cost_picodollars += cost
-        amounts.estimated_cost_picodollars += cost if event.estimated else 0
-        amounts.late_cost_picodollars += cost if day < today else 0
+        whole = Amounts()
+        _count(whole, event)
+        for price, amounts in priced(whole, event.extras, prices, event.estimated):
+            amounts.late_cost_picodollars = amounts.cost_picodollars if day < today else 0
+            batch.accounts[AccountKey(day, series, self.version(price))].add(amounts)
         batch.time_adjusted += event.time_adjusted
 
-    def _price(self, event: UsageEvent, series: Series) -> TokenPrice | None:
-        """The price at the event's own time. Models beyond the cap are not looked up at genai."""
-        price = self.prices.find(
+    def _prices(self, event: UsageEvent, series: Series) -> TokenPrices:
+        """The prices at the event's own time; empty when one of them is missing.
+
+        Models beyond the cap are not looked up at genai.
+        """
+        prices = self.prices.find_all(
             event.model,
             event.provider,
             event.time,
             event.prompt_tokens,
             event.count,
-            extras=bool(event.extras),
+            kinds=[kind for kind, _ in event.extras],
             look_up=series.model == event.model,
         )
-        if price is not None and price.provider:
-            self.genai_models[event.model] = price.provider
-        return price
+        if prices and prices[""].provider:
+            self.genai_models[event.model] = prices[""].provider
+        return prices
 
     def _keep_minute(self, event: UsageEvent, day: date, series: Series, batch: Batch) -> None:
         minute = int(event.time // 60)
-        key = UnpricedKey(
-            day, minute, series, event.model, event.provider, event.estimated, bool(event.extras)
-        )
+        extras = bool(event.extras)
+        key = UnpricedKey(day, minute, series, event.model, event.provider, event.estimated, extras)
         item = batch.unpriced[key]
         _count(item.amounts, event)
+        item.extras.update(dict(event.extras))
         item.largest_prompt = max(item.largest_prompt, event.prompt_tokens)
 
     def version(self, price: TokenPrice | None) -> int:
@@ -225,3 +227,25 @@ def _count(amounts: Amounts, event: UsageEvent) -> None:
     amounts.output_tokens += event.output_tokens
     amounts.batch_items += event.batch_items
     amounts.batch_slots += event.batch_slots
+
+
+def priced(
+    whole: Amounts, extras: Iterable[tuple[str, int]], prices: TokenPrices, estimated: bool
+) -> list[tuple[TokenPrice | None, Amounts]]:
+    """The amounts by price, with their cost: the calls with plain tokens, and each kind of extras.
+
+    Without prices they stay whole, and cost nothing yet.
+    """
+    if not prices:
+        return [(None, whole)]
+    parts = [(prices[""], whole)]
+    for kind, tokens in extras:
+        column = f"{EXTRAS[kind]}_tokens"
+        setattr(whole, column, getattr(whole, column) - tokens)
+        parts.append((prices[kind], Amounts(**{column: tokens})))
+    for price, part in parts:
+        part.cost_picodollars = price.cost(
+            part.input_tokens, part.cached_input_tokens, part.output_tokens
+        )
+        part.estimated_cost_picodollars = part.cost_picodollars if estimated else 0
+    return [*parts]

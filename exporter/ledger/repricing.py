@@ -11,7 +11,7 @@ from msgspec import Struct
 from common.errors import UserError
 from common.money import usd
 from exporter.ledger.adjustments import Sentence
-from exporter.ledger.booking import Booking
+from exporter.ledger.booking import Booking, priced
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Series
 from exporter.ledger.unpriced import Unpriced, UnpricedKey, read_unpriced
 from exporter.prices.tokenprice import TokenPrice
@@ -71,17 +71,14 @@ def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) ->
     result = Repriced(asked.dry_run)
     found: Found = defaultdict(Amounts)
     for rows in read_unpriced(db, asked.model):
-        priced = []
+        gone = []
         for row, key, item in rows:
-            price = _find(booking, asked, key, item)
-            if price is None:
-                result.withheld[key.model, key.provider] += item.amounts.tokens
+            if _price(booking, asked, key, item, found):
+                gone.append((row,))
             else:
-                part = PricedDay(key.day, key.series.model, key.model, key.provider, price)
-                found[key.series, part].add(_costed(key, item, price))
-                priced.append((row,))
+                result.withheld[key.model, key.provider] += item.amounts.tokens
         if not asked.dry_run:
-            db.executemany("DELETE FROM unpriced WHERE id = ?", priced)
+            db.executemany("DELETE FROM unpriced WHERE id = ?", gone)
     for (_, part), amounts in found.items():
         result.parts[part].add(amounts)
     for part in result.parts:
@@ -92,26 +89,27 @@ def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) ->
     return result
 
 
-def _find(booking: Booking, asked: Reprice, key: UnpricedKey, item: Unpriced) -> TokenPrice | None:
-    """A price now; models beyond the label's cap, which may be many, are looked up by name only."""
-    return booking.prices.find(
+def _price(
+    booking: Booking, asked: Reprice, key: UnpricedKey, item: Unpriced, found: Found
+) -> bool:
+    """Add a minute's amounts by price, when there are prices now for all that is in it.
+
+    Models beyond the label's cap, which may be many, are looked up by name only.
+    """
+    prices = booking.prices.find_all(
         key.model,
         key.provider,
         key.minute * 60,
         item.largest_prompt,
         item.amounts.requests,
-        extras=key.extras,
+        kinds=item.extras,
         look_up=key.model in (key.series.model, asked.model),
     )
-
-
-def _costed(key: UnpricedKey, item: Unpriced, price: TokenPrice) -> Amounts:
-    """One minute's amounts with their cost."""
-    sums = item.amounts
-    cost = price.cost(sums.input_tokens, sums.cached_input_tokens, sums.output_tokens)
-    sums.cost_picodollars = cost
-    sums.estimated_cost_picodollars = cost if key.estimated else 0
-    return sums
+    for price, amounts in priced(item.amounts, item.extras.items(), prices, key.estimated):
+        if price is not None:
+            part = PricedDay(key.day, key.series.model, key.model, key.provider, price)
+            found[key.series, part].add(amounts)
+    return bool(prices)
 
 
 def _cost(db: sqlite3.Connection, day: date, label: str) -> int:

@@ -125,7 +125,22 @@ def m_logs(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes, m_logs)
+def m_extras(db: sqlite3.Connection) -> None:
+    """Unpriced usage keeps the tokens that a list may charge apart by their kind.
+
+    Of older rows it is not known which they were: they stay withheld (unpriced.py).
+    """
+    media = "audio", "image", "video"
+    for kind in (
+        "cache_write",
+        "cache_write_1h",
+        *(f"{part}_{medium}" for part in ("input", "cached", "output") for medium in media),
+        "unexplained",
+    ):
+        db.execute(f"ALTER TABLE unpriced ADD COLUMN extra_{kind} INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes, m_logs, m_extras)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ request, by reasoning token, by page, …) counts as no price: withheld is visib
 """
 
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,13 +17,23 @@ from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 from common.errors import UserError
-from exporter.prices.tokenprice import TokenPrice, token_price
+from exporter.prices.tokenprice import TokenPrice, TokenPrices, token_price
 
 SOURCE = f"genai-prices {version('genai-prices')}"
+# Its keys for the kinds of usage.EXTRAS.
+EXTRA_KEYS = {
+    "cache_write_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "cache_audio_read_mtok": "cached_audio",
+    "cache_image_read_mtok": "cached_image",
+} | {
+    f"{side}_{medium}_mtok": f"{side}_{medium}"
+    for side in ("input", "output")
+    for medium in ("audio", "image", "video")
+}
 # What a text call without these features never pays; any other key but the three is a reason to
 # withhold.
-EXTRAS = ("cache_write", "audio_mtok", "audio_read")  # of these an event says whether it has any
-OPTIONAL = (*EXTRAS, "image", "video", "searches")
+OPTIONAL = ("cache_write", "audio_mtok", "audio_read", "image", "video", "searches")
 LOOKUPS_KEPT = 8192  # bounds what a client's inventions can make us remember
 
 
@@ -31,20 +42,18 @@ class TieredPrice:
     """prices[i] is what every token of a prompt of more than starts[i - 1] tokens costs."""
 
     starts: tuple[int, ...]
-    prices: tuple[TokenPrice, ...]
-    extras: bool  # whether it charges cache writes or audio apart
+    prices: tuple[TokenPrices, ...]
 
-    def of(self, largest_prompt: int, calls: int, extras: bool) -> TokenPrice | None:
-        """The price of several calls' sum; None when it would not be exact.
+    def of(self, largest_prompt: int, calls: int, kind: str) -> TokenPrice | None:
+        """The price of several calls' tokens of a kind; None when it would not be exact.
 
-        That is when the tier depends on prompts not known singly, or some of the tokens (extras)
-        are charged apart.
+        That is when the tier depends on prompts not known singly.
         """
-        if extras and self.extras:
-            return None
         if not self.starts or largest_prompt <= self.starts[0]:
-            return self.prices[0]
-        return self.prices[bisect_left(self.starts, largest_prompt)] if calls == 1 else None
+            return self.prices[0].get(kind)
+        if calls != 1:
+            return None
+        return self.prices[bisect_left(self.starts, largest_prompt)].get(kind)
 
 
 @lru_cache(LOOKUPS_KEPT)
@@ -101,24 +110,28 @@ def _tiers(price: ModelPrice, named: TokenPrice) -> TieredPrice | None:
         return None
     full, output = rates["input_mtok"], rates["output_mtok"]
     cached = rates.get("cache_read_mtok", full)
-    tiers = {
-        t.start for r in (full, cached, output) if isinstance(r, TieredPrices) for t in r.tiers
-    }
+    extras = {kind: rates[key] for key, kind in EXTRA_KEYS.items() if key in rates}
+    charged = (full, cached, output, *extras.values())
+    tiers = {t.start for r in charged if isinstance(r, TieredPrices) for t in r.tiers}
 
-    def from_prompt(tokens: int) -> TokenPrice:
-        """The price of a prompt of so many tokens."""
+    def from_prompt(tokens: int) -> TokenPrices:
+        """The prices of a prompt of so many tokens."""
         condition = f" prompt > {tokens - 1}" if tokens else ""
-        return replace(
+        price = replace(
             named,
             input=_rate(full, tokens),
             cached_input=_rate(cached, tokens),
             output=_rate(output, tokens),
             validity=f"{named.validity}{condition}".strip(),
         )
+        found = {"": price}
+        for kind, rate in extras.items():
+            with suppress(UserError):  # this kind alone has no exact price
+                found[kind] = price.of_extra(kind, _rate(rate, tokens))
+        return found
 
     starts = tuple(sorted(tiers))
-    prices = tuple(from_prompt(tokens) for tokens in (0, *(start + 1 for start in starts)))
-    return TieredPrice(starts, prices, any(word in key for key in rates for word in EXTRAS))
+    return TieredPrice(starts, tuple(map(from_prompt, (0, *(start + 1 for start in starts)))))
 
 
 def _is_text(keys: set[str]) -> bool:

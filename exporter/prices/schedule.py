@@ -12,7 +12,8 @@ from msgspec import Struct, field
 from common.clock import iso8601
 from common.errors import UserError
 from exporter.budget.day import BudgetCalendar
-from exporter.prices.tokenprice import TokenPrice, token_price
+from exporter.prices.tokenprice import TokenPrice, TokenPrices, token_price
+from exporter.usage import EXTRAS
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -24,11 +25,15 @@ ALWAYS = float("-inf")
 
 
 class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per 1,000 tokens; without a cached price, cached input costs as input."""
+    """USD per 1,000 tokens; without a cached price, cached input costs as input.
+
+    Extra tokens (usage.EXTRAS) without a price have none.
+    """
 
     input_usd_per_1k: Decimal
     output_usd_per_1k: Decimal
     cached_input_usd_per_1k: Decimal | None = None
+    extras_usd_per_1k: dict[str, Decimal] = field(default_factory=dict)
 
 
 class Window(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,7 +61,7 @@ class Week(NamedTuple):
     """Prices by minute of the week (UTC): prices[i] holds from edges[i] to the next edge."""
 
     edges: list[int]
-    prices: list[TokenPrice]
+    prices: list[TokenPrices]
 
 
 class Schedule(NamedTuple):
@@ -65,14 +70,14 @@ class Schedule(NamedTuple):
     starts: list[float]
     weeks: list[Week]
 
-    def at(self, timestamp: float) -> TokenPrice | None:
-        """The price at an instant; None before the first one."""
+    def at(self, timestamp: float, kind: str = "") -> TokenPrice | None:
+        """The price of a kind of tokens at an instant; None before the first one."""
         index = bisect_right(self.starts, timestamp) - 1
         if index < 0:
             return None
         minute = (int(timestamp // 60) + EPOCH_WEEKDAY * DAY_MINUTES) % WEEK_MINUTES
         edges, prices = self.weeks[index]
-        return prices[bisect_right(edges, minute) - 1]
+        return prices[bisect_right(edges, minute) - 1].get(kind)
 
 
 def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
@@ -147,7 +152,7 @@ def _week(model: str, key: str, price: Price, start: float) -> Week:
     return Week(edges, [minutes[edge] for edge in edges])
 
 
-def _token(model: str, key: str, rates: Rates, validity: str) -> TokenPrice:
+def _token(model: str, key: str, rates: Rates, validity: str) -> TokenPrices:
     """The rates in pico-dollars; without a cached price, cached input costs as input."""
 
     def exact(name: str, usd: Decimal) -> int:
@@ -156,9 +161,11 @@ def _token(model: str, key: str, rates: Rates, validity: str) -> TokenPrice:
         except UserError as error:
             raise UserError(f"{key}.{name}: {error}") from error
 
+    for kind in rates.extras_usd_per_1k.keys() - EXTRAS.keys():
+        raise UserError(f"{key}.extras_usd_per_1k: {kind!r} is none of {', '.join(EXTRAS)}")
     full = exact("input_usd_per_1k", rates.input_usd_per_1k)
     cached = rates.cached_input_usd_per_1k
-    return TokenPrice(
+    price = TokenPrice(
         model=model,
         source=SOURCE,
         input=full,
@@ -166,6 +173,11 @@ def _token(model: str, key: str, rates: Rates, validity: str) -> TokenPrice:
         output=exact("output_usd_per_1k", rates.output_usd_per_1k),
         validity=validity,
     )
+    extras = {
+        kind: price.of_extra(kind, exact(f"extras_usd_per_1k.{kind}", usd))
+        for kind, usd in rates.extras_usd_per_1k.items()
+    }
+    return {"": price, **extras}
 
 
 def _minutes(key: str, window: Window) -> Iterator[int]:

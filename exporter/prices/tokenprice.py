@@ -1,10 +1,11 @@
 """The price of a token: whole pico-dollars, or no price at all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from common.errors import UserError
 from common.money import picodollars
+from exporter.usage import EXTRAS
 
 # Ten dollars per thousand tokens: far above any list, small enough that no sum overflows 64 bits.
 MAX_PICODOLLARS_PER_TOKEN = 10**10
@@ -26,6 +27,17 @@ class TokenPrice:
     provider: str = ""
     validity: str = ""
 
+    def of_extra(self, kind: str, rate: int) -> "TokenPrice":
+        """The price of a kind of extra tokens (usage.EXTRAS): a rate for what they count among."""
+        rates = {EXTRAS[kind]: rate}
+        return replace(
+            self,
+            input=rates.get("input", 0),
+            cached_input=rates.get("cached_input", 0),
+            output=rates.get("output", 0),
+            validity=f"{self.validity} {kind}".strip(),
+        )
+
     def cost(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
         """Pico-dollars of so many tokens."""
         return (
@@ -33,6 +45,10 @@ class TokenPrice:
             + cached_input_tokens * self.cached_input
             + output_tokens * self.output
         )
+
+
+# By kind of extra tokens; "" the price of all others.
+TokenPrices = dict[str, TokenPrice]
 
 
 def token_price(usd_per_1k: Decimal) -> int:

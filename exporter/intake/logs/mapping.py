@@ -9,6 +9,7 @@ import msgspec
 
 from exporter.config import Log
 from exporter.event import EventError, UsageEvent, parse_event
+from exporter.usage import split_total
 
 
 def read_line(line: bytes, rule: Log | None, received: float) -> UsageEvent | None:
@@ -28,7 +29,7 @@ def read_line(line: bytes, rule: Log | None, received: float) -> UsageEvent | No
         return parse_event(value, received)
     if not all(_matches(find(value, path), wanted) for path, wanted in rule.only.items()):
         return None
-    return parse_event(_mapped(value, rule), received)
+    return parse_event(_split(_mapped(value, rule), rule), received)
 
 
 def read_lines(
@@ -78,6 +79,12 @@ def _mapped(line: Mapping[str, Any], rule: Log) -> dict[str, Any]:
     if "time" in event:
         event["time"] = _time(event["time"], rule.timezone)
     return event
+
+
+def _split(event: dict[str, Any], rule: Log) -> dict[str, Any]:
+    """Usage of a total alone becomes an estimate, where the log says how it is split."""
+    usage = rule.split and split_total(event.get("usage"), rule.split.input)
+    return {**event, "usage": usage, "estimated": True} if usage else event
 
 
 def _put(event: dict[str, Any], key: str, value: Any) -> None:

@@ -41,12 +41,14 @@ prices:
     input_usd_per_1k: 0.002
     cached_input_usd_per_1k: 0.001
     output_usd_per_1k: 0.004
+    extras_usd_per_1k: {cache_write: 0.0025, output_audio: 0.009}
     windows:
       - from_utc: 16:30
         to_utc: 00:30
         input_usd_per_1k: 0.001
         cached_input_usd_per_1k: 0.0005
         output_usd_per_1k: 0.002
+        extras_usd_per_1k: {cache_write: 0.00125, output_audio: 0.009}
 """
 SERIES = {"roaster": "blue-tokai", "field": "notes", "model": "house-model"}
 
@@ -297,24 +299,31 @@ ACCOUNTS = """
 """
 CALLS = st.lists(
     st.builds(
-        lambda minutes_ago, millis, prompt, completion, cached, roaster, estimated, outcome: {
+        lambda ago, prompt, completion, cached, extras, roaster, estimated, outcome: {
             **call(
-                NOON - 60 * minutes_ago - millis / 1000,
-                prompt,
-                completion,
-                min(prompt, cached),
+                NOON - 60 * ago[0] - ago[1] / 1000,
                 batch_items=1,
                 batch_slots=2,
             ),
+            "usage": {
+                "prompt_tokens": prompt + cached + extras[0],
+                "completion_tokens": completion + extras[1],
+                "prompt_cache_hit_tokens": cached,
+                "cache_creation_input_tokens": extras[0],
+                "completion_tokens_details": {"audio_tokens": extras[1]},
+            },
             "roaster": roaster,
             "estimated": estimated,
             "outcome": outcome,
         },
-        st.integers(0, 3 * 1440) | st.sampled_from([689, 690, 1169, 1170, 2129, 2130]),
-        st.integers(0, 59_999),
+        st.tuples(
+            st.integers(0, 3 * 1440) | st.sampled_from([689, 690, 1169, 1170, 2129, 2130]),
+            st.integers(0, 59_999),
+        ),
         st.integers(1, 10_000),
         st.integers(0, 10_000),
         st.integers(0, 10_000),
+        st.tuples(*[st.sampled_from([0, 0, 700])] * 2),
         st.sampled_from("xy"),
         st.booleans(),
         st.sampled_from(["success", "error"]),
@@ -339,6 +348,32 @@ def test_the_accounts_are_what_they_had_been_with_the_price_at_once(
         reprice(exporter)
     assert rows(folder / "later", ACCOUNTS) == rows(folder / "at-once", ACCOUNTS)
     assert rows(folder / "later", "SELECT * FROM unpriced") == []
+
+
+def test_tokens_of_a_kind_without_a_price_keep_their_event_back(tmp_path: Path) -> None:
+    """Cache writes first have no price, then 2.50 per million: 900 x 2 + 100 x 2.5 + 10 x 4."""
+    usage = {"prompt_tokens": 1000, "completion_tokens": 10, "cache_creation_input_tokens": 100}
+    plain = PRICED.replace("cache_write", "cached_video")
+    with Exporter(tmp_path, plain, tokens=True) as exporter:
+        book(exporter, {**call(NOON), "usage": usage}, {**call(NOON), "usage": usage})
+        assert exporter.value("llm_unpriced_pending_tokens", model="house-model") == 2020
+        assert reprice(exporter)["added_usd"] == "0"
+    with Exporter(tmp_path, PRICED, tokens=True) as exporter:
+        assert reprice(exporter)["added_usd"] == "0.00418"
+        assert exporter.value("llm_unpriced_pending_tokens", model="house-model") == 0
+        assert exporter.value("llm_tokens_total", type="input", **SERIES) == 2000
+        assert exporter.value("llm_requests_total", outcome="success", **SERIES) == 2
+    accounts = "SELECT validity, input_tokens FROM accounts JOIN prices ON version = price_version"
+    assert rows(tmp_path, f"{accounts} ORDER BY 1") == [("", 1800), ("cache_write", 200)]
+
+
+def test_extras_of_an_unknown_kind_from_an_older_ledger_stay_withheld(unpriced: Path) -> None:
+    with closing(sqlite3.connect(unpriced / "ledger.sqlite")) as db:
+        db.execute("UPDATE unpriced SET extras = 1 WHERE output_tokens > 0")
+        db.commit()
+    with Exporter(unpriced, PRICED, tokens=True) as exporter:
+        assert reprice(exporter)["added_usd"] == "0.003"
+        assert exporter.value("llm_unpriced_pending_tokens", model="house-model") == 1100
 
 
 # --- the command line ---------------------------------------------------------------------------

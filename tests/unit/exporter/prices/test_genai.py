@@ -79,20 +79,107 @@ def test_a_price_that_would_not_be_exact_is_none(provider: str, model: str, why:
     assert rates(NONE, model, "2026-11-24T12:00:00", provider=provider) is None, why
 
 
-def test_tokens_that_the_list_charges_apart_are_withheld(tmp_path: Path) -> None:
-    """Cache writes cost 1.25 times the input at gpt-5.6-terra; deepseek-chat has no such price."""
-    usage = {"prompt_tokens": 100, "completion_tokens": 0}
-    written = {"usage": usage | {"prompt_tokens_details": {"cache_write_tokens": 50}}}
+WRITTEN = {"cache_creation_input_tokens": 17_102, "prompt_tokens": 17_111, "completion_tokens": 50}
+
+
+def test_tokens_that_the_list_charges_apart_cost_what_it_says(tmp_path: Path) -> None:
+    """Claude Sonnet 4.5, per million: 3, cache writes 3.75 and for an hour 6, output 15."""
+    claude = {"model": "claude-sonnet-4-5", "provider": "anthropic"}
+    hour = {"cache_creation": {"ephemeral_1h_input_tokens": 102}}
     with Exporter(tmp_path) as exporter:
-        exporter.book(event() | written, event(model="gpt-5.6-terra") | written)
-        assert exporter.spend() == Decimal("0.000027")
-        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
-        exporter.book(event(model="gpt-5.6-terra") | {"usage": usage})
-        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
-    priced = "prices: {gpt-5.6-terra: {input_usd_per_1k: 0.003, output_usd_per_1k: 0.012}}"
-    with Exporter(tmp_path, priced) as exporter:
-        exporter.book(event(model="gpt-5.6-terra") | written)
-        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-5.6-terra") == 100
+        exporter.book(event(**claude) | {"usage": WRITTEN})
+        plain = 9 * 3 + 50 * 15
+        assert exporter.spend() == (plain + 17_102 * Decimal("3.75")) / 10**6
+        exporter.book(event(**claude, estimated=True) | {"usage": WRITTEN | hour})
+        both = 2 * plain + 34_102 * Decimal("3.75") + 102 * 6
+        assert exporter.spend() == both / 10**6
+        series = {"roaster": "blue-tokai", "field": "notes", "model": "claude-sonnet-4-5"}
+        assert exporter.value("llm_tokens_total", type="input", **series) == 2 * 17_111
+        assert exporter.value("llm_requests_total", outcome="success", **series) == 2
+        assert exporter.value("llm_unpriced_tokens_total", model="claude-sonnet-4-5") is None
+        estimated = exporter.value("llm_estimated_cost_usd_total", model="claude-sonnet-4-5")
+        assert estimated == pytest.approx((plain + 17_000 * 3.75 + 102 * 6) / 10**6)
+
+
+def test_tokens_of_a_kind_that_the_list_has_no_price_for_are_withheld(tmp_path: Path) -> None:
+    """gpt-4o has a price for cached text, but none for pictures; deepseek-chat none for writes."""
+    pictured = {"prompt_tokens": 100, "prompt_tokens_details": {"image_tokens": 50}}
+    above = {"prompt_tokens": 90, "completion_tokens": 5, "total_tokens": 100}
+    with Exporter(tmp_path) as exporter:
+        exporter.book(event(model="gpt-4o", provider="openai") | {"usage": pictured})
+        exporter.book(event(model="gpt-4o", provider="openai") | {"usage": above})
+        exporter.book(event() | {"usage": WRITTEN})
+        assert exporter.spend() == 0
+        assert exporter.value("llm_unpriced_pending_tokens", model="gpt-4o") == 200
+        assert exporter.value("llm_unpriced_pending_tokens", model="deepseek-chat") == 17_161
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "usage", "expected"),
+    [
+        (
+            "openai",
+            "gpt-audio",
+            {
+                "prompt_tokens": 1000,
+                "completion_tokens": 900,
+                "prompt_tokens_details": {"audio_tokens": 900},
+                "completion_tokens_details": {"audio_tokens": 850},
+            },
+            Usage(
+                input_tokens=1000,
+                input_audio_tokens=900,
+                output_tokens=900,
+                output_audio_tokens=850,
+            ),
+        ),
+        (
+            "google",
+            "gemini-2.5-flash",
+            {
+                "promptTokenCount": 1000,
+                "cachedContentTokenCount": 500,
+                "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 300}],
+                "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 200}],
+                "candidatesTokenCount": 10,
+                "thoughtsTokenCount": 20,
+            },
+            Usage(
+                input_tokens=1000,
+                cache_read_tokens=500,
+                input_audio_tokens=300,
+                cache_audio_read_tokens=200,
+                output_tokens=30,
+            ),
+        ),
+        (
+            "anthropic",
+            "claude-sonnet-4-5",
+            {
+                "input_tokens": 250_000,
+                "cache_creation": {
+                    "ephemeral_5m_input_tokens": 60,
+                    "ephemeral_1h_input_tokens": 40,
+                },
+                "output_tokens": 7,
+            },
+            Usage(
+                input_tokens=250_100,
+                cache_write_tokens=100,
+                cache_write_1h_tokens=40,
+                output_tokens=7,
+            ),
+        ),
+    ],
+)
+def test_extra_tokens_cost_what_genai_prices_itself_says(
+    tmp_path: Path, provider: str, model: str, usage: dict[str, Any], expected: Usage
+) -> None:
+    with Exporter(tmp_path) as exporter:
+        exporter.book(event(model=model, provider=provider) | {"usage": usage})
+        moment = datetime.fromtimestamp(NOON, UTC)
+        cost = calc_price(expected, model, provider_id=provider, genai_request_timestamp=moment)
+        assert exporter.spend() == cost.total_price
 
 
 def every_model() -> list[tuple[str, str]]:

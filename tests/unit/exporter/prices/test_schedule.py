@@ -148,6 +148,8 @@ RATES = "input_usd_per_1k: 0.1, output_usd_per_1k: 0.1"
         ),
         (f"{{{RATES}, windows: [{{{RATES}, from_utc: '02:00'}}]}}", "to_utc"),
         (f"{{{RATES}, discount: 0.5}}", "discount"),
+        (f"{{{RATES}, extras_usd_per_1k: {{audio: 1}}}}", "'audio' is none of cache_write,"),
+        (f"{{{RATES}, extras_usd_per_1k: {{input_audio: -1}}}}", "extras_usd_per_1k.input_audio"),
     ],
 )
 def test_a_price_that_is_wrong_or_ambiguous_is_refused_by_key(

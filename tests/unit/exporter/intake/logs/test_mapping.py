@@ -161,3 +161,38 @@ def test_a_wrong_log_is_named_by_its_key(tmp_path: Path, config: str, words: str
         load_config(write_config(tmp_path, config))
     assert words in str(error.value)
     assert "budget.yml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("usage", "keys"),
+    [
+        ({"total_tokens": 955}, {}),
+        ({"totalTokens": 955, "cost": 0.1}, {}),
+        ({"used": 955}, {"usage": "nothing", "usage.total_tokens": "usage.used"}),
+    ],
+)
+def test_a_total_alone_is_refused_or_split_as_the_map_says(
+    usage: dict[str, Any], keys: dict[str, str]
+) -> None:
+    line, keys = {**STRUCTLOG, "usage": usage}, {**RULE["keys"], **keys}
+    with pytest.raises(EventError, match=r"no countable prompt; found .* 955"):
+        read(line, keys=keys)
+    event = read(line, keys=keys, split={"input": 0.8})
+    assert event is not None
+    assert (event.input_tokens, event.output_tokens, event.estimated) == (764, 191, True)
+    whole = read(STRUCTLOG, split={"input": 0.8})
+    assert whole is not None
+    assert (whole.tokens, whole.estimated) == (955, False)
+
+
+@pytest.mark.parametrize("total", [-1, 1.5, "955", 0, True, None])
+def test_a_total_that_is_no_number_is_refused_for_all_the_split(total: Any) -> None:
+    with pytest.raises(EventError):
+        read({**STRUCTLOG, "usage": {"total_tokens": total}}, split={"input": 0.8})
+
+
+def test_cache_writes_have_a_key() -> None:
+    keys = {"outcome": "event", "usage.prompt_tokens": "in", "usage.cache_write_tokens": "written"}
+    event = read({"event": "deepseek_call_success", "in": 9, "written": 4}, keys=keys)
+    assert event is not None
+    assert (event.input_tokens, event.extras) == (9, (("cache_write", 4),))
