@@ -159,13 +159,13 @@ def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     apart = max(reads, default=0) + write
     prompt = max(most["prompt"], most["input"]) or (most["uncached"] and most["uncached"] + apart)
     prompt += most["tools"]
-    if not prompt + apart and whole:
-        raise UsageError("no countable prompt")
     output = most["output"] + most["thoughts"]
     if _lies_beside(most, prompt, apart, output):
         prompt, cached = prompt + apart, max(reads, default=0)
     else:
         cached = min(reads, default=0)  # where keys disagree, the dearer
+    if not prompt and whole:
+        raise UsageError("no countable prompt")
     beyond = max(0, most["total"] - prompt - output)
     extras = {"cache_write": write - hour, "cache_write_1h": hour, **_media(most)}
     extras["unexplained"] = beyond if beyond != most["reasoning"] else 0
@@ -185,7 +185,7 @@ def _written(most: Counter[str], place: str) -> int:
 def _lies_beside(most: Counter[str], prompt: int, apart: int, output: int) -> bool:
     """Whether the prompt as given lacks what was cached: by the keys and the total."""
     places = {role.split()[1] for role, number in most.items() if number and " " in role}
-    if most["prompt"] >= most["input"]:
+    if most["prompt"] >= max(1, most["input"]) or "input" not in most:
         places = {"inside"}
     if len(places) > 1:
         places.discard("unknown")

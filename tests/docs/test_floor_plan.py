@@ -60,6 +60,7 @@ TESTED_BY = {
     "exporter/ledger/books.py": "tests/properties/test_ledger.py",
     "exporter/ledger/progress.py": "tests/properties/test_logs.py",
     "exporter/ledger/unpriced.py": "tests/unit/exporter/ledger/test_repricing.py",
+    "exporter/prices/tokenprice.py": "tests/unit/exporter/prices/test_genai.py",
     "exporter/metrics/collectors.py": "tests/unit/exporter/metrics/test_page.py",
 }
 

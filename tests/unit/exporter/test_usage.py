@@ -175,6 +175,7 @@ def test_the_clients_copy_is_current() -> None:
             (100, 90, 5, {}),
         ),
         ({"prompt_tokens": 9, "cached_tokens": 4, "completion_tokens": 2}, (9, 4, 2, {})),
+        ({"input_tokens": 0, "cache_read_input_tokens": 7, "output_tokens": 1}, (7, 7, 1, {})),
         (
             {  # two keys that disagree: the dearer
                 "prompt_tokens": 9,
@@ -228,6 +229,8 @@ def test_a_total_below_the_sum_is_no_evidence_of_less() -> None:
         ({"total_tokens": 955}, "no countable prompt; found total_tokens 955"),
         ({"completion_tokens": 5}, "no countable prompt; found completion_tokens 5"),
         ({"prompt_tokens": 0, "completion_tokens": 5}, "no countable prompt"),
+        ({"cachedInputTokens": 7, "inputTokens": None}, "no countable prompt"),
+        ({"cache_read_input_tokens": 7, "total_tokens": 40}, "no countable prompt"),
         ({"tokens_evaluated": 8, "tokens_predicted": 3}, "tokens_evaluated 8, tokens_predicted 3"),
         ({"prompt_tokens": 3, "prompt_cache_hit_tokens": 4}, "more than their whole"),
         ({"prompt_tokens": 3, "prompt_tokens_details": {"audio_tokens": 4}}, "their whole"),
