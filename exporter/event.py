@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from common.names import UNKNOWN
-from exporter.usage import CountError, Tokens, UsageError, count_tokens
+from exporter.usage import Tokens, UsageError, count_tokens
 
 MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
 MAX_CALLS = 100_000  # that one event may sum up
@@ -24,16 +24,11 @@ Sum = Annotated[int, Meta(ge=0, le=MAX_TOKENS * MAX_CALLS)]  # over the calls of
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 Reason = Literal["malformed", "too_long", "schema", "time", "label", "usage", "too_old", "conflict"]
-# The keys of usage in a digest, in this order, and what details they have.
-_DIGESTED: dict[str, Any] = {
-    "prompt_tokens": None,
-    "completion_tokens": None,
-    "prompt_cache_hit_tokens": None,
-    "prompt_tokens_details": dict.fromkeys(("cached_tokens", "cache_write_tokens", "audio_tokens")),
-    "completion_tokens_details": {"audio_tokens": None},
+# The details of usage that are in a digest.
+_DETAILS = {
+    "prompt_tokens_details": ("cached_tokens", "cache_write_tokens", "audio_tokens"),
+    "completion_tokens_details": ("audio_tokens",),
 }
-_DIGESTED_EXTRAS = {"cache_write", "input_audio", "output_audio"}
-_ZERO_IS_ABSENT = ("prompt_tokens", "completion_tokens")
 
 
 class EventError(ValueError):
@@ -149,8 +144,7 @@ def _tokens(event: _RawEvent) -> Tokens:
     try:
         tokens = count_tokens(event.usage, whole=not (event.estimated or event.share))
     except UsageError as error:
-        reason: Reason = "schema" if isinstance(error, CountError) else "usage"
-        raise EventError(reason, str(error)) from error
+        raise EventError("usage", str(error)) from error
     if tokens is None and event.outcome == "success" and not event.share:
         keys = ", ".join(key[:40] for key in list(event.usage or ())[:12]) or "none"
         raise EventError("usage", f"success without usage; keys found: {keys} - at `$.usage`")
@@ -211,29 +205,26 @@ def _content(event: _RawEvent, tokens: Tokens) -> bytes:
     counts follow where they say more.
     """
     event.id = None
-    if event.usage is not None:
-        known = _known(event.usage, _DIGESTED)
-        if not _says_all(known, tokens):
+    if (usage := event.usage) is not None:
+        known = {
+            key: usage[key] for key in ("prompt_tokens", "completion_tokens") if usage.get(key)
+        }
+        known |= _given(usage, ("prompt_cache_hit_tokens",))
+        for key, inner in _DETAILS.items():
+            if isinstance(usage.get(key), dict):
+                known[key] = _given(usage[key], inner)
+        cached = known.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+        cached = known.get("prompt_cache_hit_tokens", cached)
+        said = (known.get("prompt_tokens", 0), cached, known.get("completion_tokens", 0))
+        if said != tokens[:3] or tokens.extras.keys() - {
+            "cache_write",
+            "input_audio",
+            "output_audio",
+        }:
             known["counts"] = tokens
         event.usage = known
     return blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()
 
 
-def _known(usage: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
-    known = {}
-    for key, inner in keys.items():
-        value = usage.get(key)
-        if isinstance(value, dict) and inner:
-            known[key] = _known(value, inner)
-        elif value is not None and not inner and (value or key not in _ZERO_IS_ABSENT):
-            known[key] = value
-    return known
-
-
-def _says_all(known: dict[str, Any], tokens: Tokens) -> bool:
-    """Whether these keys alone say what was counted."""
-    cached = known.get("prompt_cache_hit_tokens")
-    if cached is None:
-        cached = known.get("prompt_tokens_details", {}).get("cached_tokens")
-    counts = known.get("prompt_tokens", 0), cached or 0, known.get("completion_tokens", 0)
-    return counts == tokens[:3] and tokens.extras.keys() <= _DIGESTED_EXTRAS
+def _given(usage: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: usage[key] for key in keys if usage.get(key) is not None}

@@ -41,6 +41,7 @@ __all__ = ["Client", "allowed", "current", "default_client", "lost", "record"]
 
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
 LABELS = ("roaster", "field", "model", "provider")
+MODEL_PATHS = ("model", "model_version", "response_metadata.model_name")
 UNBILLED = ("cached", "fallback")  # no provider was asked
 MAX_LABEL = 120  # characters; the exporter refuses longer or unprintable label values
 MAX_ID = 390  # with #field behind it, the exporter takes 512
@@ -201,175 +202,123 @@ def _identity(value: Any) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-# --- usage in any spelling: a copy of exporter/usage.py, written by make generated --------------
-
-# Tokens that a price list may charge apart, and what they count among.
+# --- usage in any spelling ----------------------------------------------------------------
+# Written by `make generated` from llm-budget's exporter/usage.py, which explains it.
+# fmt: off
 EXTRAS = {
     "cache_write": "input", "cache_write_1h": "input",
     "input_audio": "input", "cached_audio": "cached_input", "output_audio": "output",
     "input_image": "input", "cached_image": "cached_input", "output_image": "output",
     "input_video": "input", "cached_video": "cached_input", "output_video": "output",
-    "unexplained": "output",  # what total_tokens has beyond all that the object names
-}  # fmt: skip
-# What a key says: keys in snake case; in., out. and cache. stand for objects of details. A prompt
-# includes what was cached. So does an input in some spellings: the keys of what was cached tell
-# whether it lies inside or beside (in AI SDK 5 it depends on the provider).
-SPELLINGS = {
-    "prompt": "prompt_tokens prompt_token_count prompt_eval_count in.total",
-    "input": "input_tokens input_token_count",
-    "output": "completion_tokens output_tokens candidates_token_count response_token_count "
-    "output_token_count eval_count out.total",
-    "total": "total_tokens total_token_count",
-    "read inside": "prompt_cache_hit_tokens cached_content_token_count cached_input_token_count "
-    "cached_tokens num_cached_tokens cached_prompt_text_tokens in.cached in.cache_read",
-    "read beside": "cache_read_input_tokens cache_read_input_token_count cache_read_tokens",
-    "read unknown": "cached_input_tokens",
-    "write inside": "in.cache_write in.cache_creation in.cached_creation",
-    "write beside": "cache_creation_input_tokens cache_write_input_tokens "
-    "cache_write_input_token_count cache_write_tokens cache_creation_tokens",
-    "write_5m inside": "in.ephemeral_5m_input",
-    "write_1h inside": "in.ephemeral_1h_input",
-    "write_5m beside": "cache_creation.ephemeral_5m_input_tokens cache_details.5m",
-    "write_1h beside": "cache_creation.ephemeral_1h_input_tokens cache_details.1h",
-    "uncached": "prompt_cache_miss_tokens in.no_cache",
-    "reasoning": "out.reasoning out.thinking reasoning_tokens reasoning_token_count",
-    "reasoning inside": "reasoning_output_tokens",  # Codex: and so is what was cached
-    "thoughts": "thoughts_token_count",  # beside the candidates
-    "tools": "tool_use_prompt_token_count",  # beside the prompt
-    "input_audio": "in.audio", "cached_audio": "cache.audio", "output_audio": "out.audio",
-    "input_image": "in.image in.document prompt_image_tokens", "output_image": "out.image",
-    "cached_image": "cache.image cache.document",
-    "input_video": "in.video", "cached_video": "cache.video", "output_video": "out.video",
-    **{f"extras.{kind}": f"extras.{kind}" for kind in EXTRAS},  # sdk/client.py's own
-}  # fmt: skip
-_ROLES = {key: role for role, keys in SPELLINGS.items() for key in keys.split()}
-_SHORT = tuple((re.compile(pattern), short) for pattern, short in (
+    "unexplained": "output",
+}
+SPELLINGS = """
+prompt: prompt_tokens prompt_token_count prompt_eval_count in.total
+input: input_tokens input_token_count
+output: completion_tokens output_tokens candidates_token_count response_token_count eval_count
+output: output_token_count out.total
+total: total_tokens total_token_count
+read inside: prompt_cache_hit_tokens cached_content_token_count cached_input_token_count in.cached
+read inside: cached_tokens num_cached_tokens cached_prompt_text_tokens in.cache_read
+read beside: cache_read_input_tokens cache_read_input_token_count cache_read_tokens
+read unknown: cached_input_tokens
+write inside: in.cache_write in.cache_creation in.cached_creation
+write beside: cache_creation_input_tokens cache_write_input_tokens cache_write_input_token_count
+write beside: cache_write_tokens cache_creation_tokens
+write_5m inside: in.ephemeral_5m_input
+write_1h inside: in.ephemeral_1h_input
+write_5m beside: cache_creation.ephemeral_5m_input_tokens cache_details.5m
+write_1h beside: cache_creation.ephemeral_1h_input_tokens cache_details.1h
+uncached: prompt_cache_miss_tokens in.no_cache
+reasoning: out.reasoning out.thinking reasoning_tokens reasoning_token_count
+reasoning inside: reasoning_output_tokens
+thoughts: thoughts_token_count
+tools: tool_use_prompt_token_count
+input_image: prompt_image_tokens in.document
+cached_image: cache.document
+""" + "".join(
+    f"input_{medium}: in.{medium}\ncached_{medium}: cache.{medium}\noutput_{medium}: out.{medium}\n"
+    for medium in ("audio", "image", "video")
+)
+_ROLES = {f"extras.{kind}": f"extras.{kind}" for kind in EXTRAS}
+for _line in SPELLINGS.strip().splitlines():
+    _ROLES.update(dict.fromkeys(_line.partition(": ")[2].split(), _line.partition(": ")[0]))
+_SHORT = (
     (r"(?<=[a-z\d])(?=[A-Z])", "_"),
-    (r"(?i)^(prompt|input)_tokens?(_details)?\.", "in."),
+    (r"(?i)^(prompt|input)_tokens?(_details)?\.(cache_creation_tokens?_details\.)?", "in."),
     (r"(?i)^(completion|output|candidates|responses?)_tokens?(_details)?\.", "out."),
     (r"(?i)^(in\.cached|cache)_tokens?_details\.", "cache."),
-    (r"(?i)^in\.cache_creation_tokens?_details\.", "in."),
-    (r"(?i)(?<=^)((?:in|out|cache)\..*)_tokens$", r"\1"),
-))  # fmt: skip
-# What may lie around the counts. Cohere bills its billed_units, not its tokens.
+    (r"(?i)^((in|out|cache)\..*)_tokens$", r"\1"),
+)
 _WRAPPERS = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage",
-             "response_metadata", "meta", "billed_units", "tokens")  # fmt: skip
-_MEDIA = ("audio", "image", "video")
-
-
+             "response_metadata", "meta", "billed_units", "tokens")
 class UsageError(ValueError):
     """Usage that cannot be counted: str() says why, and names its keys."""
-
-
-class CountError(UsageError):
-    """A count that is no whole number of 0 or more."""
-
-
 class Tokens(NamedTuple):
     """Of one call. The prompt has its cached part in it; extras are of them, and disjoint."""
-
     prompt: int
     cached: int
     completion: int
     extras: dict[str, int]
-
-
 def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
-    """The tokens of a decoded JSON value; None when it names none. Raises UsageError.
-
-    whole: it is a call's own usage, which has a prompt; an estimate or a share may have none.
-    """
+    """The tokens of a decoded JSON value; None when it names none. Raises UsageError."""
     found: dict[str, list[int]] = {}
-    named: dict[str, Any] = {}
+    named: list[str] = []
     for path, value in _leaves(_unwrapped(usage)):
         role = _role(path)
-        if value is not None and role is not None:
-            found.setdefault(role, []).append(_number(path, value))
         if value and (role or "oken" in path or "ount" in path):
-            named[path] = value
+            named.append(f"{path} {value}"[:120])
+        if role and value is not None:
+            if type(value) is not int or value < 0:
+                raise UsageError(f"not a whole number of 0 or more - at `$.usage.{path}`")
+            found.setdefault(role, []).append(value)
     try:
         return _counted(found, whole) if named else None
     except UsageError as error:
-        keys = ", ".join(f"{path} {value}"[:60] for path, value in list(named.items())[:12])
-        raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
-
-
+        raise UsageError(f"{error}; found {', '.join(named[:12])} - at `$.usage`") from None
 @functools.lru_cache(maxsize=1024)
 def _role(path: str) -> str | None:
     for pattern, short in _SHORT:
-        path = pattern.sub(short, path)
+        path = re.sub(pattern, short, path)
     return _ROLES.get(path.lower())
-
-
 def _unwrapped(usage: Any) -> Any:
-    """What lies inside usage_metadata and the like, when no count stands beside it."""
     for _ in range(4):
-        if not isinstance(usage, dict) or any(map(_role, usage)):
-            break
-        inside = (usage[key] for key in _WRAPPERS if isinstance(usage.get(key), dict))
-        usage = next(inside, None) or usage
+        if isinstance(usage, dict) and not any(map(_role, usage)):
+            inside = (usage[key] for key in _WRAPPERS if isinstance(usage.get(key), dict))
+            usage = next(inside, usage)
     return usage
-
-
 def _leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, Any]]:
-    """(dotted path, value), also of [{"modality": "AUDIO", "tokenCount": 9}]."""
     if isinstance(value, list):
-        value = dict(_named(item) for item in value[:20] if isinstance(item, dict))
-    if not isinstance(value, dict):
-        return
-    for key, inner in value.items():
+        pairs = [list(item.values()) for item in value[:20] if isinstance(item, dict)]
+        texts = [sorted(pair, key=lambda x: not isinstance(x, str)) for pair in pairs]
+        value = {t[0].lower(): t[1] for t in texts if len(t) == 2 and isinstance(t[0], str)}
+    for key, inner in value.items() if isinstance(value, dict) and deep else ():
         at = f"{path}.{key}" if path else key
-        if isinstance(inner, (dict, list)) and deep:
+        if isinstance(inner, (dict, list)):
             yield from _leaves(inner, at, deep - 1)
         elif len(at) < 100:
             yield at, inner
-
-
-def _named(item: dict[str, Any]) -> tuple[str, Any]:
-    """An element of a list of details: the text in it, and what is no text."""
-    texts = [str.lower(value) for value in item.values() if isinstance(value, str)]
-    return (texts or ["?"])[0], next((v for v in item.values() if not isinstance(v, str)), None)
-
-
-def _number(path: str, value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise CountError(f"not a whole number of 0 or more - at `$.usage.{path}`")
-    return value
-
-
 def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     most = Counter({role: max(numbers) for role, numbers in found.items()})
     reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
     hour = max(most["write_1h inside"], most["write_1h beside"])
-    write = max(_written(most, "inside"), _written(most, "beside"))
+    five = max(most["write_5m inside"], most["write_5m beside"])
+    write = max(most["write inside"], most["write beside"], five + hour)
     apart = max(reads, default=0) + write
     prompt = max(most["prompt"], most["input"]) or (most["uncached"] and most["uncached"] + apart)
-    prompt += most["tools"]
-    output = most["output"] + most["thoughts"]
+    prompt, output = prompt + most["tools"], most["output"] + most["thoughts"]
+    cached = min(reads, default=0)
     if _lies_beside(most, prompt, apart, output):
         prompt, cached = prompt + apart, max(reads, default=0)
-    else:
-        cached = min(reads, default=0)  # where keys disagree, the dearer
     if not prompt and whole:
         raise UsageError("no countable prompt")
     beyond = max(0, most["total"] - prompt - output)
-    extras = {"cache_write": write - hour, "cache_write_1h": hour, **_media(most)}
-    extras["unexplained"] = beyond if beyond != most["reasoning"] else 0
-    for kind in EXTRAS:
-        extras[kind] += most[f"extras.{kind}"]
+    unexplained = beyond if beyond != most["reasoning"] else 0
+    extras = _extras(most, cache_write=write - hour, cache_write_1h=hour, unexplained=unexplained)
     parts = {"input": prompt - cached, "cached_input": cached, "output": output + beyond}
-    _check(most, parts, extras)
+    _check(parts, extras, uncached=most["uncached"], reasoning=most["reasoning"])
     return Tokens(prompt, cached, output + beyond, {k: n for k, n in extras.items() if n})
-
-
-def _written(most: Counter[str], place: str) -> int:
-    """Written to the cache: the sum, or its parts by time to live where there is no such sum."""
-    parts = most[f"write_5m {place}"] + most[f"write_1h {place}"]
-    return max(most[f"write {place}"], parts)
-
-
 def _lies_beside(most: Counter[str], prompt: int, apart: int, output: int) -> bool:
-    """Whether the prompt as given lacks what was cached: by the keys and the total."""
     places = {role.split()[1] for role, number in most.items() if number and " " in role}
     if most["prompt"] >= max(1, most["input"]) or "input" not in most:
         places = {"inside"}
@@ -377,42 +326,31 @@ def _lies_beside(most: Counter[str], prompt: int, apart: int, output: int) -> bo
         places.discard("unknown")
     rest, outputs = most["total"] - prompt, (output, output + most["reasoning"])
     inside, beside = rest in outputs and apart <= prompt, rest - apart in outputs
-    if not apart or inside == beside:  # the total does not say
+    if inside == beside or not apart:
         inside = beside = False
     if places <= {"inside"} or not apart:
         return beside
-    if places == {"beside"} and not inside:
-        return True
-    if beside or apart > prompt:
+    if beside or apart > prompt or (places == {"beside"} and not inside):
         return True
     if inside and len(places) > 1:
         return False
-    raise UsageError(
-        "whether input tokens include cached ones cannot be told: "
-        "say prompt_tokens and prompt_cache_hit_tokens"
-    )
-
-
-def _media(most: Counter[str]) -> dict[str, int]:
-    """Tokens of sound and pictures, the cached ones apart from the others."""
-    kinds = {kind: most[kind] for kind in EXTRAS if kind.endswith(_MEDIA)}
-    for medium in _MEDIA:
-        kinds[f"input_{medium}"] -= kinds[f"cached_{medium}"]
-    return kinds
-
-
-def _check(most: Counter[str], parts: dict[str, int], extras: dict[str, int]) -> None:
-    """No detail is larger than its whole. Raises UsageError."""
-    for part, tokens in parts.items():
-        details = [extras[kind] for kind, among in EXTRAS.items() if among == part]
-        if min(details) < 0 or sum(details) > tokens:
-            raise UsageError("details are more than their whole")
-    uncached = parts["input"] - extras["cache_write"] - extras["cache_write_1h"]
-    if most["reasoning"] > parts["output"] or most["uncached"] > uncached:
+    raise UsageError("whether input tokens include cached ones cannot be told: "
+                     "say prompt_tokens and prompt_cache_hit_tokens")
+def _extras(most: Counter[str], **others: int) -> dict[str, int]:
+    extras = {kind: others.get(kind, most[kind]) for kind in EXTRAS}
+    for medium in ("audio", "image", "video"):
+        extras[f"input_{medium}"] -= extras[f"cached_{medium}"]
+    return {kind: number + most[f"extras.{kind}"] for kind, number in extras.items()}
+def _check(parts: dict[str, int], extras: dict[str, int], uncached: int, reasoning: int) -> None:
+    room = dict(parts)
+    for kind, number in extras.items():
+        room[EXTRAS[kind]] -= number
+    written = extras["cache_write"] + extras["cache_write_1h"]
+    rooms = *room.values(), parts["output"] - reasoning, parts["input"] - written - uncached
+    if min(*rooms, *extras.values()) < 0:
         raise UsageError("details are more than their whole")
-
-
-# --- end of the copy ----------------------------------------------------------------------------
+# fmt: on
+# --- end of the copy ---
 
 
 def _json(thing: Any, deep: int = 5) -> Any:
@@ -424,14 +362,10 @@ def _json(thing: Any, deep: int = 5) -> Any:
     if isinstance(thing, (list, tuple)):
         return [_json(item, deep - 1) for item in thing[:20]]
     if not isinstance(thing, Mapping):
-        dump = getattr(thing, "model_dump", None) or getattr(thing, "dict", None)
-        thing = dump() if dump else getattr(thing, "__dict__", None) or _attributes(thing)
-    return {str(key): _json(value, deep - 1) for key, value in thing.items()}
-
-
-def _attributes(thing: Any) -> dict[str, Any]:
-    names = [name for name in dir(thing) if not name.startswith("_")]
-    return {name: found for name in names if not callable(found := getattr(thing, name, None))}
+        names = [name for name in dir(thing) if not name.startswith("_")]  # as of protobuf
+        dump = getattr(thing, "model_dump", None) or (lambda: getattr(thing, "__dict__", None))
+        thing = dump() or {name: getattr(thing, name) for name in names}
+    return {str(key): _json(value, deep - 1) for key, value in thing.items() if not callable(value)}
 
 
 def _tokens(usage: Any, whole: bool = True) -> Tokens | None:
@@ -442,19 +376,17 @@ def _tokens(usage: Any, whole: bool = True) -> Tokens | None:
     return None if usage is None else count_tokens(_json(usage), whole)
 
 
+def _find(response: Any, *paths: str) -> Any:
+    """The first of these that a response has."""
+    found = (functools.reduce(get, path.split("."), response) for path in paths)
+    return next((value for value in found if value is not None), None)
+
+
 def usage_of(response: Any) -> Any:
-    """A response's usage object, where OpenAI, Gemini, LangChain, Cohere and Ollama have it."""
-    for key in ("usage", "usage_metadata", "usageMetadata"):
-        if get(response, key) is not None:
-            return get(response, key)
-    if get(response, "prompt_eval_count") is not None:
-        return response
-    return get(get(response, "meta"), "billed_units")
-
-
-def _model_of(response: Any) -> Any:
-    langchain = get(get(response, "response_metadata"), "model_name")
-    return get(response, "model") or get(response, "model_version") or langchain
+    """Where OpenAI, Gemini, LangChain, Cohere and Ollama have it; None where there is none."""
+    ollama = get(response, "prompt_eval_count") is not None
+    paths = "usage", "usage_metadata", "usageMetadata", "meta.billed_units"
+    return response if ollama else _find(response, *paths)
 
 
 def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
@@ -469,17 +401,6 @@ def _estimate(response: Any, messages: Any) -> Tokens:
     """From the texts; a prompt has at least a token, also one that nobody showed us."""
     prompt = max(1, estimate_tokens(prompt_text(messages)))
     return Tokens(prompt, 0, estimate_tokens(answer_text(get(response, "choices"))), {})
-
-
-def _uncountable(usage: Any) -> str:
-    """Usage that cannot be counted, for the exporter to refuse: its keys, if they are not many."""
-    leaves = dict(_leaves(_unwrapped(_json(usage))))
-    numbers = {path: n for path, n in leaves.items() if n and isinstance(n, (int, float))}
-    text = json.dumps(numbers)
-    with contextlib.suppress(UsageError):
-        count_tokens(json.loads(text))
-        text = ""  # its fault is not among them
-    return text if 0 < len(text) < 700 else '{"uncountable_tokens":1}'
 
 
 def _shares(total: int, weights: Sequence[int]) -> list[int]:
@@ -526,24 +447,21 @@ def _label_keys(*labels: str) -> str:
     )
 
 
-def _disjoint(tokens: Tokens) -> dict[str, int]:
-    """By kind, none counted in another."""
-    prompt, cached, completion, extras = tokens
-    parts = {"input": prompt - cached, "cached_input": cached, "output": completion}
-    for kind, number in extras.items():
+def _split(tokens: Tokens, split: Callable[[int], list[int]]) -> Iterator[Tokens]:
+    """The shares, whose disjoint parts are split one by one: none has more details than tokens."""
+    parts = Counter({"input": tokens.prompt - tokens.cached, "cached_input": tokens.cached})
+    parts["output"] = tokens.completion
+    for kind, number in tokens.extras.items():
+        parts[kind] = number
         parts[EXTRAS[kind]] -= number
-    return {**parts, **extras}
-
-
-def _joined(parts: dict[str, int]) -> Tokens:
-    """The tokens of disjoint parts."""
-    sums = Counter({"input": 0})
-    for kind, number in parts.items():
-        sums[EXTRAS.get(kind, kind)] += number
-    extras = {kind: number for kind, number in parts.items() if kind in EXTRAS and number}
-    return Tokens(
-        sums["input"] + sums["cached_input"], sums["cached_input"], sums["output"], extras
-    )
+    for numbers in zip(*map(split, parts.values())):  # noqa: B905  Python 3.9
+        share = dict(zip(parts, numbers))  # noqa: B905
+        sums: Counter[str] = Counter()
+        for kind, number in share.items():
+            sums[EXTRAS.get(kind, kind)] += number
+        extras = {kind: share[kind] for kind in tokens.extras}
+        prompt = sums["input"] + sums["cached_input"]
+        yield Tokens(prompt, sums["cached_input"], sums["output"], extras)
 
 
 def _parts(
@@ -557,10 +475,7 @@ def _parts(
     split = functools.partial(_shares, weights=_whole_weights(list(weights.values())))
     shares: list[Tokens | None] = [None] * len(weights)
     if tokens is not None:
-        # Disjoint parts, so that no share has more details than tokens.
-        columns = {kind: split(number) for kind, number in _disjoint(tokens).items()}
-        rows = zip(*columns.values())  # noqa: B905  Python 3.9
-        shares = [_joined(dict(zip(columns, row))) for row in rows]  # noqa: B905
+        shares = list(_split(tokens, split))
     names = list(map(_plain, weights))
     ends = [f"#{_printable(name)}" for name in names]
     return list(zip(ends, names, shares, split(items), split(slots)))  # noqa: B905
@@ -571,8 +486,8 @@ def _event_line(
 ) -> str:
     """One event between newlines. Written by hand: json.dumps takes five times as long."""
     usage = batch = ""
-    if isinstance(tokens, str):
-        usage = f',"usage":{tokens}'
+    if isinstance(tokens, str):  # why they cannot be counted: for the exporter to refuse
+        usage = f',"usage":{{"tokens":{encode_basestring_ascii(tokens[:200])}}}'
     elif tokens is not None:
         extras = "".join(f',"extras.{kind}":{number}' for kind, number in tokens.extras.items())
         usage = (
@@ -1085,13 +1000,12 @@ class Client:
             given = event_id or (get(response, "id") if billed else None)
             identity = _identity(given) if given else self._spool.fresh_id()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
-            model = _plain(model or _model_of(response) or "")
+            model = _plain(model or _find(response, *MODEL_PATHS) or "")
             shared = _shared_keys(outcome, estimated, at, duration_seconds)
             lines = ""
             for end, name, share, *batch in _parts(field, tokens, batch_items, batch_slots):
                 labels = _label_keys(roaster, name, model, provider)
-                usage_share = _uncountable(said) if problem else share
-                lines += _event_line(identity + end, shared, labels, usage_share, *batch)
+                lines += _event_line(identity + end, shared, labels, problem or share, *batch)
             if problem:  # the exporter refuses it, and counts that
                 warn("usage", f"usage that cannot be counted: {problem}")
             return self._spool.append(lines.encode()) and not problem

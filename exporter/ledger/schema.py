@@ -130,13 +130,11 @@ def m_extras(db: sqlite3.Connection) -> None:
 
     Of older rows it is not known which they were: they stay withheld (unpriced.py).
     """
-    media = "audio", "image", "video"
-    for kind in (
-        "cache_write",
-        "cache_write_1h",
-        *(f"{part}_{medium}" for part in ("input", "cached", "output") for medium in media),
-        "unexplained",
-    ):
+    kinds = (
+        "cache_write cache_write_1h input_audio cached_audio output_audio input_image cached_image "
+        "output_image input_video cached_video output_video unexplained"
+    )
+    for kind in kinds.split():
         db.execute(f"ALTER TABLE unpriced ADD COLUMN extra_{kind} INTEGER NOT NULL DEFAULT 0")
 
 

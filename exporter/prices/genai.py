@@ -18,19 +18,9 @@ from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 from common.errors import UserError
 from exporter.prices.tokenprice import TokenPrice, TokenPrices, token_price
+from exporter.usage import EXTRAS
 
 SOURCE = f"genai-prices {version('genai-prices')}"
-# Its keys for the kinds of usage.EXTRAS.
-EXTRA_KEYS = {
-    "cache_write_mtok": "cache_write",
-    "cache_write_1h_mtok": "cache_write_1h",
-    "cache_audio_read_mtok": "cached_audio",
-    "cache_image_read_mtok": "cached_image",
-} | {
-    f"{side}_{medium}_mtok": f"{side}_{medium}"
-    for side in ("input", "output")
-    for medium in ("audio", "image", "video")
-}
 # What a text call without these features never pays; any other key but the three is a reason to
 # withhold.
 OPTIONAL = ("cache_write", "audio_mtok", "audio_read", "image", "video", "searches")
@@ -110,7 +100,7 @@ def _tiers(price: ModelPrice, named: TokenPrice) -> TieredPrice | None:
         return None
     full, output = rates["input_mtok"], rates["output_mtok"]
     cached = rates.get("cache_read_mtok", full)
-    extras = {kind: rates[key] for key, kind in EXTRA_KEYS.items() if key in rates}
+    extras = {kind: rates[key] for kind in EXTRAS if (key := _key(kind)) in rates}
     charged = (full, cached, output, *extras.values())
     tiers = {t.start for r in charged if isinstance(r, TieredPrices) for t in r.tiers}
 
@@ -132,6 +122,12 @@ def _tiers(price: ModelPrice, named: TokenPrice) -> TieredPrice | None:
 
     starts = tuple(sorted(tiers))
     return TieredPrice(starts, tuple(map(from_prompt, (0, *(start + 1 for start in starts)))))
+
+
+def _key(kind: str) -> str:
+    """What it calls the price of a kind of extra tokens."""
+    medium = kind.removeprefix("cached_")
+    return f"{kind}_mtok" if medium == kind else f"cache_{medium}_read_mtok"
 
 
 def _is_text(keys: set[str]) -> bool:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from exporter.usage import EXTRAS, SPELLINGS, UsageError, copied, count_tokens, split_total
+from exporter.usage import EXTRAS, SPELLINGS, UsageError, count_tokens, split_total
+from tests.support.client_copy import CLIENT, copied
 from tests.support.paths import ROOT
 
 PAGE = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", (ROOT / "docs" / "usage.md").read_text()).lower()
@@ -13,8 +14,7 @@ PAGE = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", (ROOT / "docs" / "usage.md").read_tex
 
 def test_the_clients_copy_is_current() -> None:
     """Else: make generated."""
-    client = (ROOT / "sdk" / "client.py").read_text()
-    assert copied(client) == client
+    assert copied(CLIENT.read_text()) == CLIENT.read_text()
 
 
 @pytest.mark.parametrize(
@@ -298,9 +298,8 @@ def test_a_total_alone_is_split_where_the_log_map_says_how(usage: Any, expected:
 
 
 def test_every_key_is_documented() -> None:
-    for role, keys in SPELLINGS.items():
-        for key in keys.split():
-            name = key.rpartition(".")[2]
-            assert name in PAGE, f"docs/usage.md does not name {role} {key}"
+    for line in SPELLINGS.strip().splitlines():
+        for key in line.partition(": ")[2].split():
+            assert key.rpartition(".")[2] in PAGE, f"docs/usage.md does not name {key}"
     for kind in EXTRAS:
         assert f"`{kind}`" in PAGE
