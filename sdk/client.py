@@ -43,6 +43,18 @@ OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
 LABELS = ("roaster", "field", "model", "provider")
 MODEL_PATHS = ("model", "model_version", "response_metadata.model_name")
 UNBILLED = ("cached", "fallback")  # no provider was asked
+# Where an answer's text is. Providers repeat the reasoning: the first of its keys counts.
+REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
+SAID = ("content", "text", "refusal", "tool_calls", "function_call", "function", "custom", "input",
+        "arguments", "partial_json", "summary", "audio", "transcript")  # fmt: skip
+_STREAM = "record its last chunk or final completion, or let wrap() of client_openai.py do it"
+_NOT_ANSWERS = {  # by an attribute of its type
+    "__await__": "await it first",
+    "http_request": "record its parse()",
+    "iter_lines": "record its json()",
+    "index": "record the answer itself, an object or a dict",
+    **dict.fromkeys(("__next__", "__anext__", "__enter__", "__aenter__"), _STREAM),
+}
 MAX_LABEL = 120  # characters; the exporter refuses longer or unprintable label values
 MAX_ID = 390  # with #field behind it, the exporter takes 512
 MAX_TOKENS = 10_000_000  # of one call; the exporter refuses more
@@ -70,6 +82,15 @@ _next_warning: dict[str, float] = {}
 def get(thing: Any, key: str) -> Any:
     """A key of a dict, an attribute of anything else; None when absent."""
     return thing.get(key) if isinstance(thing, dict) else getattr(thing, key, None)
+
+
+def fields(thing: Any) -> dict[str, Any]:
+    """The keys of a dict; of anything else its attributes, an openai model's unknown ones too."""
+    if isinstance(thing, dict):
+        return thing
+    extra = getattr(thing, "__pydantic_extra__", None)
+    own: dict[str, Any] = getattr(thing, "__dict__", {})
+    return {**own, **extra} if extra else own
 
 
 def warn(kind: str, message: str) -> None:
@@ -100,7 +121,7 @@ def prompt_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        media = ("image_url", "input_audio", "file")
+        media = ("image_url", "input_audio", "file", "file_data")
         return "".join(prompt_text(item) for key, item in value.items() if key not in media)
     if isinstance(value, (list, tuple)):
         return "".join(map(prompt_text, value))
@@ -110,19 +131,29 @@ def prompt_text(value: Any) -> str:
 
 @tolerant
 def answer_text(choices: Any) -> str:
-    """The text of an answer's or a stream chunk's choices: content, reasoning, tool calls."""
-    found = []
-    for choice in choices or ():
-        part = get(choice, "delta") or get(choice, "message") or choice
-        calls = [get(call, "function") for call in get(part, "tool_calls") or ()]
-        found += [get(part, key) for key in ("content", "reasoning_content", "text")]
-        found += [get(call, "arguments") for call in calls]
-    return "".join(text for text in found if isinstance(text, str))
+    """The text of an answer's or a chunk's choices, or a response's output: all that was billed."""
+    parts = [get(choice, "delta") or get(choice, "message") or choice for choice in choices or ()]
+    return _said(parts)
+
+
+def _said(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, (list, tuple)):
+        return "".join(map(_said, part))
+    found = fields(part)
+    thought = next(filter(None, map(found.get, REASONING)), "")
+    return _said(thought) + "".join(_said(found[key]) for key in SAID if found.get(key))
+
+
+def is_raw(kind: type) -> bool:
+    """Whether it is openai's raw response (with_raw_response), whose answer is in parse()."""
+    return hasattr(kind, "parse") and hasattr(kind, "http_request")
 
 
 def estimate_tokens(text: str) -> int:
     """DeepSeek's rule of thumb: 0.3 tokens a character, 0.6 outside ASCII; rounded up."""
-    plain = sum(map(str.isascii, text))
+    plain = len(text.encode("ascii", "ignore"))
     return (3 * plain + 6 * (len(text) - plain) + 9) // 10
 
 
@@ -182,6 +213,20 @@ def http_request(
 
 
 # --- events -------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=256)
+def _not_an_answer(kind: Any) -> str:
+    """What to do instead with a response whose usage is still to come; empty for an answer."""
+    found = next(filter(functools.partial(hasattr, kind), _NOT_ANSWERS), "")
+    return found and f"the response is a {kind.__name__}, not an answer: {_NOT_ANSWERS[found]}"
+
+
+def own_ids(ids: str) -> bool:
+    """Whether each call gets an id of its own."""
+    if ids not in ("provider", "own"):
+        warn("ids", f"ids is {ids!r}, neither 'provider' nor 'own': the provider's ids are used")
+    return ids == "own"
 
 
 def _plain(value: Any) -> str:
@@ -400,7 +445,8 @@ def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
 def _estimate(response: Any, messages: Any) -> Tokens:
     """From the texts; a prompt has at least a token, also one that nobody showed us."""
     prompt = max(1, estimate_tokens(prompt_text(messages)))
-    return Tokens(prompt, 0, estimate_tokens(answer_text(get(response, "choices"))), {})
+    text = answer_text(get(response, "choices") or get(response, "output"))
+    return Tokens(prompt, 0, estimate_tokens(text), {})
 
 
 def _shares(total: int, weights: Sequence[int]) -> list[int]:
@@ -925,7 +971,8 @@ class Client:
     spool: the file to append to; None: record() counts every call as lost. effective: the file
     that the receiver writes (JSON, or YAML where PyYAML is installed), else config_url: its
     GET /config. provider: which prices apply (the exporter's default is deepseek). max_bytes: size
-    of the spool from which calls fold into sums.
+    of the spool from which calls fold into sums. ids="own": each call gets an id of its own, for a
+    provider whose ids repeat.
     """
 
     def __init__(
@@ -936,8 +983,10 @@ class Client:
         config_url: str | None = None,
         provider: str = "",
         max_bytes: int = MAX_BYTES,
+        ids: str = "provider",
     ) -> None:
         self.provider = provider
+        self._own_ids = own_ids(ids)
         # Absolute, for a program that becomes a daemon and changes to another folder.
         self._spool = _Spool(os.path.abspath(spool) if spool else "", max_bytes)
         self._config = _Config(os.path.abspath(effective) if effective else None, config_url)
@@ -945,7 +994,7 @@ class Client:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Client:
-        """LLM_BUDGET_SPOOL, _EFFECTIVE, _CONFIG_URL, _PROVIDER, _SPOOL_MAX_BYTES."""
+        """LLM_BUDGET_SPOOL, _EFFECTIVE, _CONFIG_URL, _PROVIDER, _IDS, _SPOOL_MAX_BYTES."""
         value = environment.get
         size = value("LLM_BUDGET_SPOOL_MAX_BYTES") or str(MAX_BYTES)
         if not size.isdecimal():
@@ -956,6 +1005,7 @@ class Client:
             config_url=value("LLM_BUDGET_CONFIG_URL"),
             provider=value("LLM_BUDGET_PROVIDER", ""),
             max_bytes=int(size) if size.isdecimal() else MAX_BYTES,
+            ids=value("LLM_BUDGET_IDS") or "provider",
         )
 
     def record(
@@ -990,14 +1040,17 @@ class Client:
         try:
             if not self._spool.path:
                 return self._spool.count_lost("LLM_BUDGET_SPOOL is not set")
-            billed = outcome not in UNBILLED
             said = usage_of(response) if usage is None else usage
+            kind: Any = type(response)
+            if said is None and _not_an_answer(kind):
+                return self._spool.count_lost(_not_an_answer(kind))
+            billed = outcome not in UNBILLED
             tokens, problem = _count(said, not estimated) if billed else (None, "")
             if outcome == "success" and tokens is None and not problem:
                 estimated = response is not None
                 tokens = _estimate(response, messages) if estimated else None
                 problem = "" if estimated else "success without usage"
-            given = event_id or (get(response, "id") if billed else None)
+            given = event_id or (get(response, "id") if billed and not self._own_ids else None)
             identity = _identity(given) if given else self._spool.fresh_id()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
             model = _plain(model or _find(response, *MODEL_PATHS) or "")

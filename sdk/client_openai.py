@@ -1,12 +1,13 @@
-"""Optional, beside client.py: an OpenAI client that records its completions by itself.
+"""Optional, beside client.py: an OpenAI client that records its calls by itself.
 
     from client_openai import wrap
 
     llm = wrap(OpenAI(), roaster="blue-tokai")       # or AsyncOpenAI, or whatever has that shape
     llm.chat.completions.create(…, field="notes")    # field=, roaster=: for the ledger only
 
-Each attempt that the library makes is an event, and so is each stream. Standard library only,
-Python 3.9+; openai itself is not imported. Everything else: docs/adopt.md of llm-budget.
+Each attempt that the library makes is an event, and so is each stream; what costs money and cannot
+be metered is refused. Standard library only, Python 3.9+; openai itself is not imported. Everything
+else: docs/adopt.md of llm-budget.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import contextvars
 import functools
 import inspect
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING or __package__:
     from . import client as base
@@ -27,12 +29,26 @@ else:  # this file and client.py lie flat in a program's folder
 __all__ = ["wrap"]
 
 UNSEEN_COMPLETION_TOKENS = 1024  # an answer nobody saw, when the request set no max_tokens
+FAR_BELOW = 10  # a tenth of the text's estimate is no count but a placeholder
 
-# From the root of the client: what is metered, what leads there, and what would go past the meter.
-_METERED = {"chat.completions.create", "chat.completions.parse", "completions.create"}
-_LEADING = {"chat", "chat.completions", "completions"}
-_UNMETERED = {"stream", "with_raw_response", "with_streaming_response"}
+# From the root of the client. Streams of the first are asked for their usage, the others tell it.
+_ASKED = {"chat.completions.create", "chat.completions.parse", "chat.completions.stream",
+          "completions.create"}  # fmt: skip
+_METERED = {"responses.create", "responses.parse", "responses.stream", "responses.compact",
+            "embeddings.create", *_ASKED}  # fmt: skip
+_LEADING = {"", "chat", *(path.rpartition(".")[0] for path in _METERED)}
+_TRANSPARENT = {"beta", "with_raw_response"}  # below them are the same methods once more
 _COPIES = {"with_options", "copy"}
+# What costs nothing: methods, wherever they are, and paths. Any other method is refused.
+_FREE = {
+    "list", "retrieve", "update", "delete", "cancel", "content", "count", "get", "close",
+    "is_closed", "unwrap", "verify_signature", "retrieve_content", "wait_for_processing",
+    "files.create", "uploads.create", "uploads.complete", "uploads.upload_file_chunked",
+    "uploads.parts.create", "moderations.create",
+}  # fmt: skip
+_PROMPT = ("messages", "prompt", "suffix", "input", "instructions", "tools", "functions")
+_SETTINGS = {"base_url", "websocket_base_url", "timeout", "default_headers", "default_query", "qs"}
+_VALUES = (str, bytes, int, float, dict, list, tuple, type(None))
 # Names of errors, so that no library is imported: the first win over the second.
 _NOT_REACHED = {
     "ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol",
@@ -50,48 +66,81 @@ def wrap(
     client: base.Client | None = None,
     retries: int | None = None,
     include_usage: bool = True,
+    ids: str = "provider",
 ) -> Any:
-    """An OpenAI-compatible client (sync or async) that records each attempt of each completion.
+    """An OpenAI-compatible client (sync or async) that records each attempt of each call.
 
     roaster and field: the defaults; each call may say its own, create(…, roaster=…, field=…,
     batch_items=…, batch_slots=…). The library retries as ever (retries overrides its max_retries).
     include_usage=False: for a provider that refuses stream_options; its streams are estimated.
+    ids="own": for a provider whose ids repeat. Raises ValueError for other ids or a wrapped client;
+    a method that costs money and is not metered raises AttributeError when it is reached.
     """
+    if isinstance(llm, _Wrapped):
+        raise ValueError("this client is wrapped already: each of its calls would count twice")
     if retries is not None:
         llm = llm.with_options(max_retries=retries)
-    new_call = functools.partial(_Call, client, roaster, field, include_usage)
-    return _Wrapped(_with_watched_http(llm), "", new_call)
+    labels = {"roaster": roaster, "field": field, "batch_items": 0, "batch_slots": 0}
+    settings = _Settings(client, labels, include_usage, base.own_ids(ids))
+    return _Wrapped(_with_watched_http(llm), "", settings)
+
+
+class _Settings(NamedTuple):
+    """What one wrap() says about all its calls."""
+
+    client: base.Client | None
+    labels: dict[str, Any]
+    include_usage: bool
+    own_ids: bool
 
 
 class _Wrapped:
-    """A wrapped object on the way to a metered method."""
+    """A wrapped client, or what leads from it to a method."""
 
-    def __init__(self, inner: Any, path: str, new_call: Callable[..., _Call]) -> None:
+    def __init__(self, inner: Any, path: str, settings: _Settings) -> None:
         self._inner = inner
         self._path = path
-        self._new_call = new_call
+        self._settings = settings
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # not the client's, and asked for by copy and pickle
             raise AttributeError(name)
-        path = f"{self._path}.{name}" if self._path else name
-        if name in _UNMETERED and (not self._path or self._path in _LEADING):
-            raise AttributeError(
-                f"{path} would go past the meter: use create(stream=…), or record() its response"
-            )
+        path = self._path if name in _TRANSPARENT else f"{self._path}.{name}".strip(".")
         found = getattr(self._inner, name)
         if path in _METERED:
-            return functools.partial(self._create, found)
-        if path in _LEADING:
-            return _Wrapped(found, path, self._new_call)
-        return functools.partial(self._copy, found) if path in _COPIES else found
+            return functools.partial(self._call, path, found)
+        if path in _COPIES:
+            return functools.partial(self._copy, found)
+        if path in _SETTINGS or isinstance(found, _VALUES) or _is_free(found, name, path):
+            return found
+        if name == "with_streaming_response" or not _leads_on(found, path):
+            raise AttributeError(
+                f"{type(self._inner).__name__}.{name} would go past the meter, which knows only "
+                "chat.completions, completions, responses and embeddings: call it on the client "
+                "that was given to wrap(), and record() what it cost"
+            )
+        return _Wrapped(found, path, self._settings)
 
-    def _create(self, create: Callable[..., Any], *args: Any, **request: Any) -> Any:
-        call = self._new_call(request)
-        return call.run(lambda: create(*args, **call.request), call.answered)
+    def _call(self, path: str, method: Callable[..., Any], *args: Any, **request: Any) -> Any:
+        if request.get("background"):
+            raise ValueError(
+                "background=True is answered later, past the meter: call it on the client that was "
+                "given to wrap(), and record() the response when it is complete"
+            )
+        call = _Call(path, request, self._settings)
+        return call.run(lambda: method(*args, **call.request), call.answered)
 
     def _copy(self, make: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        return _Wrapped(_with_watched_http(make(*args, **options)), "", self._new_call)
+        return _Wrapped(_with_watched_http(make(*args, **options)), "", self._settings)
+
+
+def _is_free(found: Any, name: str, path: str) -> bool:
+    return callable(found) and (name in _FREE or path in _FREE)
+
+
+def _leads_on(found: Any, path: str) -> bool:
+    """Whether it is an object with methods, and no method."""
+    return not inspect.isroutine(found) if path in _LEADING else not callable(found)
 
 
 # --- calls and their attempts -------------------------------------------------------------------
@@ -104,33 +153,21 @@ _call_under_way: contextvars.ContextVar[_Call | None] = contextvars.ContextVar(
 
 
 class _Call:
-    """One create(…): records each attempt, once."""
+    """One call of a metered method: records each attempt, once."""
 
-    def __init__(
-        self,
-        client: base.Client | None,
-        roaster: str | None,
-        field: base.Field | None,
-        include_usage: bool,
-        request: dict[str, Any],
-    ) -> None:
-        defaults = {"roaster": roaster, "field": field, "batch_items": 0, "batch_slots": 0}
-        self._labels = {key: request.pop(key, value) for key, value in defaults.items()}
-        self._client = client
-        self.request = request
+    def __init__(self, path: str, request: dict[str, Any], settings: _Settings) -> None:
+        self._settings = settings
+        self._labels = {key: request.pop(key, value) for key, value in settings.labels.items()}
+        self._streams = path.endswith(".stream") or bool(request.get("stream"))
         self._hide_usage = False
-        if request.get("stream") and include_usage:
+        self.request = request
+        if self._streams and path in _ASKED and settings.include_usage:
             options = request.get("stream_options")
             options = options if isinstance(options, dict) else {}
             self._hide_usage = not options.get("include_usage")
             self.request = {**request, "stream_options": {**options, "include_usage": True}}
+        self._unseen = 0 if path == "embeddings.create" else _limit(request)
         self.begin_attempt()
-        # Of a stream, so far:
-        self._head: dict[str, Any] = {}
-        self._usage: Any = None
-        self._tokens_seen = 0
-        self._waiting: list[Any] = []
-        self._broken: Exception | None = None
 
     def run(self, make: Callable[[], Any], then: Callable[[Any], Any]) -> Any:
         """then(make()), with this call under way; of an async client the coroutine that does it."""
@@ -159,37 +196,62 @@ class _Call:
     def begin_attempt(self) -> None:
         self._started = time.monotonic()
         self._recorded = False
+        self._response: Any = None
+        self._seen = _Seen()
+        self._unread = 0  # completion tokens of a stream that was not read here
+        self._waiting: list[Any] = []
+        self._broken: Exception | None = None
 
     def answered(self, result: Any) -> Any:
         """The result for the caller: recorded, or as a stream that is recorded at its end."""
-        if self.request.get("stream"):
+        raw = base.is_raw(type(result))
+        has = functools.partial(hasattr, result)
+        if not self._streams:
+            self._answered(_json_of(result.http_response) if raw else result)
+        elif raw:  # with_raw_response: its stream may be read past parse(), too
+            self._unread = self._unseen
+            stream = _Stream(result.parse(), self)
+            result.parse = lambda: stream
+        elif (has("__exit__") or has("__aexit__")) and not (has("__next__") or has("__anext__")):
+            return _Manager(result, self)
+        else:
             return _Stream(result, self)
-        self._record(result)
         return result
 
     def sent(self, response: Any) -> Any:
         """The HTTP response, for the library; recorded if it is an error, which is not billed."""
-        if not response.is_success:
+        if response.is_success:
+            self._response = response
+        else:
             self._refused(response.status_code)
         return response
 
+    def _answered(self, answer: Any) -> None:
+        """Record an answer that is not a stream."""
+        self._seen.take(answer)
+        if self._seen.outcome == "error" and self._seen.is_blank():
+            self._record("error", None)
+        else:
+            self._record_seen(self._unseen)
+
     def _failed(self, error: BaseException) -> None:
         """Record what ended in an error, unless it was recorded when it was sent."""
-        completion = getattr(error, "completion", None)  # answered and billed, but not parsable
+        # Perhaps answered and billed, but not what the library, or the caller's model, can parse.
+        answer = getattr(error, "completion", None) or _json_of(self._response)
         status = getattr(error, "status_code", None)
-        if base.get(completion, "usage") is not None:
-            self._record(completion)
-        elif isinstance(status, int):
+        if self._recorded:
+            return
+        if answer is not None:
+            self._answered(answer)
+        elif self._response is None and isinstance(status, int):
             self._refused(status)
-        elif _perhaps_reached(error):
-            limit = self.request.get("max_completion_tokens") or self.request.get("max_tokens")
-            unseen = limit if isinstance(limit, int) else UNSEEN_COMPLETION_TOKENS
-            self._record_estimate(None, "error", unseen)
+        elif self._response is not None or _perhaps_reached(error):
+            self._record("error", self._estimate(self._unseen), True)
         else:
-            self._record(None, "error")
+            self._record("error", None)
 
     def _refused(self, status: int) -> None:
-        self._record(None, "rate_limited" if status == 429 else "error")
+        self._record("rate_limited" if status == 429 else "error", None)
 
     def chunk_read(self, chunk: Any) -> list[Any]:
         """Take note of a stream's chunk; which ones the caller may have now.
@@ -197,15 +259,9 @@ class _Call:
         The usage follows the chunk that says why the answer ended. That one waits for it, so that
         a caller who stops there is recorded exactly.
         """
-        usage, choices = base.get(chunk, "usage"), base.get(chunk, "choices")
-        if usage is not None:
-            self._usage = usage
-        if not self._head:
-            self._head = {"id": base.get(chunk, "id"), "model": base.get(chunk, "model")}
-        text = base.answer_text(choices)
-        if text:  # providers send about one token a chunk
-            self._tokens_seen += max(1, base.estimate_tokens(text))
-        if self._hide_usage and usage is not None and not choices:
+        self._seen.take(chunk)
+        has_usage = base.get(chunk, "usage") is not None
+        if self._hide_usage and has_usage and not base.get(chunk, "choices"):
             return []
         ready = [*self._waiting, chunk]
         self._waiting = [ready.pop()] if _finish_reason(chunk) else []
@@ -220,7 +276,8 @@ class _Call:
         except GeneratorExit:  # left by the caller
             raise
         except BaseException as error:
-            self.stream_ended(error)
+            self._seen.outcome = "error"
+            self.stream_ended()
             if not isinstance(error, Exception):
                 raise
             self._broken = error
@@ -231,35 +288,66 @@ class _Call:
         if self._broken:
             raise self._broken
 
-    def stream_ended(self, error: BaseException | None = None) -> None:
+    def stream_ended(self) -> None:
         """The stream is over: read to its end or left by the caller, or broken by an error."""
-        if self._usage is not None:
-            self._record(self._head, usage=self._usage)
-        else:
-            outcome = "success" if error is None else "error"
-            self._record_estimate(self._head, outcome, self._tokens_seen)
+        if not self._recorded:
+            self._record_seen(self._unread)
 
-    def _record_estimate(self, response: Any, outcome: str, completion: int) -> None:
-        prompt = base.estimate_tokens(base.prompt_text(self._prompt()))
-        usage = {"prompt_tokens": prompt, "completion_tokens": completion}
-        self._record(response, outcome, usage=usage, estimated=True)
+    def _record_seen(self, unseen: int) -> None:
+        """By the provider's figures where they are plausible, else by the text that was seen."""
+        usage, said, outcome = self._seen.usage(), self._seen.tokens, self._seen.outcome
+        prompt, completion = _counts(usage)
+        if completion * FAR_BELOW < said or (self._streams and not completion):
+            completion = 0
+        elif prompt:
+            return self._record(outcome, usage)
+        elif usage:
+            unseen = 0
+        estimate = self._estimate(completion or said or unseen, prompt)
+        return self._record(outcome, estimate, True)
 
-    def _prompt(self) -> list[Any]:
-        return [self.request.get(key) for key in ("messages", "prompt", "suffix", "tools")]
+    def _estimate(self, completion: int, prompt: int = 0) -> dict[str, int]:
+        asked = [self.request.get(key) for key in _PROMPT]
+        guess = base.estimate_tokens(base.prompt_text(asked)) + _token_ids(asked)
+        prompt = prompt or max(1, guess)
+        return {"prompt_tokens": prompt, "completion_tokens": completion}
 
-    def _record(self, response: Any, outcome: str = "success", **more: Any) -> None:
+    def _record(self, outcome: str, usage: Any, estimated: bool = False) -> None:
         if self._recorded:
             return
         self._recorded = True
-        (self._client or base.default_client()).record(
-            response=response,
+        (self._settings.client or base.default_client()).record(
+            response=self._seen.head,
             outcome=outcome,
-            model=base.get(response, "model") or self.request.get("model"),
+            usage=usage,
+            estimated=estimated,
+            model=self._seen.head.get("model") or self.request.get("model"),
+            event_id=uuid.uuid4().hex if self._settings.own_ids else None,
             duration_seconds=time.monotonic() - self._started,
-            messages=self._prompt(),
             **self._labels,
-            **more,
         )
+
+
+def _limit(request: dict[str, Any]) -> int:
+    """Tokens of an answer that nobody saw: as many as the request allows."""
+    limits = map(request.get, ("max_completion_tokens", "max_output_tokens", "max_tokens"))
+    return next((limit for limit in limits if isinstance(limit, int)), UNSEEN_COMPLETION_TOKENS)
+
+
+def _token_ids(asked: Any) -> int:
+    """A prompt or an input may be token ids instead of text."""
+    if isinstance(asked, (list, tuple)):
+        return sum(map(_token_ids, asked))
+    return int(isinstance(asked, int))
+
+
+def _json_of(response: Any) -> Any:
+    """The body of an HTTP response; None when it was not read, or is no JSON object."""
+    try:
+        body = response.json()
+    except Exception:  # of whatever HTTP library
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _perhaps_reached(error: BaseException) -> bool:
@@ -319,7 +407,96 @@ class _WatchedHttp:
         """Closes nothing."""
 
 
-# --- streams ------------------------------------------------------------------------------------
+# --- answers and streams ------------------------------------------------------------------------
+
+
+class _Seen:
+    """What an answer, or a stream so far, has shown: id and model, text, usage."""
+
+    def __init__(self) -> None:
+        self.head: dict[str, Any] = {}
+        self.tokens = 0  # of the text, estimated
+        self.outcome = "success"
+        self._usage: dict[str, Any] = {}
+        self._completions: dict[Any, int] = {}  # tokens by choice; None: of the whole answer
+
+    def take(self, chunk: Any) -> None:
+        """Take note of a chunk, or of a whole answer. Never raises, whatever it is made of."""
+        try:
+            kind = base.get(chunk, "type")  # of an event: the Responses API's, or Anthropic's
+            kind = kind if isinstance(kind, str) else ""
+            inner = kind and (base.get(chunk, "response") or base.get(chunk, "message"))
+            body = inner or chunk
+            self._take_head(body, kind)
+            choices = list(base.get(body, "choices") or ())
+            self._take_usage(body, choices)
+            self._take_text(choices or self._of_event(kind, chunk, base.get(body, "output")))
+        except Exception as error:
+            base.warn("chunk", f"cannot read part of an answer: {type(error).__name__}: {error}")
+
+    def _take_head(self, body: Any, kind: Any) -> None:
+        """Azure's first chunk has an empty id and model."""
+        for key in ("id", "model", "service_tier"):
+            self.head[key] = self.head.get(key) or base.get(body, key)
+        if kind == "error" or base.get(body, "error"):
+            self.outcome = "error"
+
+    def _take_usage(self, body: Any, choices: list[Any]) -> None:
+        """At the usual place, at Groq's, or in each choice (Moonshot's)."""
+        usage = base.get(body, "usage") or base.get(base.get(body, "x_groq"), "usage")
+        found = [(usage, choices[0] if len(choices) == 1 else None)]
+        for usage, choice in [*found, *((base.get(choice, "usage"), choice) for choice in choices)]:
+            if usage:
+                _fill(self._usage, usage)
+                index = base.get(choice, "index")
+                self._completions[index] = _counts(usage)[1] or self._completions.get(index, 0)
+
+    def _of_event(self, kind: str, chunk: Any, whole: Any) -> Any:
+        """What an event says; the whole answer only if it did not come in pieces before."""
+        if kind.endswith("delta"):
+            return None if kind == "response.audio.delta" else [base.get(chunk, "delta")]
+        return None if kind and self.tokens else whole
+
+    def _take_text(self, choices: Any) -> None:
+        text = base.answer_text(choices)
+        if text:  # providers send about one token a chunk
+            self.tokens += max(1, base.estimate_tokens(text))
+
+    def is_blank(self) -> bool:
+        """Whether there is nothing to bill by."""
+        return not self._usage and not self.tokens
+
+    def usage(self) -> dict[str, Any]:
+        """The provider's figures: each key's last value that is not empty.
+
+        Some report each choice's own figures beside it (vLLM, continuous_usage_stats), others the
+        whole answer's beside each choice: without a last word on all, the text tells which.
+        """
+        total, last = sum(self._completions.values()), _counts(self._usage)[1]
+        whole = self._completions.get(None)
+        if whole or abs(total - self.tokens) >= abs(last - self.tokens):
+            return self._usage
+        rest = {key: value for key, value in self._usage.items() if key != "total_tokens"}
+        return {**rest, "completion_tokens": total}
+
+
+def _fill(known: dict[str, Any], usage: Any) -> dict[str, Any]:
+    """known, with what is not empty in usage: a zero never takes the place of a count."""
+    for key, value in base.fields(usage).items():
+        inner = value and base.fields(value)
+        value = _fill(dict(base.fields(known.get(key))), inner) if inner else value
+        if value:
+            known[key] = value
+    return known
+
+
+def _counts(usage: Any) -> tuple[int, int]:
+    """Prompt and completion tokens; 0 where unknown."""
+    try:
+        tokens = base._tokens(usage)
+    except Exception:  # figures that are no numbers
+        tokens = None
+    return (max(0, tokens[0]), max(0, tokens[2])) if tokens else (0, 0)
 
 
 @base.tolerant
@@ -383,3 +560,33 @@ class _Stream(
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._stream, name)
+
+
+class _Manager(contextlib.AbstractContextManager[Any], contextlib.AbstractAsyncContextManager[Any]):
+    """`with ….stream(…) as events:` the chunks beneath the library's events are metered."""
+
+    def __init__(self, manager: Any, call: _Call) -> None:
+        self._manager = manager
+        self._call = call
+
+    def __enter__(self) -> Any:
+        return self._call.run(self._manager.__enter__, self._metered)
+
+    async def __aenter__(self) -> Any:
+        return await self._call.run(self._manager.__aenter__, self._metered)
+
+    def _metered(self, events: Any) -> Any:
+        """`_raw_stream` is where openai keeps the chunks that its events are made from."""
+        chunks = _Stream(getattr(events, "_raw_stream", ()), self._call)
+        if not hasattr(events, "_raw_stream"):
+            raise TypeError(f"{type(events).__name__} cannot be metered: use create(stream=True)")
+        events._raw_stream = chunks
+        return events
+
+    def __exit__(self, *error: Any) -> Any:
+        self._call.stream_ended()
+        return self._manager.__exit__(*error)
+
+    async def __aexit__(self, *error: Any) -> Any:
+        self._call.stream_ended()
+        return await self._manager.__aexit__(*error)

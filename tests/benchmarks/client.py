@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from sdk.client import MAX_BYTES, Client
+from sdk.client_openai import wrap
 
 RECORD_MICROSECONDS, ALLOWED_MICROSECONDS = 20.0, 1.0  # what docs/adopt.md promises
 RESPONSE = {
@@ -37,6 +40,16 @@ RESPONSE = {
 }
 
 
+CHUNKS = 100
+CHUNK = {
+    "id": "chatcmpl-8f3c2a54d1e94b0a9c7e",
+    "object": "chat.completion.chunk",
+    "created": 1_800_000_000,
+    "model": "deepseek-chat",
+    "choices": [{"index": 0, "delta": {"content": "plum "}, "finish_reason": None}],
+}
+
+
 def microseconds(call: Callable[[], object], number: int) -> float:
     """Per call, the best of 100 short runs: what else the machine does only adds."""
     runs = []
@@ -52,6 +65,26 @@ def record(spool: str) -> float:
     """A writer of its own, for the several processes at once."""
     client = Client(spool)
     return microseconds(lambda: client.record("blue-tokai", "notes", RESPONSE), 200)
+
+
+def wrapped(folder: Path) -> dict[str, float]:
+    """What the wrapper adds to a provider that answers at once."""
+    answer = ChatCompletion.model_validate(RESPONSE)
+    chunks = [ChatCompletionChunk.model_validate(CHUNK)] * CHUNKS
+
+    def create(stream: bool = False, **_: Any) -> Any:
+        return chunks if stream else answer
+
+    completions = SimpleNamespace(create=create)
+    llm = SimpleNamespace(chat=SimpleNamespace(completions=completions))
+    client = Client(folder / "wrapped", max_bytes=8 * MAX_BYTES)
+    metered = wrap(llm, "blue-tokai", "notes", client=client).chat.completions.create
+    ask: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "word " * 500}]}
+    stream = microseconds(lambda: list(metered(**ask, stream=True)), 5)
+    return {
+        "wrap(): one call": microseconds(lambda: metered(**ask), 200),
+        "wrap(): one chunk of a stream": stream / CHUNKS,
+    }
 
 
 def figures(folder: Path) -> dict[str, float]:
@@ -84,6 +117,7 @@ def figures(folder: Path) -> dict[str, float]:
         ),
         "allowed()": microseconds(lambda: obeying.allowed("notes", "blue-tokai"), 5000),
         "current()": microseconds(lambda: obeying.current("blue-tokai"), 5000),
+        **wrapped(folder),
     }
 
 

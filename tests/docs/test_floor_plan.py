@@ -26,6 +26,9 @@ HELPERS = ("tests/support", "tests/benchmarks")
 OTHER_NAMES = {
     # The spool with many writers, kill -9 and full disks: a suite of its own.
     "sdk/test_client_spool.py": "sdk/client.py",
+    # Every way to a completion in the real library; every way to report a stream's usage.
+    "sdk/test_client_openai_paths.py": "sdk/client_openai.py",
+    "sdk/test_client_openai_streams.py": "sdk/client_openai.py",
 }
 # Modules without a unit test of their name, each with the test that proves them.
 TESTED_BY = {

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -70,6 +70,73 @@ def test_a_response_becomes_one_line_with_its_id_model_and_usage(
             },
         }
     ]
+
+
+async def asked() -> dict[str, Any]:
+    return answer()
+
+
+@pytest.mark.parametrize(
+    ("response", "instead"),
+    [
+        (lambda: (chunk for chunk in "ab"), "the response is a generator, not an answer: record"),
+        (lambda: type("AsyncStream", (), {"__anext__": 0})(), "a AsyncStream, not an answer"),
+        (lambda: type("StreamManager", (), {"__enter__": 0})(), "or let wrap()"),
+        (lambda: type("AsyncManager", (), {"__aenter__": 0})(), "or let wrap()"),
+        (lambda: type("RawResponse", (), {"http_request": 0})(), "record its parse()"),
+        (lambda: type("Response", (), {"iter_lines": 0})(), "record its json()"),
+        (lambda: [answer()], "a list, not an answer: record the answer itself"),
+        (lambda: "250 g", "a str, not an answer: record the answer itself"),
+    ],
+)
+def test_what_has_no_usage_yet_is_lost_with_a_sentence(
+    client: Client,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    response: Callable[[], Any],
+    instead: str,
+) -> None:
+    module._next_warning.clear()
+    assert not client.record("r", "f", response())
+    assert client.lost() == 1
+    assert instead in caplog.text
+    assert client.record("r", "f", response(), usage=answer()["usage"])  # the caller knows
+    assert [event["usage"]["prompt_tokens"] for event in events(tmp_path)] == [812]
+
+
+def test_a_coroutine_is_to_be_awaited(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    module._next_warning.clear()
+    coroutine = asked()
+    assert not client.record("r", "f", coroutine)
+    coroutine.close()
+    assert "the response is a coroutine, not an answer: await it first" in caplog.text
+
+
+def test_own_ids_tell_apart_what_a_provider_calls_by_one_name(tmp_path: Path) -> None:
+    client = Client.from_environment(
+        {"LLM_BUDGET_SPOOL": str(tmp_path / "spool"), "LLM_BUDGET_IDS": "own"}
+    )
+    for _ in range(2):
+        assert client.record("r", "f", answer(id="chatcmpl-1"))
+    assert client.record("r", "f", answer(id="chatcmpl-1"), event_id="mine")
+    assert len(events(tmp_path)) == 3  # the reader refuses an id that comes twice
+
+
+def test_other_ids_are_the_providers_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module._next_warning.clear()
+    assert Client(tmp_path / "spool", ids="mine").record("r", "f", answer(id="chatcmpl-1"))
+    assert "ids is 'mine', neither 'provider' nor 'own'" in caplog.text
+    assert events(tmp_path)[0]["id"] == "chatcmpl-1"
+
+
+def test_a_response_of_the_responses_api_without_usage_is_estimated_by_its_output(
+    client: Client, tmp_path: Path
+) -> None:
+    part = {"type": "output_text", "text": "x" * 100}
+    assert client.record("r", "f", {"output": [{"type": "message", "content": [part]}]})
+    assert events(tmp_path)[0]["usage"]["completion_tokens"] == 30
 
 
 @pytest.mark.parametrize(

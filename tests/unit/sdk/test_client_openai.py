@@ -133,19 +133,6 @@ def test_a_wrapped_client_may_be_copied(books: Books) -> None:
     assert books.outcomes() == [SUCCESS]
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["chat.completions.stream", "chat.completions.with_raw_response", "with_streaming_response"],
-)
-def test_what_would_go_past_the_meter_is_refused_in_a_sentence(books: Books, path: str) -> None:
-    found: Any = books.llm()
-    *nodes, last = path.split(".")
-    for name in nodes:
-        found = getattr(found, name)
-    with pytest.raises(AttributeError, match="would go past the meter"):
-        getattr(found, last)
-
-
 # --- attempts ---
 
 
