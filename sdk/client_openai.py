@@ -294,23 +294,28 @@ class _Call:
             self._record_seen(self._unread)
 
     def _record_seen(self, unseen: int) -> None:
-        """By the provider's figures where they are plausible, else by the text that was seen."""
+        """By the provider's figures where they are plausible, else by the text that was seen.
+
+        An answer's usage that cannot be counted goes to the exporter, which refuses it.
+        """
         usage, said, outcome = self._seen.usage(), self._seen.tokens, self._seen.outcome
         prompt, completion = _counts(usage)
         if completion * FAR_BELOW < said or (self._streams and not completion):
             completion = 0
         elif prompt:
             return self._record(outcome, usage)
-        elif usage:
-            unseen = 0
+        if not self._streams and base._count(usage, True)[1]:
+            return self._record(outcome, usage)
         estimate = self._estimate(completion or said or unseen, prompt)
+        total = usage.get("total_tokens")
+        if isinstance(total, int):  # evidence, too
+            estimate["completion_tokens"] += max(0, total - sum(estimate.values()))
         return self._record(outcome, estimate, True)
 
     def _estimate(self, completion: int, prompt: int = 0) -> dict[str, int]:
         asked = [self.request.get(key) for key in _PROMPT]
         guess = base.estimate_tokens(base.prompt_text(asked)) + _token_ids(asked)
-        prompt = prompt or max(1, guess)
-        return {"prompt_tokens": prompt, "completion_tokens": completion}
+        return {"prompt_tokens": prompt or max(1, guess), "completion_tokens": completion}
 
     def _record(self, outcome: str, usage: Any, estimated: bool = False) -> None:
         if self._recorded:
@@ -418,7 +423,7 @@ class _Seen:
         self.tokens = 0  # of the text, estimated
         self.outcome = "success"
         self._usage: dict[str, Any] = {}
-        self._completions: dict[Any, int] = {}  # tokens by choice; None: of the whole answer
+        self._by_choice: dict[Any, dict[str, Any]] = {}  # None: of the whole answer
 
     def take(self, chunk: Any) -> None:
         """Take note of a chunk, or of a whole answer. Never raises, whatever it is made of."""
@@ -447,9 +452,9 @@ class _Seen:
         found = [(usage, choices[0] if len(choices) == 1 else None)]
         for usage, choice in [*found, *((base.get(choice, "usage"), choice) for choice in choices)]:
             if usage:
+                usage = base._json(usage)
                 _fill(self._usage, usage)
-                index = base.get(choice, "index")
-                self._completions[index] = _counts(usage)[1] or self._completions.get(index, 0)
+                _fill(self._by_choice.setdefault(base.get(choice, "index"), {}), usage)
 
     def _of_event(self, kind: str, chunk: Any, whole: Any) -> Any:
         """What an event says; the whole answer only if it did not come in pieces before."""
@@ -472,31 +477,32 @@ class _Seen:
         Some report each choice's own figures beside it (vLLM, continuous_usage_stats), others the
         whole answer's beside each choice: without a last word on all, the text tells which.
         """
-        total, last = sum(self._completions.values()), _counts(self._usage)[1]
-        whole = self._completions.get(None)
+        if len(self._by_choice) < 2:
+            return self._usage
+        parts = {index: _counts(usage)[1] for index, usage in self._by_choice.items()}
+        whole, last = parts.pop(None, 0), _counts(self._usage)[1]
+        total = sum(parts.values())
         if whole or abs(total - self.tokens) >= abs(last - self.tokens):
             return self._usage
         rest = {key: value for key, value in self._usage.items() if key != "total_tokens"}
         return {**rest, "completion_tokens": total}
 
 
-def _fill(known: dict[str, Any], usage: Any) -> dict[str, Any]:
+def _fill(known: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
     """known, with what is not empty in usage: a zero never takes the place of a count."""
-    for key, value in base.fields(usage).items():
-        inner = value and base.fields(value)
-        value = _fill(dict(base.fields(known.get(key))), inner) if inner else value
+    for key, value in usage.items():
+        value = _fill(dict(known.get(key) or {}), value) if isinstance(value, dict) else value
         if value:
             known[key] = value
     return known
 
 
 def _counts(usage: Any) -> tuple[int, int]:
-    """Prompt and completion tokens; 0 where unknown."""
-    try:
-        tokens = base._tokens(usage)
-    except Exception:  # figures that are no numbers
-        tokens = None
-    return (max(0, tokens[0]), max(0, tokens[2])) if tokens else (0, 0)
+    """Prompt and completion tokens that are named; 0 where unknown."""
+    tokens, _ = base._count(usage, False)
+    if tokens is None:
+        return 0, 0
+    return tokens.prompt, tokens.completion - tokens.extras.get("unexplained", 0)
 
 
 @base.tolerant

@@ -1,6 +1,7 @@
 """wrap(): what a stream reports of its usage, believed or estimated, in every form seen."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
+from exporter.event import parse_event
 from sdk.client import Client
 from sdk.client_openai import wrap
 from tests.support.spools import Reader
@@ -130,6 +132,11 @@ FORMS: dict[str, tuple[list[Any], tuple[int, int, bool]]] = {
     "early, with a token": (
         [chunk("", EARLY | {"completion_tokens": 1}), *TEXT, END],
         (300, SEEN, True),
+    ),
+    "a total only": ([*TEXT, END, last({"total_tokens": 1000})], (PROMPT, 1000 - PROMPT, True)),
+    "in the other spelling": (
+        [*TEXT, END, last({"input_tokens": 300, "output_tokens": 200, "total_tokens": 500})],
+        TOLD,
     ),
     "a completion only": ([*TEXT, END, last({"completion_tokens": 200})], (PROMPT, 200, True)),
     "under x_groq": ([*TEXT, END, last(None, x_groq={"id": "r", "usage": REAL})], TOLD),
@@ -300,6 +307,19 @@ def test_an_answer_without_a_stream_is_believed_and_estimated_alike(lines: Lines
     llm = wrap(SimpleNamespace(completions=completions), client=lines.client)
     llm.completions.create(model="m", prompt=[[1, 2, 3], [4, 5]])  # token ids
     assert lines.figures() == (5, 30, True)
+
+
+@pytest.mark.parametrize("usage", [{"total_tokens": 500}, {"completion_tokens": 200}])
+def test_an_answers_usage_that_cannot_be_counted_is_left_to_the_exporter(
+    lines: Lines, usage: dict[str, int]
+) -> None:
+    completions = SimpleNamespace(create=lambda **_: {"choices": [{"text": SAID}], "usage": usage})
+    llm = wrap(SimpleNamespace(completions=completions), client=lines.client)
+    llm.completions.create(model="m", prompt="hello")
+    event = lines.only()
+    assert "estimated" not in event
+    with pytest.raises(ValueError, match="no countable prompt"):
+        parse_event(event, time.time() + 1)
 
 
 # --- the Responses API, Anthropic's events ---
