@@ -434,8 +434,8 @@ class _Seen:
             body = inner or chunk
             self._take_head(body, kind)
             choices = list(base.get(body, "choices") or ())
-            self._take_usage(body, choices)
             self._take_text(choices or self._of_event(kind, chunk, base.get(body, "output")))
+            self._take_usage(body, choices)
         except Exception as error:
             base.warn("chunk", f"cannot read part of an answer: {type(error).__name__}: {error}")
 
