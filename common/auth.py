@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import read_file
 
 MIN_TOKEN_LENGTH = 16  # shorter can be guessed over a network
+MAX_SECRET_BYTES = 16 << 10  # more than a server takes as a header
 
 
 def read_token(
@@ -37,7 +39,7 @@ def read_token(
 
 def _file_token(name: str, file: Path) -> str:
     try:
-        return file.read_text(encoding="ascii").strip()
+        return read_file(file, MAX_SECRET_BYTES).decode("ascii").strip()
     except (OSError, ValueError) as error:  # ValueError: not ASCII, or an impossible path
         raise UserError(f"cannot read the {name} token file {file}: {error}") from error
 

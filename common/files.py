@@ -1,13 +1,37 @@
-"""Durable files: replaced whole or not at all; locks that die with their process."""
+"""Files: read without waiting, replaced whole or not at all; locks that die with their process."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Self
 
 from common.errors import UserError
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file. Raises OSError, also for what it would have to wait for.
+
+    A FIFO in a file's place would hold its reader for ever, a device could answer without end.
+    """
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return handle
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """All of a regular file. Raises OSError, also when it is larger than max_bytes."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        raw = file.read(max_bytes + 1)
+    if len(raw) > max_bytes:
+        bound = f"{max_bytes >> 20} MiB" if max_bytes >> 20 else f"{max_bytes >> 10} KiB"
+        raise OSError(errno.EFBIG, f"it is larger than {bound}")
+    return raw
 
 
 def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
@@ -17,7 +41,7 @@ def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
     file replaced, else 0644. Its owner is kept where the process may. Raises OSError; then the old
     file is untouched and no temp file stays.
     """
-    replaced = path.stat() if path.exists() else None
+    replaced = path.stat() if path.is_file() else None  # a FIFO's or a device's mode is not kept
     if mode is None:
         mode = replaced.st_mode & 0o7777 if replaced else 0o644
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -68,13 +92,13 @@ class FileLock:
         holder: what a second one is told, e.g. "an exporter".
         """
         try:
-            self._file = open(path, "a+b")  # noqa: SIM115  lives as long as the lock
+            self._file = os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT), "rb")
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._file.close()
+            self.close()
             raise UserError(
                 f"{path} is locked: {holder} already uses it; stop that one first"
             ) from error

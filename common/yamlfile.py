@@ -1,7 +1,9 @@
 """YAML and JSON documents with exact decimals; schemas by msgspec, errors with the key path."""
 
 import json
+from collections import Counter
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,18 +11,49 @@ import msgspec
 import yaml
 
 from common.errors import UserError
+from common.files import read_file
 
 T = TypeVar("T")
 MAX_DOCUMENT_BYTES = 1 << 20  # a config beyond 1 MiB is a mistake
+MAX_NODES = 100_000  # keys and values; more take seconds to parse
+MAX_EXPONENT = 308  # a float's
+MAX_DEPTH = 64
+NODE_BYTES = 256  # of a text count as one more
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that keeps decimals exact and refuses a key written twice."""
+    """SafeLoader that keeps decimals exact, refuses a key written twice, and bounds its work."""
+
+    def __init__(self, stream: bytes, max_nodes: int) -> None:
+        super().__init__(stream)
+        self._max_nodes = max_nodes
+        self._composed = 0
+        self._sizes: dict[int, int] = {}  # of each whole node, its aliases written out
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Bounded as it is written, and with its aliases written out: nested ones explode."""
+        self._composed += 1
+        alias = self.check_event(yaml.AliasEvent)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        if not alias:
+            self._sizes[id(node)] = 1 + self._inner_size(node)
+        # An alias of what is not whole yet stands for itself, without end.
+        size = self._sizes.get(id(node), self._max_nodes + 1)
+        _bound(max(self._composed, size), self._max_nodes)
+        return node
+
+    def _inner_size(self, node: yaml.Node | None) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return len(node.value) // NODE_BYTES
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = chain.from_iterable(parts) if isinstance(node, yaml.MappingNode) else parts
+        return sum(self._sizes[id(part)] for part in inner)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
+        counts = Counter(key for key in keys if isinstance(key, str))
+        for key, count in counts.items():
+            if count > 1:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is written twice", node.start_mark
                 )
@@ -38,7 +71,15 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal | str:
     text = str(loader.construct_scalar(node)).replace("_", "")
     if ":" in text:
         return _text(loader, node)
-    return Decimal(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return _number(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _number(text: str) -> Decimal:
+    """Raises ValueError for one that would take megabytes to write out, such as 1e9999999."""
+    number = Decimal(text)
+    if abs(number.adjusted()) > MAX_EXPONENT:
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return number
 
 
 def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
@@ -59,29 +100,57 @@ _Dumper.add_representer(
 )
 
 
+def nodes_in(document: Any) -> int:
+    """How many keys and values a document has. Raises ValueError when it is nested too deeply."""
+    floor, count, depth = [document], 0, 0
+    while floor:
+        if (depth := depth + 1) > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        inner: list[Any] = []
+        for item in floor:
+            parts = item.values() if isinstance(item, dict) else item
+            inner += parts if isinstance(item, dict | list) else ()
+            count += 1 + (len(item) if isinstance(item, dict) else 0)
+        floor = inner
+    return count
+
+
+def _bound(count: int, max_nodes: int) -> None:
+    if count > max_nodes:
+        raise ValueError(f"it has more than {max_nodes:,} keys and values, aliases written out")
+
+
 def read_document(path: Path) -> Any:
     """The plain content of a YAML file (JSON by the extension .json), decimals as Decimal.
 
     Raises UserError naming the file when it is missing, unreadable, too large or malformed.
     """
+    return parse_document(read_raw(path), path)
+
+
+def read_raw(path: Path) -> bytes:
+    """A document's bytes. Raises UserError when they cannot be read, or are no config's."""
     try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_DOCUMENT_BYTES + 1)
+        return read_file(path, MAX_DOCUMENT_BYTES)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if len(raw) > MAX_DOCUMENT_BYTES:
-        raise UserError(f"{path} is larger than 1 MiB, which no config is")
-    return parse_document(raw, path)
 
 
-def parse_document(raw: bytes, path: Path) -> Any:
-    """Parse a document read from path (used for its extension and in errors). Raises UserError."""
+def parse_document(raw: bytes, path: Path, max_nodes: int = MAX_NODES) -> Any:
+    """Parse a document read from path (used for its extension and in errors). Raises UserError.
+
+    max_nodes: keys and values that it may have, every YAML alias written out.
+    """
     try:
         if path.suffix == ".json":
-            return json.loads(raw, parse_float=Decimal)
-        return yaml.load(raw, _Loader)  # noqa: S506  _Loader is a SafeLoader
-    except (ValueError, yaml.YAMLError, RecursionError, LookupError, AttributeError) as error:
-        # The last two: what PyYAML makes of "!!bool no?" and "!!timestamp then".
+            document = json.loads(raw, parse_float=_number)
+        else:
+            document = _Loader(raw, max_nodes).get_single_data()
+        _bound(nodes_in(document), max_nodes)
+        return document
+    except (ValueError, ArithmeticError, yaml.YAMLError, RecursionError, LookupError,
+            AttributeError) as error:  # fmt: skip
+        # What PyYAML makes of "!!float no", "!!bool no?" and "!!timestamp then", among others.
         problem = " ".join(str(error).split())
         raise UserError(f"{path} is not valid: {problem}") from error
 

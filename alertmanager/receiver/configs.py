@@ -3,6 +3,7 @@
 import logging
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from yaml import YAMLError
 
@@ -13,11 +14,22 @@ from alertmanager.receiver.ladder.operations import Document
 from alertmanager.receiver.ladder.sides import safe
 from alertmanager.receiver.state import InForce
 from common.errors import UserError
-from common.files import replace_file
-from common.yamlfile import MAX_DOCUMENT_BYTES, dump, parse_document
+from common.files import read_file, replace_file
+from common.yamlfile import dump, parse_document, read_raw
 
 log = logging.getLogger("receiver")
+MAX_EFFECTIVE_BYTES = 16 << 20  # more is not ours: 1 MiB of baseline and 2,000 roasters are less
+Raw = dict[str, bytes]  # of ladder and baseline
 _HEADER = "# The effective LLM config, written by llm-budget: {what}. Edit {baseline} instead.\n"
+
+
+class Edit(NamedTuple):
+    """Ladder and baseline as they are written now, and the ladder's faults."""
+
+    raw: Raw
+    ladder: Ladder
+    baseline: Document
+    faults: list[str]
 
 
 class Configs:
@@ -30,27 +42,44 @@ class Configs:
         self.rendered = lru_cache(maxsize=1)(self._render)  # computed anew after a change only
         if effective_file.resolve() == baseline.resolve():
             raise UserError(f"--baseline and --effective are both {baseline}; they must differ")
-        self._raw = {name: _read(path) for name, path in self.paths.items()}
+        self._raw = self._read()
         self.ladder, self.baseline, self.faults = self._parsed(self._raw)
         self.problem: str | None = None
+        self._tried: tuple[Raw, Edit | str] = (self._raw, "")  # what was read last, or its fault
         self._warn()
 
-    def refresh(self) -> bool:
-        """Re-read what changed; whether anything new is in force. A wrong edit sets problem."""
+    def read_edit(self) -> Edit | None:
+        """What was edited since, proven good; None when nothing was. A wrong one sets problem.
+
+        It reads files and may take seconds: not for whoever holds a lock.
+        """
         try:
-            raw = {name: _read(path) for name, path in self.paths.items()}
-            if raw == self._raw:
-                self.problem = None
-                return False
-            ladder, baseline, faults = self._parsed(raw)
-            if ladder.names != self.ladder.names:
-                raise UserError(
-                    f"{self.paths['ladder']}: restart the receiver to change the levels"
-                )
+            raw = self._read()
         except UserError as error:
             self.problem = str(error)
+            return None
+        if raw != self._tried[0]:
+            self._tried = raw, self._proven(raw)
+        found = self._tried[1]
+        self.problem = found if found and isinstance(found, str) else None
+        return None if isinstance(found, str) or raw == self._raw else found
+
+    def _proven(self, raw: Raw) -> Edit | str:
+        """An edit, or what is wrong with it."""
+        try:
+            edit = Edit(raw, *self._parsed(raw))
+        except UserError as error:
+            return str(error)
+        if edit.ladder.names != self.ladder.names:
+            return f"{self.paths['ladder']}: restart the receiver to change the levels"
+        return edit
+
+    def adopt(self, edit: Edit | None) -> bool:
+        """Put an edit in force; whether there is one."""
+        if edit is None:
             return False
-        self._raw, self.ladder, self.baseline, self.problem = raw, ladder, baseline, None
+        self._raw, self.ladder, self.baseline, faults = edit
+        self.problem = None
         self.rendered.cache_clear()
         if faults != self.faults:
             self.faults = faults
@@ -67,7 +96,10 @@ class Configs:
         for fault in self.faults:
             log.warning("%s", fault)
 
-    def _parsed(self, raw: dict[str, bytes]) -> tuple[Ladder, Document, list[str]]:
+    def _read(self) -> Raw:
+        return {name: read_raw(path) for name, path in self.paths.items()}
+
+    def _parsed(self, raw: Raw) -> tuple[Ladder, Document, list[str]]:
         """Both files, proven to work together, and the ladder's faults. Raises UserError."""
         path = self.paths["ladder"]
         ladder, faults = safe(parse_ladder(raw["ladder"], path), path)
@@ -93,9 +125,9 @@ class Configs:
         return config, header.encode() + body
 
     def on_disk(self) -> bytes | None:
-        """The effective file as it is; None when it is missing or unreadable."""
+        """The effective file as it is; None when it is missing, unreadable or no config of ours."""
         try:
-            return self.effective_path.read_bytes()
+            return read_file(self.effective_path, MAX_EFFECTIVE_BYTES)
         except OSError:
             return None
 
@@ -125,14 +157,3 @@ class Configs:
         if not isinstance(document, dict):
             return None
         return {key: value for key, value in document.items() if key != ROASTERS}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_DOCUMENT_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if len(raw) > MAX_DOCUMENT_BYTES:
-        raise UserError(f"{path} is larger than 1 MiB, which no config is")
-    return raw

@@ -14,7 +14,7 @@ from alertmanager.receiver.evidence.sources import Sources
 from alertmanager.receiver.overrides import OverrideRequest, apply_request
 from alertmanager.receiver.recovery import remembered
 from alertmanager.receiver.state import State, copy_of, current_override
-from alertmanager.receiver.store import Store
+from alertmanager.receiver.store import Look, Store
 from common.clock import Clock, iso8601
 from common.http import HttpError
 
@@ -54,11 +54,13 @@ class Controller:
         self.reconciled_at: float | None = None
         self._started_at = clock.now()
         self.lock = threading.Lock()
+        look = self.store.look()
         with self.lock:
-            self._commit(state, Cause("start"))
+            self._commit(state, look, Cause("start"))
 
     def notify(self, notification: Notification) -> None:
         """Take a webhook in. Raises ApplyError unless all it asks for is durably in place."""
+        look = self.store.look()
         with self.lock:
             state, ladder = copy_of(self.store.state), self.store.configs.ladder
             now, can_confirm = self.clock.now(), self.sources.can_confirm
@@ -67,20 +69,22 @@ class Controller:
             if notification.truncated_alerts:
                 log.warning("Alertmanager cut off %d alerts", notification.truncated_alerts)
             state = raised(state, ladder, now, self.observed.latest_day())
-            self._commit(state, Cause("alert"), must=True)
+            self._commit(state, look, Cause("alert"), must=True)
 
     def override(self, request: OverrideRequest) -> None:
         """Do what a person asks. Raises UserError, ApplyError."""
+        look = self.store.look()
         with self.lock:
             state = copy_of(self.store.state)
             summary = apply_request(request, state, self.store.configs, self.clock.now())
-            self._commit(state, Cause(request.reason, request.author, summary), must=True)
+            self._commit(state, look, Cause(request.reason, request.author, summary), must=True)
 
     def reconcile(self) -> None:
         """One round: ask all sources, decide, put in place, restore what others changed."""
-        observed = self.sources.ask()
+        observed, edit = self.sources.ask(), self.store.configs.read_edit()
+        look = self.store.look()
         with self.lock:
-            edited = self.store.configs.refresh()
+            edited = self.store.configs.adopt(edit)
             self.observed = observed
             now, ladder = self.clock.now(), self.store.configs.ladder
             decision = decide(self.store.state, observed, ladder, self.hold_seconds, now)
@@ -89,7 +93,7 @@ class Controller:
             if state.override and not current_override(state, now):
                 state.override, cause = None, Cause("the override's time is over")
             self.announcer.announce_holds(decision.holds)
-            self._commit(state, Cause("config edited") if edited else cause)
+            self._commit(state, look, Cause("config edited") if edited else cause)
             self.reconciled_at = now
 
     @property
@@ -110,8 +114,8 @@ class Controller:
         self.sources.close()
         self.announcer.close()
 
-    def _commit(self, state: State, cause: Cause, *, must: bool = False) -> None:
+    def _commit(self, state: State, look: Look, cause: Cause, *, must: bool = False) -> None:
         """Place a decision and announce it. must: raises ApplyError unless it is on disk."""
-        self.announcer.announce(self.store.place(state), cause)
+        self.announcer.announce(self.store.place(state, look), cause)
         if must and not self.store.ok:
             raise ApplyError(self.store.problems)

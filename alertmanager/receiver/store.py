@@ -4,7 +4,7 @@ repeats the last decision and never forgets it."""
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.ladder.operations import Document
@@ -12,6 +12,13 @@ from alertmanager.receiver.state import InForce, State, actives, copy_of, in_for
 from common.clock import Clock
 
 log = logging.getLogger("receiver")
+
+
+class Look(NamedTuple):
+    """The effective file as it was before a lock was taken, and what had been written by then."""
+
+    written: bytes | None
+    content: bytes | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,11 @@ class Store:
         """Whether state and effective config are on disk as decided."""
         return not self.problems
 
-    def place(self, state: State) -> Placement:
+    def look(self) -> Look:
+        """Read the effective file: before the lock is taken, because a disk may hang."""
+        return Look(self._written, None if self.shadow else self.configs.on_disk())
+
+    def place(self, state: State, look: Look) -> Placement:
         """Make a decision durable and put it in force. What failed is in problems, too."""
         new = in_force(state, self.configs.ladder, self.clock.now())
         saved = self._save(state)
@@ -68,7 +79,7 @@ class Store:
         self.effective, content = self.configs.rendered(new)
         if self.shadow:
             return Placement("unchanged", failures=int(not saved))
-        return self._write(content, failures=int(not saved))
+        return self._write(content, look, failures=int(not saved))
 
     def _lowers(self, new: InForce) -> bool:
         rank = self.configs.ladder.rank
@@ -80,7 +91,7 @@ class Store:
         state = copy_of(state)
         for active in actives(state):
             active.restart_hold()
-        if state == self._saved and self.state_path.exists():
+        if state == self._saved and self.state_path.is_file():
             return True
         try:
             save_state(self.state_path, state)
@@ -92,9 +103,11 @@ class Store:
         self.problems.pop("state", None)
         return True
 
-    def _write(self, content: bytes, failures: int) -> Placement:
+    def _write(self, content: bytes, look: Look, failures: int) -> Placement:
         """The effective file, put back when someone else changed it."""
-        path, on_disk = self.configs.effective_path, self.configs.on_disk()
+        path = self.configs.effective_path
+        # Another thread has written since the look: then the file is what that one wrote.
+        on_disk = look.content if look.written is self._written else self._written
         drift = self._written is not None and on_disk not in (content, self._written)
         if drift:
             log.warning("%s was changed by someone else; putting it back", path)

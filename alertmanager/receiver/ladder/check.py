@@ -6,7 +6,7 @@ from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.effective import effective
 from alertmanager.receiver.ladder.ladder import Ladder, parse_ladder
 from alertmanager.receiver.ladder.sides import safe
-from common.errors import UserError
+from common.yamlfile import read_raw
 
 
 def check(ladder_path: Path, baseline_path: Path) -> list[str]:
@@ -14,12 +14,8 @@ def check(ladder_path: Path, baseline_path: Path) -> list[str]:
 
     Raises UserError for a file that is wrong.
     """
-    try:
-        ladder_raw, baseline_raw = ladder_path.read_bytes(), baseline_path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    ladder, problems = safe(parse_ladder(ladder_raw, ladder_path), ladder_path)
-    baseline = parse_baseline(baseline_raw, baseline_path)
+    ladder, problems = safe(parse_ladder(read_raw(ladder_path), ladder_path), ladder_path)
+    baseline = parse_baseline(read_raw(baseline_path), baseline_path)
     field = next(iter(baseline.get("field_configs") or {}), "field")
     for level in ladder.names[1:]:
         new = _no_ops(ladder, baseline, level) - _no_ops(ladder, baseline, _below(ladder, level))

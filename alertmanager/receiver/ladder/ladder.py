@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, field
 from common.errors import UserError
 from common.yamlfile import decode, parse_document
 
+MAX_NODES = 20_000  # keys and values
 NONE = "none"  # the level below the first: the baseline as it is
 Seconds = Annotated[float, Meta(gt=0, le=600)]
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
@@ -123,7 +124,7 @@ class Ladder(_Strict, frozen=True, kw_only=True):
 
 def parse_ladder(raw: bytes, path: Path) -> Ladder:
     """degradation.yml from its bytes. Raises UserError naming the file and the key path."""
-    document = parse_document(raw, path) or {}
+    document = parse_document(raw, path, MAX_NODES) or {}
     for place, entry in _entries(document):
         for name, kind in _KINDS.items():
             operations = entry.get(name)
