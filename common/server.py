@@ -6,8 +6,10 @@ answers 503 to everyone, scrapes included, once enough clients hang.
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -112,10 +114,12 @@ async def serve(
     listener: socket.socket,
     grace_seconds: int = 5,
     on_hangup: Callable[[], None] = lambda: None,
+    end_seconds: float | None = None,
 ) -> None:
     """Serve app on listener until SIGTERM or SIGINT, finishing the requests under way.
 
-    on_hangup: called in the event loop at each SIGHUP.
+    on_hangup: called in the event loop at each SIGHUP. end_seconds: after a signal the process is
+    gone at the latest then, with status 1: a thread that hangs on a disk cannot be ended.
     """
     config = uvicorn.Config(
         app,
@@ -131,6 +135,7 @@ async def serve(
         timeout_graceful_shutdown=grace_seconds,
     )
     server = _Server(config)
+    server.end_seconds = end_seconds
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -141,8 +146,14 @@ async def serve(
 class _Server(uvicorn.Server):
     """uvicorn with our signals: its own re-raise them after shutdown, and so exit non-zero."""
 
+    end_seconds: float | None = None
+
     def stop(self) -> None:
         self.should_exit = True
+        if self.end_seconds is not None:
+            timer = threading.Timer(self.end_seconds, os._exit, [1])
+            timer.daemon = True
+            timer.start()
 
     def capture_signals(self) -> Any:
         return contextlib.nullcontext()

@@ -39,7 +39,7 @@ class Announcer:
         self._store = store
         self._clock = clock
         self._hooks = Hooks(self._action, self._hook_failed, self._hook_succeeded)
-        self._told = store.in_force
+        self._told = (store.in_force, store.state.level)
         self._told_start = False  # a kill may have come before the hook of the last change
         self._cause: Cause | None = None  # of a change that is not yet in place
 
@@ -50,14 +50,14 @@ class Announcer:
         self.counts[names.DEGRADATION_APPLIES, ""] += placed.effective == "written"
         if placed.effective == "refused":
             return
-        new = self._store.in_force
+        new = (self._store.in_force, self._store.state.level)
         if cause.request or (new != self._told and self._cause is None):
             self._cause = cause
         if placed.drift and self._cause is None:
             self._cause = Cause("was changed by someone else")
-        changed = placed.effective == "written" or new != self._told or not self._told_start
-        if placed.effective != "failed" and (changed or cause.request):
-            self._record(self._told, new, self._cause or cause, changed=changed)
+        changed = placed.effective == "written" or new[0] != self._told[0] or not self._told_start
+        if placed.effective != "failed" and (changed or new != self._told or cause.request):
+            self._record(self._told[0], new[0], self._cause or cause, changed=changed)
             self._told, self._cause, self._told_start = new, None, True
 
     def announce_holds(self, holds: list[Hold]) -> None:
@@ -82,7 +82,7 @@ class Announcer:
         self._hooks.close()
 
     def _record(self, old: InForce, new: InForce, cause: Cause, *, changed: bool) -> None:
-        claims = self._store.state.claims.values()
+        state = self._store.state
         change = Change(
             time=iso8601(self._clock.now()),
             previous=old.level,
@@ -90,9 +90,11 @@ class Announcer:
             tunings=list(new.tunings),
             why=cause.why,
             who=cause.who,
-            alerts=sorted({claim.alert or claim.entry for claim in claims}),
+            alerts=sorted({claim.alert or claim.entry for claim in state.claims.values()}),
             shadow=self._store.shadow,
             request=cause.request,
+            asked=state.level,
+            override=msgspec.to_builtins(state.override),
         )
         why = ": ".join(filter(None, (cause.request, cause.why)))
         levels, tunings = f"{old.level} -> {new.level}", ", ".join(new.tunings) or "none"

@@ -21,9 +21,18 @@ from alertmanager.receiver.overrides import parse_request
 from alertmanager.receiver.report import report
 from common.bodies import BodyBounds
 from common.errors import UserError
-from common.http import HostCheck, HttpError, http_error, json_response, read_body, require_token
+from common.http import (
+    HostCheck,
+    HttpError,
+    http_error,
+    json_response,
+    read_body,
+    require_content,
+    require_token,
+)
 from common.yamlfile import dump
 
+JSON = "application/json"  # as Alertmanager sends
 MAX_HISTORY = 1000  # changes an answer
 MAX_BODY_BYTES = 4 << 20  # a notification of 10,000 alerts is smaller
 MAX_NOTIFICATIONS, MAX_BYTES = 64, 32 << 20  # at once; beyond it Alertmanager tries again
@@ -71,6 +80,7 @@ class ReceiverApp:
         """Alertmanager's webhook: 2xx only when it is durably in place."""
         try:
             require_token(request, self.tokens.webhook)
+            require_content(request, JSON)
             async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
                 await run_in_threadpool(self.controller.notify, parse_notification(body))
         except HttpError as error:
@@ -82,6 +92,7 @@ class ReceiverApp:
     async def watchdog(self, request: Request) -> Response:
         """The dead man's switch arrived: alerts do find their way."""
         require_token(request, self.tokens.webhook)
+        require_content(request, JSON)
         async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
             parse_notification(body)
         self.announcer.watchdog()
@@ -94,7 +105,7 @@ class ReceiverApp:
         headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept"}
         if etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
             return Response(status_code=304, headers=headers)
-        kind = "application/yaml" if as_yaml else "application/json"
+        kind = "application/yaml" if as_yaml else JSON
         return Response(body, headers=headers, media_type=kind)
 
     def _rendered(self, name: str) -> tuple[bytes, str]:
@@ -117,10 +128,14 @@ class ReceiverApp:
         return Response(body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def health(self, _: Request) -> Response:
-        """200 only when state and config are on disk as decided, and rounds come."""
-        problems = self.controller.problems()
-        content = {"status": "failed", "problems": problems} if problems else {"status": "ok"}
-        return json_response(content, 503 if problems else 200)
+        """200 only when state and config are on disk as decided, and rounds come.
+
+        What else is to be mended, such as a hook, is named with a 200.
+        """
+        problems, failed = self.controller.problems(), bool(self.controller.failures())
+        status = "failed" if failed else "warning" if problems else "ok"
+        content = {"status": status} | ({"problems": problems} if problems else {})
+        return json_response(content, 503 if failed else 200)
 
     async def history(self, request: Request) -> Response:
         """The newest changes of the audit trail, oldest first."""
@@ -135,6 +150,7 @@ class ReceiverApp:
         if self.tokens.admin is None:
             raise HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
         require_token(request, self.tokens.admin)
+        require_content(request, JSON)
         body = await read_body(request, MAX_BODY_BYTES)
         try:
             await run_in_threadpool(self.controller.override, parse_request(body))

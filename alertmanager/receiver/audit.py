@@ -4,9 +4,12 @@ import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct, field
+
+from common.files import open_regular
 
 log = logging.getLogger("receiver")
 MAX_BYTES = 16 << 20  # then the file becomes .1, and that one is forgotten
@@ -14,7 +17,10 @@ TAIL_BYTES = 1 << 20  # as much of it as is ever read back
 
 
 class Change(Struct, frozen=True):
-    """What was put in place, or what a person asked for. time: RFC 3339; alerts: their names."""
+    """What was put in place, or what a person asked for. time: RFC 3339; alerts: their names.
+
+    asked, override: what is in force beneath, from which a lost state goes on.
+    """
 
     time: str
     previous: str = field(name="from")
@@ -25,6 +31,8 @@ class Change(Struct, frozen=True):
     alerts: list[str]
     shadow: bool
     request: str = field(name="said", default="")  # "pin none until 2026-11-24T18:00:00.000Z"
+    asked: str = ""  # the level without override and backstop; "" in trails of before it was kept
+    override: dict[str, Any] | None = None  # as in the state
 
 
 class Audit:
@@ -32,38 +40,52 @@ class Audit:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.problem: str | None = None  # why the last line could not be written
 
     def record(self, change: Change) -> None:
         """One line, flushed to disk."""
         line = msgspec.json.encode(change) + b"\n"
         try:
-            if self.path.exists() and self.path.stat().st_size + len(line) > MAX_BYTES:
+            if self.path.is_file() and self.path.stat().st_size + len(line) > MAX_BYTES:
                 os.replace(self.path, self._older)
-            with open(self.path, "ab") as file:
-                torn = _tail(self.path, 1) not in (b"", b"\n")  # by a kill
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+            with os.fdopen(open_regular(self.path, flags), "r+b") as file:
+                end = file.seek(0, os.SEEK_END)
+                torn = end and os.pread(file.fileno(), 1, end - 1) != b"\n"  # by a kill
                 file.write(b"\n" + line if torn else line)
                 file.flush()
                 os.fsync(file.fileno())
+            self.problem = None
         except OSError as error:
-            log.error("cannot write the audit trail %s: %s", self.path, error.strerror)
+            self.problem = f"cannot write the audit trail {self.path}: {error.strerror}"
+            log.error("%s", self.problem)
 
     def last(self, count: int) -> list[Change]:
         """The newest changes, oldest first; a torn line is left out. Reads a bounded tail."""
-        changes = _changes(self.path)
+        changes = _changes(_tail(self.path, TAIL_BYTES))
         if len(changes) < count:
-            changes = [*_changes(self._older), *changes]
+            changes = [*_changes(_tail(self._older, TAIL_BYTES)), *changes]
         return changes[-count:]
+
+    def newest(self) -> Change | None:
+        """The last line's; None when there is none, or it is torn or damaged."""
+        text = _tail(self.path, TAIL_BYTES) or _tail(self._older, TAIL_BYTES)
+        return next(iter(_changes(text.rstrip(b"\n").rpartition(b"\n")[2])), None)
+
+    @property
+    def exists(self) -> bool:
+        return self.path.exists() or self._older.exists()
 
     @property
     def _older(self) -> Path:
         return self.path.with_name(self.path.name + ".1")
 
 
-def _changes(path: Path) -> list[Change]:
-    """Those in the last TAIL_BYTES of a file, none when it cannot be read."""
+def _changes(text: bytes) -> list[Change]:
+    """Those of whole lines."""
     found = []
-    for line in _tail(path, TAIL_BYTES).split(b"\n"):
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+    for line in text.split(b"\n"):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             found.append(msgspec.json.decode(line, type=Change))
     return found
 
@@ -71,7 +93,7 @@ def _changes(path: Path) -> list[Change]:
 def _tail(path: Path, size: int) -> bytes:
     """The file's end, nothing when it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))
             return file.read(size)
     except OSError:

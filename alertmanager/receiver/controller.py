@@ -3,13 +3,14 @@
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 from alertmanager.receiver.alerts import Notification, forget_old_resolves, note_alert
 from alertmanager.receiver.announcer import Announcer, Cause
 from alertmanager.receiver.audit import Audit
 from alertmanager.receiver.configs import Configs
-from alertmanager.receiver.decide import decide, raised
-from alertmanager.receiver.evidence.observations import Observations
+from alertmanager.receiver.decide import MAX_TUNINGS, decide, raised
+from alertmanager.receiver.evidence.observations import HoldReason, Observations
 from alertmanager.receiver.evidence.sources import Sources
 from alertmanager.receiver.overrides import OverrideRequest, apply_request
 from alertmanager.receiver.recovery import remembered
@@ -20,6 +21,8 @@ from common.http import HttpError
 
 log = logging.getLogger("receiver")
 STALE_ROUND_SECONDS = 30.0  # rounds come every two seconds; without them nothing converges
+REFUSED = f"{{count}} tunings are asked for beyond the {MAX_TUNINGS:,} that are kept"
+SETTLED: set[HoldReason] = {"hold", "wanted"}  # evidence speaks, for lowering or against it
 
 
 class ApplyError(HttpError):
@@ -44,7 +47,7 @@ class Controller:
     ) -> None:
         """Go on from the state file, or what is left of it; the audit trail lies beside it."""
         audit = Audit(state_path.with_name(f"{state_path.stem}.audit.jsonl"))
-        state = remembered(configs, state_path, audit, shadow=shadow)
+        state = remembered(configs, state_path, audit, shadow=shadow, now=clock.now())
         self.store = Store(configs, state_path, state, clock, shadow=shadow)
         self.announcer = Announcer(self.store, audit, clock)
         self.sources = sources
@@ -56,7 +59,8 @@ class Controller:
         self.lock = threading.Lock()
         look = self.store.look()
         with self.lock:
-            self._commit(state, look, Cause("start"))
+            found = "; ".join(filter(None, (state.recovered, state.lost)))
+            self._commit(state, look, Cause(found or "start"))
 
     def notify(self, notification: Notification) -> None:
         """Take a webhook in. Raises ApplyError unless all it asks for is durably in place."""
@@ -77,6 +81,7 @@ class Controller:
         with self.lock:
             state = copy_of(self.store.state)
             summary = apply_request(request, state, self.store.configs, self.clock.now())
+            state.lost = ""
             self._commit(state, look, Cause(request.reason, request.author, summary), must=True)
 
     def reconcile(self) -> None:
@@ -90,6 +95,8 @@ class Controller:
             decision = decide(self.store.state, observed, ladder, self.hold_seconds, now)
             state, cause = decision.state, Cause("evidence")
             forget_old_resolves(state, now)
+            if not observed.unanswered() and {hold.reason for hold in decision.holds} <= SETTLED:
+                state.recovered = ""
             if state.override and not current_override(state, now):
                 state.override, cause = None, Cause("the override's time is over")
             self.announcer.announce_holds(decision.holds)
@@ -101,13 +108,34 @@ class Controller:
         """When a round ended last; before the first one the start."""
         return self._started_at if self.reconciled_at is None else self.reconciled_at
 
-    def problems(self) -> dict[str, str]:
-        """What is not as it should be: writing failed, or no round has ended for a while."""
-        found = dict(self.store.problems)
+    @property
+    def refused_tunings(self) -> int:
+        """How many tunings are asked for beyond the bound on those that are kept."""
+        state = self.store.state
+        claimed = state.claimed() | self.observed.claimed()
+        return len(claimed - set(self.store.configs.ladder.names) - set(state.tunings))
+
+    def failures(self) -> dict[str, str]:
+        """What keeps protection from being as decided: lost state, failed writes, no rounds."""
+        found = {"state": self.store.state.recovered} if self.store.state.recovered else {}
+        found |= self.store.problems
         last = self.last_round_at
         if abs(self.clock.now() - last) > STALE_ROUND_SECONDS:
             found["rounds"] = f"no round of reconciling has ended since {iso8601(last)}"
         return found
+
+    def problems(self) -> dict[str, str]:
+        """All that somebody should mend, by what it is about; the failures among it."""
+        state, announcer = self.store.state, self.announcer
+        found: dict[str, Any] = {
+            "override": state.lost,
+            "audit": announcer.audit.problem,
+            "tunings": self.refused_tunings and REFUSED.format(count=self.refused_tunings),
+            **{str(step): sentence for step, sentence in announcer.failing.items()},
+            **self.store.configs.problems(),
+            **self.failures(),
+        }
+        return {about: sentence for about, sentence in found.items() if sentence}
 
     def close(self) -> None:
         """Leave sources that hang; run the hooks that wait, for a few seconds."""

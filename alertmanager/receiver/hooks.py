@@ -18,7 +18,7 @@ HTTP_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 AGAIN_SECONDS = 60.0  # what failed is run again after so long
 KEPT_OUTPUT_BYTES = 300  # the end of what a program prints; the rest is dropped
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS, KILL_SECONDS = 3.0, 0.5  # with the server's five less than the process has
 POLL_SECONDS = 0.02
 READS_A_POLL = 16
 
@@ -56,7 +56,7 @@ class Hooks:
             self._wake.notify()
         self._thread.join(timeout=CLOSE_SECONDS)
         self._stop.set()
-        self._thread.join(timeout=CLOSE_SECONDS)
+        self._thread.join(timeout=KILL_SECONDS)
 
     def _run(self) -> None:
         while due := self._next_due():

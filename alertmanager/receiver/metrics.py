@@ -46,6 +46,7 @@ _FAMILIES = {
     names.WATCHDOG_SEEN: _Family("When Alertmanager last passed the Watchdog on."),
     names.DEGRADATION_SHADOW: _Family("Whether decisions are only logged."),
     names.DEGRADATION_HOOK_FAILURES: _Family("Hook and verify steps that failed."),
+    names.DEGRADATION_REFUSED_TUNINGS: _Family("Tunings asked for beyond the bound of 2,000."),
     names.CONFIG_RELOAD_OK: _Family("Whether ladder and baseline read well."),
     names.DEGRADATION_NOTIFICATIONS: _Family(
         "Webhook notifications by what became of them.", "result", get_args(NotificationResult)
@@ -101,5 +102,6 @@ def _gauges(controller: Controller) -> dict[str, dict[str, float]]:
         },
         names.WATCHDOG_SEEN: {"": announcer.watchdog_at},
         names.DEGRADATION_SHADOW: {"": store.shadow},
+        names.DEGRADATION_REFUSED_TUNINGS: {"": controller.refused_tunings},
         names.CONFIG_RELOAD_OK: {"": configs.problem is None},
     }

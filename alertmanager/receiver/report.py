@@ -37,11 +37,7 @@ def report(controller: Controller) -> dict[str, Any]:
                 {"tuning": written(tuning), "automatic": tuning.automatic}
                 for tuning in configs.ladder.tunings
             ],
-            "problems": {
-                **controller.problems(),
-                **controller.announcer.failing,
-                **configs.problems(),
-            },
+            "problems": controller.problems(),
             "hold_seconds": controller.hold_seconds,
             "applied_at": _time(store.applied_at),
             "reconciled_at": _time(controller.reconciled_at),

@@ -23,6 +23,7 @@ from common.startup import settle
 
 log = logging.getLogger("receiver")
 RECONCILE_SECONDS = 2.0
+END_SECONDS = 9.5  # after SIGTERM, whatever hangs: up and Docker send SIGKILL after ten
 FILES = {
     "config": "alertmanager/degradation.yml",
     "baseline": "alertmanager/llm_config.yml",
@@ -109,7 +110,8 @@ async def run(arguments: argparse.Namespace) -> int:
         log.info("listening on http://%s:%d", host, listener.getsockname()[1])
         rounds = asyncio.create_task(_reconcile_forever(controller))
         try:
-            await serve(ReceiverApp(controller, tokens).asgi(arguments.allow_host), listener)
+            app = ReceiverApp(controller, tokens).asgi(arguments.allow_host)
+            await serve(app, listener, end_seconds=END_SECONDS)
         finally:
             rounds.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -126,7 +128,10 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Controller]:
         _need_folder(path)
     urls = ([url.rstrip("/") for url in getattr(arguments, name)] for name in SOURCES)
     sources = Sources(lambda: configs.ladder, clock, *urls)
-    with FileLock(state.with_name(f"{state.name}.lock"), "a receiver"):
+    # In shadow mode the effective file is another's, who may have it locked.
+    with contextlib.ExitStack() as locks:
+        for path in (state,) if arguments.shadow else (state, configs.effective_path):
+            locks.enter_context(FileLock(path.with_name(f"{path.name}.lock"), "a receiver"))
         for path in (state, configs.effective_path):
             remove_leftovers(path)
         controller = Controller(

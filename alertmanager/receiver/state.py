@@ -3,22 +3,24 @@
 An entry is a level, or a tuning with its scope ("roaster/blue-tokai").
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct, field
 
 from alertmanager.receiver.ladder.ladder import NONE, Ladder
 from common.errors import UserError
-from common.files import replace_file
+from common.files import read_file, replace_file
 
-VERSION = 1
+VERSION = 2  # 1 had no checksum and left out what was as by default
+MAX_BYTES = 64 << 20  # 10,000 claims with the longest names are a third of it
 OverrideMode = Literal["degrade", "pin"]  # a floor, exactly this level
 
 
-class Active(Struct, omit_defaults=True):
+class Active(Struct, omit_defaults=True, forbid_unknown_fields=True):
     """A protection in force: the level, a tuning or the backstop. Times are Unix seconds."""
 
     changed_at: float = 0.0
@@ -31,7 +33,7 @@ class Active(Struct, omit_defaults=True):
         self.clear_since = self.clear_seen = None
 
 
-class Claim(Struct):
+class Claim(Struct, forbid_unknown_fields=True):
     """A firing alert that a webhook reported."""
 
     entry: str
@@ -40,7 +42,7 @@ class Claim(Struct):
     alert: str = ""  # its name
 
 
-class Override(Struct):
+class Override(Struct, forbid_unknown_fields=True):
     """A person's degrade or pin. until: Unix seconds, or None until released."""
 
     mode: OverrideMode
@@ -51,8 +53,8 @@ class Override(Struct):
     until: float | None = None
 
 
-class State(Struct, omit_defaults=True):
-    """Everything."""
+class State(Struct, forbid_unknown_fields=True):
+    """Everything. Each key is written, so that none can be lost unseen."""
 
     version: int = VERSION
     level: str = NONE  # what the alerts ask for and evidence has not yet cleared
@@ -64,6 +66,8 @@ class State(Struct, omit_defaults=True):
     override: Override | None = None
     claims: dict[str, Claim] = field(default_factory=dict)  # by fingerprint
     resolved: dict[str, float] = field(default_factory=dict)  # fingerprint: last endsAt
+    recovered: str = ""  # why it is not the one that was saved, until evidence confirms it
+    lost: str = ""  # a person's override that is lost with it, until a person speaks again
 
     def claimed(self) -> set[str]:
         """Entries that webhooks claim are asked for."""
@@ -113,24 +117,47 @@ def actives(state: State) -> list[Active]:
     return [state.active, *state.tunings.values(), *backstop]
 
 
-def load_state(path: Path) -> State | None:
-    """The remembered state, None when there is no file. Raises UserError when it is damaged."""
+class Saved(NamedTuple):
+    """A state file's content. sealed: its checksum proves it; names_level: it says the level."""
+
+    state: State
+    sealed: bool
+    names_level: bool
+
+
+def load_state(path: Path) -> Saved | None:
+    """What was saved, None when there is no file. Raises UserError when it is damaged."""
     try:
-        state = msgspec.json.decode(path.read_bytes(), type=State)
+        document = msgspec.json.decode(read_file(path, MAX_BYTES), type=dict[str, Any])
+        seal, version = document.pop("checksum", None), document.get("version", 1)
+        state = msgspec.convert(document, State)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"cannot read the state file {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UserError(f"the state file {path} is corrupt: {error}") from error
-    if state.version != VERSION:
-        raise UserError(f"the state file {path} is of another version, {state.version}")
-    return state
+    if seal is None and version == 1:
+        state.version = VERSION
+        return Saved(state, False, "level" in document)
+    if seal != _checksum(document):
+        raise UserError(f"the state file {path} is corrupt: its checksum does not fit")
+    if version != VERSION:
+        raise UserError(f"the state file {path} is of another version, {version}")
+    return Saved(state, True, True)
 
 
 def save_state(path: Path, state: State) -> None:
     """Durably replace the state file. Raises OSError."""
-    replace_file(path, msgspec.json.format(msgspec.json.encode(state), indent=1), mode=0o600)
+    document = msgspec.to_builtins(state)
+    sealed = {"checksum": _checksum(document), **document}
+    replace_file(path, msgspec.json.format(msgspec.json.encode(sealed), indent=1), mode=0o600)
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    """Of the content: spaces and the keys' order do not count."""
+    content = msgspec.json.encode(document, order="sorted")
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def copy_of(state: State) -> State:

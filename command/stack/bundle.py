@@ -124,7 +124,7 @@ class Bundle:
     def _receiver(self) -> Child:
         return self._child(
             "receiver",
-            "/health",
+            "/config",  # /health may wait for evidence, which starts after it
             *(sys.executable, "-m", "alertmanager.receiver"),
             f"--config={LADDER}",
             f"--baseline={self.settings.baseline}",

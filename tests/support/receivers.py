@@ -78,9 +78,11 @@ class Receiver:
         } | changes
         return self.post("/alerts", body).status_code
 
-    def post(self, path: str, body: Any, token: str = WEBHOOK) -> Any:
+    def post(self, path: str, body: Any, token: str = WEBHOOK, **headers: str) -> Any:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.http.post(path, content=content, headers={"Authorization": f"Bearer {token}"})
+        headers = {"Content-Type": "application/json", **headers}
+        headers["Authorization"] = f"Bearer {token}"
+        return self.http.post(path, content=content, headers=headers)
 
     def effective(self) -> Any:
         return yaml.safe_load(self.file.read_text())
