@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,6 +25,10 @@ from common.errors import UserError
 TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 32 << 20
 T = TypeVar("T")
+_CAUSES = {
+    "refused": "connection refused",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted",
+}
 
 
 class FetchError(UserError):
@@ -63,12 +68,16 @@ def fetch(
     timeout: float = TIMEOUT_SECONDS,
     max_bytes: int = MAX_ANSWER_BYTES,
     use_environment: bool = False,
+    headers: Mapping[str, str] | None = None,
+    ca_file: Path | None = None,
 ) -> Answer:
     """GET, or POST with content as JSON; redirects are not followed. Raises FetchError.
 
     token: a bearer token; a user and password in the URL go first. timeout: of the whole call, in
     seconds. max_bytes: of the body; 0 leaves it unread. use_environment: the environment's proxies
     and certificates apply, as they should for a peer on the internet and must not for ours.
+    headers: further ones; the token, or the URL's password, goes before an Authorization of theirs.
+    ca_file: whom to trust instead of the usual CAs.
     """
     future: Future[Answer] = Future()
     connection = _Connection(url)
@@ -84,6 +93,8 @@ def fetch(
                     url,
                     params=params,
                     json=content,
+                    headers=headers,
+                    verify=str(ca_file) if ca_file else True,
                     auth=_bearer(token) if token and "@" not in urlsplit(url).netloc else None,
                     timeout=timeout,
                     stream=True,
@@ -100,8 +111,8 @@ def fetch(
     except (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise FetchError(url, "no answer in time", answered=False) from error
     except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:  # requests' are OSErrors
-        refused = "refused" in str(error)
-        cause = "connection refused" if refused else type(error).__name__
+        words = (words for sign, words in _CAUSES.items() if sign in str(error))
+        cause = next(words, type(error).__name__)
         raise FetchError(url, cause, answered=False) from error
     finally:
         connection.cut()

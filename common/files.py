@@ -39,8 +39,11 @@ def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
 
     A reader sees the old bytes or the new ones. mode: permission bits; by default those of the
     file replaced, else 0644. Its owner is kept where the process may. Raises OSError; then the old
-    file is untouched and no temp file stays.
+    file is untouched and no temp file stays. A device is never replaced.
     """
+    kind = stat.S_IFMT(os.lstat(path).st_mode) if os.path.lexists(path) else stat.S_IFREG
+    if kind in (stat.S_IFCHR, stat.S_IFBLK):
+        raise OSError(errno.EINVAL, "it is a device")
     replaced = path.stat() if path.is_file() else None  # a FIFO's or a device's mode is not kept
     if mode is None:
         mode = replaced.st_mode & 0o7777 if replaced else 0o644

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +17,8 @@ MAX_DOCUMENT_BYTES = 1 << 20  # a config beyond 1 MiB is a mistake
 MAX_NODES = 100_000  # keys and values; more take seconds to parse
 MAX_EXPONENT = 308  # a float's
 MAX_DEPTH = 64
-NODE_BYTES = 256  # of a text count as one more
+TEXT_BYTES = 256  # of a text count as one more
+TOO_MANY = "it has too many keys and values, aliases written out"
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,28 +26,14 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, stream: bytes, max_nodes: int) -> None:
         super().__init__(stream)
-        self._max_nodes = max_nodes
-        self._composed = 0
-        self._sizes: dict[int, int] = {}  # of each whole node, its aliases written out
+        self._left = max_nodes
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Bounded as it is written, and with its aliases written out: nested ones explode."""
-        self._composed += 1
-        alias = self.check_event(yaml.AliasEvent)
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(TOO_MANY)
         node: yaml.Node | None = super().compose_node(parent, index)
-        if not alias:
-            self._sizes[id(node)] = 1 + self._inner_size(node)
-        # An alias of what is not whole yet stands for itself, without end.
-        size = self._sizes.get(id(node), self._max_nodes + 1)
-        _bound(max(self._composed, size), self._max_nodes)
         return node
-
-    def _inner_size(self, node: yaml.Node | None) -> int:
-        if isinstance(node, yaml.ScalarNode):
-            return len(node.value) // NODE_BYTES
-        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
-        inner = chain.from_iterable(parts) if isinstance(node, yaml.MappingNode) else parts
-        return sum(self._sizes[id(part)] for part in inner)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -100,24 +86,20 @@ _Dumper.add_representer(
 )
 
 
-def nodes_in(document: Any) -> int:
-    """How many keys and values a document has. Raises ValueError when it is nested too deeply."""
-    floor, count, depth = [document], 0, 0
-    while floor:
-        if (depth := depth + 1) > MAX_DEPTH:
-            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+def _bound(document: Any, max_nodes: int) -> None:
+    """Raises ValueError for one with too many keys and values, YAML's aliases written out."""
+    floor, count = [document], 0
+    for _ in range(MAX_DEPTH):
         inner: list[Any] = []
         for item in floor:
-            parts = item.values() if isinstance(item, dict) else item
-            inner += parts if isinstance(item, dict | list) else ()
-            count += 1 + (len(item) if isinstance(item, dict) else 0)
+            count += 1 + (len(item) // TEXT_BYTES if isinstance(item, str) else 0)
+            inner += item if isinstance(item, dict | list) else ()
+            inner += item.values() if isinstance(item, dict) else ()
+            if count + len(inner) > max_nodes:
+                raise ValueError(TOO_MANY)
         floor = inner
-    return count
-
-
-def _bound(count: int, max_nodes: int) -> None:
-    if count > max_nodes:
-        raise ValueError(f"it has more than {max_nodes:,} keys and values, aliases written out")
+    if floor:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
 
 
 def read_document(path: Path) -> Any:
@@ -146,7 +128,7 @@ def parse_document(raw: bytes, path: Path, max_nodes: int = MAX_NODES) -> Any:
             document = json.loads(raw, parse_float=_number)
         else:
             document = _Loader(raw, max_nodes).get_single_data()
-        _bound(nodes_in(document), max_nodes)
+        _bound(document, max_nodes)
         return document
     except (ValueError, ArithmeticError, yaml.YAMLError, RecursionError, LookupError,
             AttributeError) as error:  # fmt: skip

@@ -1,6 +1,7 @@
 """Ladder and baseline, read again when they change; the effective config's file, as bytes."""
 
 import logging
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -38,9 +39,9 @@ class Configs:
     def __init__(self, ladder: Path, baseline: Path, effective_file: Path) -> None:
         """Read both. Raises UserError when one is missing or wrong."""
         self.paths = {"ladder": ladder, "baseline": baseline}
-        self.effective_path = effective_file.resolve()  # a link is followed, never replaced
+        self.effective_path = _followed(effective_file)
         self.rendered = lru_cache(maxsize=1)(self._render)  # computed anew after a change only
-        if effective_file.resolve() == baseline.resolve():
+        if self.effective_path == _followed(baseline):
             raise UserError(f"--baseline and --effective are both {baseline}; they must differ")
         self._raw = self._read()
         self.ladder, self.baseline, self.faults = self._parsed(self._raw)
@@ -140,20 +141,22 @@ class Configs:
 
         Its overrides for single roasters do not matter.
         """
-        found = self._without_roasters(self.on_disk() or b"")
+        try:
+            found = parse_document(self.on_disk() or b"", self.effective_path)
+        except UserError:
+            return None
+        found = {**found, ROASTERS: None} if isinstance(found, dict) else None
         for level in reversed(self.ladder.names):
             for some in (tunings, ()):
-                _, expected = self._render(InForce(level, some))
-                if found and found == self._without_roasters(expected):
+                expected = effective(self.ladder, self.baseline, level, some).document
+                if found == {**expected, ROASTERS: None}:
                     return level
         return None
 
-    def _without_roasters(self, raw: bytes) -> Document | None:
-        """A config file's content for all roasters; None when it is not a config."""
-        try:
-            document = parse_document(raw, self.effective_path)
-        except UserError:
-            return None
-        if not isinstance(document, dict):
-            return None
-        return {key: value for key, value in document.items() if key != ROASTERS}
+
+def _followed(path: Path) -> Path:
+    """What a link leads to, which is replaced and not the link; never a device or a FIFO."""
+    target = Path(os.path.realpath(path))
+    if target.is_file() or not os.path.lexists(target):
+        return target
+    return Path(os.path.realpath(path.parent)) / path.name

@@ -30,8 +30,8 @@ UNTOLD = "a person's override, if there was one, is lost; ask for it again"
 def remembered(configs: Configs, path: Path, audit: Audit, *, shadow: bool, now: float) -> State:
     """The state file's; else what audit trail and effective file show, the stricter of both.
 
-    A file of before there was a checksum counts, too, unless these two show more; when neither of
-    them tells, it must name its level.
+    A file of before there was a checksum counts, too, unless these two show more, or the trail was
+    written since; when neither of them tells, it must name its level.
     """
     saved, problem = None, f"there is no state file {path}"
     first = not (os.path.lexists(path) or audit.exists)
@@ -46,11 +46,13 @@ def remembered(configs: Configs, path: Path, audit: Audit, *, shadow: bool, now:
     tunings = known_tunings(last.tunings, ladder) if last else ()
     shown = None if shadow else configs.level_on_disk(tunings)
     levels = [level for level in (shown, last and last.level) if level]
-    if saved and (levels or saved.names_level):
+    if saved and not (last and last.asked) and (levels or saved.names_level):
         state = copy_of(saved.state)
-        lost = _raise_to(state, levels, tunings, ladder, now)
-        problem = f"the state file {path} has no checksum and shows less than was in force"
-        return _noted(state, problem, lost, ladder, now) if state != saved.state else state
+        _raise_to(state, levels, tunings, ladder, now)
+        if state == saved.state:
+            return state
+    if saved:
+        problem = f"the state file {path} has no checksum and is not what was in force"
     if shown is None and not shadow and os.path.lexists(configs.effective_path):
         levels.append(ladder.names[-1])  # somebody else's: it may stand for anything of ours
     state, lost = (State(), "" if first else UNTOLD) if last is None else _told_by(last, ladder)

@@ -13,6 +13,7 @@ from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.controller import Controller
 from alertmanager.receiver.evidence.sources import Sources
 from alertmanager.receiver.ladder.check import check
+from common import gateway
 from common.auth import read_token
 from common.clock import SystemClock
 from common.errors import UserError
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         flags.add_argument(
             f"--{source}", action="append", default=[], metavar="URL", help="repeat for several"
         )
+    gateway.add_flags(flags)
     flags.add_argument(
         "--hold",
         type=float,
@@ -126,8 +128,11 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Controller]:
     state, clock = arguments.state, SystemClock()
     for path in (arguments.effective, state):
         _need_folder(path)
-    urls = ([url.rstrip("/") for url in getattr(arguments, name)] for name in SOURCES)
-    sources = Sources(lambda: configs.ladder, clock, *urls)
+    managers, prometheuses, exporters = (
+        [url.rstrip("/") for url in getattr(arguments, name)] for name in SOURCES
+    )
+    way = gateway.Gateway.from_flags(arguments)
+    sources = Sources(lambda: configs.ladder, clock, managers, prometheuses, exporters, way)
     # In shadow mode the effective file is another's, who may have it locked.
     with contextlib.ExitStack() as locks:
         for path in (state,) if arguments.shadow else (state, configs.effective_path):

@@ -40,7 +40,6 @@ TESTED_BY = {
     ),
     "alertmanager/receiver/ladder/operations.py": "tests/properties/test_ladder.py",
     "alertmanager/receiver/ladder/sides.py": "tests/properties/test_ladder_language.py",
-    "alertmanager/receiver/report.py": "tests/unit/alertmanager/receiver/test_app.py",
     "command/backup.py": "tests/unit/exporter/ledger/test_backup.py",
     "command/flags.py": "tests/unit/command/test_adjust.py",
     "command/offline.py": "tests/unit/exporter/web/test_admin.py",

@@ -31,3 +31,14 @@ def wanted(*samples: tuple[dict[str, str], int, float]) -> dict[str, Any]:
         for labels, value, age in samples
     ]
     return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+def all_rules(**changes: Any) -> dict[str, Any]:
+    """A rule for each level, and the one for roasters."""
+    levels = ("conserve", "control", "emergency", "fallback")
+    return rules(*map(rule, levels), rule(labels={"tuning": "roaster"}), **changes)
+
+
+def nothing_wanted() -> dict[str, Any]:
+    levels = ("conserve", "control", "emergency", "fallback")
+    return wanted(*(({"degradation": level}, 0, 1.0) for level in levels))

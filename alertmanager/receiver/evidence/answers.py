@@ -1,18 +1,21 @@
-"""The sources' JSON, as far as it is read, and what a Prometheus' answers mean."""
+"""The sources' JSON, as far as it is read, and what it means; what cannot be true is refused."""
 
+import math
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct, field
 
 from alertmanager.receiver.alerts import entry_of, requested_name, unix
-from alertmanager.receiver.evidence.observations import PrometheusAnswer
+from alertmanager.receiver.evidence.observations import ExporterAnswer, PrometheusAnswer
 from alertmanager.receiver.ladder.ladder import Ladder
 from common.budget_status import BudgetFigures
 
 # Fresh means younger than three evaluations; the second is for the way and for rounding.
 FRESH_EVALUATIONS = 3
 SLACK_SECONDS = 1.0
-AHEAD_SECONDS = 5.0  # so much may a Prometheus' clock be ahead of ours
+AHEAD_SECONDS = 5.0  # so much may a source's clock be ahead of ours
+MAX_INTERVAL_SECONDS = 3600.0  # of evaluation; evidence of a longer one would be fresh for hours
 
 
 class AlertmanagerAlert(Struct):
@@ -57,12 +60,23 @@ class PrometheusData(Struct):
 
     groups: list[Group] = field(default_factory=list)
     result: list[Sample] = field(default_factory=list)
+    next_page: str = field(name="groupNextToken", default="")
 
 
 class PrometheusBody(Struct):
-    """What a Prometheus answers."""
+    """What a Prometheus answers. Thanos and others may leave something out and warn of it."""
 
+    status: Literal["success"]
     data: PrometheusData
+    warnings: list[str] | None = None
+    infos: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        missing = [*(self.warnings or ()), *(self.infos or ())]
+        if self.data.next_page:
+            missing.append("there are more pages")
+        if missing:
+            raise ValueError(f"it is perhaps not all: {missing[0]}")
 
 
 class DayStart(Struct):
@@ -81,11 +95,8 @@ class StatusAnswer(BudgetFigures, frozen=True, kw_only=True):
 def prometheus_answer(
     url: str, groups: list[Group], vector: list[Sample], ladder: Ladder, now: float
 ) -> PrometheusAnswer:
-    """What the two answers mean at a moment. Raises ValueError when no rule is the ladder's."""
-    rules = [(rule, group.interval) for group in groups for rule in group.rules]
-    rules = [(rule, interval) for rule, interval in rules if requested_name(rule.labels)]
-    if not rules:
-        raise ValueError("it has no alert rule with a degradation label")
+    """What the two answers mean at a moment. Raises ValueError for what cannot be meant."""
+    rules = _ladder_rules(groups)
     claimed = {
         entry_of({**rule.labels, **alert.labels}, ladder)
         for rule, _ in rules
@@ -93,7 +104,9 @@ def prometheus_answer(
         if alert.state == "firing"
     }
     until = now + AHEAD_SECONDS
-    unhealthy = {}
+    names = {requested_name(rule.labels) for rule, _ in rules}
+    missing = [name for name in ladder.automatic if name not in names]
+    unhealthy = {name: f"no alert rule asks for {name}" for name in missing}
     for rule, interval in rules:
         if problem := _problem(rule, now - _freshness(interval), until):
             unhealthy[requested_name(rule.labels)] = problem
@@ -101,18 +114,50 @@ def prometheus_answer(
     wanted: dict[str, set[str]] = {"0": set(), "1": set()}
     evaluated = [unix(rule.last_evaluation) for rule, _ in rules]
     for sample in vector:
-        entry, taken_at = entry_of(sample.metric, ladder), float(sample.value[1])
+        entry, (value, taken_at) = entry_of(sample.metric, ladder), _value_and_time(sample)
         if entry and fresh_after < taken_at <= until:
-            wanted[sample.metric.get("wanted", "1")].add(entry)
+            wanted[value].add(entry)
             evaluated.append(taken_at)
     return PrometheusAnswer(
         url,
         frozenset(filter(None, claimed)),
-        min(evaluated),
+        min(until, *evaluated),
         unhealthy,
         frozenset(wanted["0"] - wanted["1"]),
         frozenset(wanted["1"]),
     )
+
+
+def _ladder_rules(groups: list[Group]) -> list[tuple[Rule, float]]:
+    """The rules that ask for something, each with its interval. Raises ValueError."""
+    rules = [(rule, group.interval) for group in groups for rule in group.rules]
+    rules = [(rule, interval) for rule, interval in rules if requested_name(rule.labels)]
+    if not rules:
+        raise ValueError("it has no alert rule with a degradation label")
+    for rule, interval in rules:
+        if not 0 < interval <= MAX_INTERVAL_SECONDS:
+            raise ValueError(f"rule {rule.name} is evaluated every {interval:g} s")
+    return rules
+
+
+def _value_and_time(sample: Sample) -> tuple[str, float]:
+    """ "0" or "1", and Unix seconds. Raises ValueError."""
+    value, taken_at = sample.metric.get("wanted", "1"), float(sample.value[1])
+    if value not in ("0", "1") or not math.isfinite(taken_at):
+        raise ValueError("a sample of llm_degradation_wanted has no such value, or no time")
+    return value, taken_at
+
+
+def exporter_answer(url: str, status: StatusAnswer, now: float) -> ExporterAnswer:
+    """An exporter's figures. Raises ValueError for a day or an amount that cannot be.
+
+    A day that lies ahead would end every level that rose before it.
+    """
+    if not 0 <= status.day.start <= now + AHEAD_SECONDS:
+        raise ValueError("its budget day begins in the future; the machines' clocks differ")
+    if min(getattr(status, name) for name in BudgetFigures.__struct_fields__) < 0:
+        raise ValueError("it has a negative amount")
+    return ExporterAnswer(url, status.day.start, status, status.writable)
 
 
 def _freshness(interval: float) -> float:

@@ -9,6 +9,7 @@ from alertmanager.receiver.evidence.answers import (
     AlertmanagerAlert,
     PrometheusBody,
     StatusAnswer,
+    exporter_answer,
     prometheus_answer,
 )
 from alertmanager.receiver.evidence.observations import (
@@ -21,7 +22,9 @@ from alertmanager.receiver.evidence.observations import (
 from alertmanager.receiver.ladder.ladder import Ladder
 from common.auth import read_token
 from common.clock import Clock
+from common.errors import UserError
 from common.fetch import FetchError, fetch, without_password
+from common.gateway import Gateway
 from common.names import DEGRADATION_WANTED
 
 TIMEOUT_SECONDS = 2.0  # a peer that takes longer is as good as away
@@ -46,10 +49,12 @@ class Sources:
         alertmanagers: list[str],
         prometheuses: list[str],
         exporters: list[str],
+        gateway: Gateway | None = None,
     ) -> None:
         """ladder: gives the current one. alertmanagers, prometheuses, exporters: base URLs."""
         self._ladder = ladder
         self._clock = clock
+        self._gateway = gateway or Gateway()
         self._kinds: list[tuple[Callable[[str], Any], list[str]]] = [
             (self.alertmanager, alertmanagers),
             (self.prometheus, prometheuses),
@@ -80,26 +85,39 @@ class Sources:
 
     def alertmanager(self, url: str) -> AlertmanagerAnswer:
         """Active and suppressed alerts."""
-        alerts = _get(f"{url}/api/v2/alerts", list[AlertmanagerAlert])
+        alerts = self._get(f"{url}/api/v2/alerts", list[AlertmanagerAlert])
         entries = {entry_of(alert.labels, self._ladder()) for alert in alerts}
         return AlertmanagerAnswer(without_password(url), frozenset(filter(None, entries)))
 
     def prometheus(self, url: str) -> PrometheusAnswer:
         """The ladder's rules, then llm_degradation_wanted."""
-        rules = _get(f"{url}/api/v1/rules", PrometheusBody, {"type": "alert"}).data
-        wanted = _get(f"{url}/api/v1/query", PrometheusBody, {"query": WANTED_QUERY}).data
+        rules = self._get(f"{url}/api/v1/rules", PrometheusBody, {"type": "alert"}).data
+        wanted = self._get(f"{url}/api/v1/query", PrometheusBody, {"query": WANTED_QUERY}).data
         ladder, now = self._ladder(), self._clock.now()
         return prometheus_answer(without_password(url), rules.groups, wanted.result, ladder, now)
 
     def exporter(self, url: str) -> ExporterAnswer:
         """Its own figures."""
-        status = _get(f"{url}/api/v1/status", StatusAnswer, token=read_token("metrics"))
-        return ExporterAnswer(
-            without_password(url),
-            status.day.start,
-            status,
-            status.writable,
+        status = self._get(f"{url}/api/v1/status", StatusAnswer, token=read_token("metrics"))
+        return exporter_answer(without_password(url), status, self._clock.now())
+
+    def _get(
+        self,
+        url: str,
+        kind: type[T],
+        params: dict[str, str] | None = None,
+        token: str | None = None,
+    ) -> T:
+        """A source's JSON answer. Raises UserError."""
+        answer = fetch(
+            url,
+            params=params,
+            token=token,
+            timeout=TIMEOUT_SECONDS,
+            max_bytes=MAX_ANSWER_BYTES,
+            **self._gateway.options(),
         )
+        return answer.decode(kind)
 
 
 def _answer(url: str, future: "Future[Any]") -> Any:
@@ -110,16 +128,6 @@ def _answer(url: str, future: "Future[Any]") -> Any:
     error = future.exception()
     if error is None:
         return future.result()
-    if isinstance(error, FetchError):
-        return NoAnswer(url, error.reason)
+    if isinstance(error, UserError):
+        return NoAnswer(url, error.reason if isinstance(error, FetchError) else str(error))
     return NoAnswer(url, f"gives a wrong answer: {error}"[:300])
-
-
-def _get(
-    url: str, kind: type[T], params: dict[str, str] | None = None, token: str | None = None
-) -> T:
-    """A source's JSON answer. Raises FetchError."""
-    answer = fetch(
-        url, params=params, token=token, timeout=TIMEOUT_SECONDS, max_bytes=MAX_ANSWER_BYTES
-    )
-    return answer.decode(kind)

@@ -6,13 +6,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from alertmanager.receiver.ladder.effective import ROASTERS
 from alertmanager.receiver.ladder.operations import Document
 from common.errors import UserError
-from common.yamlfile import nodes_in, parse_document
+from common.yamlfile import parse_document
 
 MAX_NODES = 20_000  # keys and values
-MAX_COPIES = 1_000_000  # of them, when each roaster's config is computed: a second a level
 _SECRET_KEY = re.compile(r"(apikey|secret|password|passwd|token|connectionstring)$")
 _URL_WITH_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
 
@@ -26,10 +24,6 @@ def parse_baseline(raw: bytes, path: Path) -> Document:
     document = parse_document(raw, path, MAX_NODES)
     if not isinstance(document, dict) or not document:
         raise UserError(f"{path} is not a config: a mapping of keys to values is needed")
-    if (copies := _copies_of(document)) > MAX_COPIES:
-        raise UserError(
-            f"{path} has too many keys for so many roasters: {copies:,} when each has its own copy"
-        )
     for where in inexact_in(document):
         raise UserError(f"{path}: {where} is not a finite number; give it a value")
     for where in secrets_in(document):
@@ -38,13 +32,6 @@ def parse_baseline(raw: bytes, path: Path) -> Document:
             "logged, and give the scraper the name of an environment variable instead"
         )
     return document
-
-
-def _copies_of(document: Document) -> int:
-    """Keys and values, when what all roasters share is copied for each that has its own."""
-    roasters = document.get(ROASTERS)
-    shared = {key: value for key, value in document.items() if key != ROASTERS}
-    return nodes_in(shared) * len(roasters) if isinstance(roasters, dict) else 0
 
 
 def secrets_in(value: Any, path: str = "") -> Iterator[str]:

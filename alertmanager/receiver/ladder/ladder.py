@@ -107,6 +107,11 @@ class Ladder(_Strict, frozen=True, kw_only=True):
         """none and the levels, the mildest first."""
         return [NONE, *(level.level for level in self.levels)]
 
+    @property
+    def automatic(self) -> list[str]:
+        """What alerts ask for: every level, and the automatic tunings."""
+        return [*self.names[1:], *(one.tuning for one in self.tunings if one.automatic)]
+
     def rank(self, level: str) -> int:
         """0 for none, 1 for the mildest level. Raises UserError for a level that does not exist."""
         if level not in self.names:

@@ -1,11 +1,13 @@
 """Tokens: where they come from, what is too weak, and what matches."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from common.auth import bearer_matches, read_token
 from common.errors import UserError
+from tests.support.odd_files import ODD
 
 
 def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
@@ -38,3 +40,12 @@ def test_a_weak_token_is_refused_and_never_shown(token: str) -> None:
 )
 def test_only_the_right_bearer_token_matches(header: str | None, matches: bool) -> None:
     assert bearer_matches(header, "0123456789abcdef") is matches
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_token_file_that_hangs_or_never_ends_is_refused(
+    odd: Callable[[Path], None], tmp_path: Path
+) -> None:
+    odd(tmp_path / "token")
+    with pytest.raises(UserError, match="cannot read the admin token file"):
+        read_token("admin", tmp_path / "token", {})

@@ -44,7 +44,8 @@ verify: {{argv: [sh, -c, 'echo "verify $LLM_BUDGET_LEVEL" >> {log}; exit 1']}}
     assert (failed(receiver, "hook"), failed(receiver, "verify")) == (False, True)
     problems = receiver.http.get("/state").json()["problems"]
     assert problems == {"verify": "sh ended with status 1"}
-    assert receiver.http.get("/health").status_code == 200  # the config is in place
+    health = receiver.http.get("/health")
+    assert (health.status_code, health.json()["problems"]) == (200, problems)  # it is in place
     assert receiver.effective()["enabled"] is False  # what failed afterwards blocks nothing
     receiver.close()
 

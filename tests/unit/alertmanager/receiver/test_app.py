@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from alertmanager.receiver.decide import MAX_TUNINGS
 from common.clock import iso8601
-from tests.support.receivers import NOW, WEBHOOK, Receiver, alert
+from tests.support.receivers import ADMIN, NOW, WEBHOOK, Receiver, alert
 
 
 @pytest.mark.parametrize(
@@ -83,3 +84,31 @@ def test_health_says_when_not_even_a_first_round_ends(tmp_path: Path) -> None:
     assert "no round" in answer.json()["problems"]["rounds"]
     assert receiver.metric("llm_degradation_last_round_timestamp_seconds") == NOW
     receiver.close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "application/x-www-form-urlencoded", "text/json"]
+)
+def test_what_is_not_said_to_be_json_is_415_and_changes_nothing(
+    receiver: Receiver, kind: str
+) -> None:
+    body = {"version": "4", "status": "firing", "alerts": [alert("fallback")]}
+    word = {"mode": "degrade", "level": "fallback", "reason": "r", "author": "a"}
+    sent = {"/alerts": (body, WEBHOOK), "/watchdog": (body, WEBHOOK),
+            "/api/v1/override": (word, ADMIN)}  # fmt: skip
+    for path, (content, token) in sent.items():
+        answer = receiver.post(path, content, token, **{"Content-Type": kind})
+        assert (path, answer.status_code) == (path, 415)
+        assert "application/json" in answer.json()["error"]
+    assert receiver.level() == "none"
+    answer = receiver.post("/alerts", body, **{"Content-Type": "Application/JSON; charset=utf-8"})
+    assert answer.status_code == 200
+
+
+def test_more_tunings_than_are_kept_are_counted_and_said(receiver: Receiver) -> None:
+    names = [f"r{number}" for number in range(MAX_TUNINGS + 7)]
+    receiver.webhook(*(alert(tuning="roaster", roaster=name) for name in names))
+    assert receiver.metric("llm_degradation_refused_tunings") == 7
+    said = receiver.http.get("/health").json()["problems"]["tunings"]
+    assert said == "7 tunings are asked for beyond the 2,000 that are kept"
+    assert len(receiver.http.get("/state").json()["tunings"]) == MAX_TUNINGS

@@ -1,6 +1,8 @@
 """Ladder and baseline: edits take effect at once, wrong ones keep the last good one."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from alertmanager.receiver.configs import Configs
 from common.errors import UserError
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
+from tests.support.odd_files import ODD, put
 from tests.support.receivers import Receiver, alert
 
 
@@ -134,4 +137,67 @@ def test_an_edit_that_contradicts_itself_is_in_force_but_for_the_lower_levels_wo
     receiver.webhook(alert("fallback"))
     assert receiver.effective()["enabled"] is False
     assert receiver.metric("llm_config_last_reload_successful") == 1
+    receiver.close()
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("name", ["llm.yml", "degradation.yml"])
+def test_an_odd_thing_in_ladders_or_baselines_place_is_named_and_the_rounds_go_on(
+    tmp_path: Path, name: str, odd: Callable[[Path], None]
+) -> None:
+    files = {"llm.yml": BASELINE_FILE, "degradation.yml": LADDER_FILE}
+    for copy, shipped in files.items():
+        (tmp_path / copy).write_text(shipped.read_text())
+    receiver = Receiver(tmp_path, tmp_path / "llm.yml", ladder=tmp_path / "degradation.yml")
+    put(odd, tmp_path / name)
+    receiver.controller.reconcile()
+    assert receiver.webhook(alert("control")) == 200
+    assert receiver.effective()["batch_size"] == 5
+    health = receiver.http.get("/health")
+    assert health.status_code == 200
+    assert f"cannot read {tmp_path / name}: " in health.json()["problems"]["config"]
+    with pytest.raises(UserError, match="cannot read"):
+        Configs(tmp_path / "degradation.yml", tmp_path / "llm.yml", tmp_path / "e.yml")
+    receiver.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x, x, x, x, x, x, x]\n" + "b: [" + "*a, " * 8000 + "]\n",
+        "".join(f"a_key_of_some_length_{n}: value\n" for n in range(22_000)),
+    ],
+    ids=["aliases", "700 KB of keys"],
+)
+def test_a_baseline_that_explodes_is_refused_once_and_mended_at_once(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = tmp_path / "llm.yml"
+    baseline.write_text(BASELINE_FILE.read_text())
+    receiver = Receiver(tmp_path, baseline)
+    baseline.write_text(text)
+    receiver.controller.reconcile()
+    problem = receiver.http.get("/state").json()["problems"]["config"]
+    assert problem.startswith(f"{baseline} is not valid: it has too many keys and values")
+
+    def never(*_: object) -> None:
+        raise AssertionError("a wrong edit is parsed once")
+
+    with monkeypatch.context() as once:
+        once.setattr("alertmanager.receiver.configs.parse_baseline", never)
+        receiver.controller.reconcile()
+    assert receiver.configs.problem == problem
+    baseline.write_text(BASELINE_FILE.read_text())
+    receiver.controller.reconcile()
+    assert receiver.configs.problem is None
+    receiver.close()
+
+
+def test_a_link_to_a_device_is_replaced_and_the_device_is_not(tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    os.mkfifo(device)  # stands for one: nobody but root could make a real one
+    (tmp_path / "effective.yml").symlink_to(device)
+    receiver = Receiver(tmp_path)
+    assert not (tmp_path / "effective.yml").is_symlink()
+    assert device.is_fifo()
     receiver.close()

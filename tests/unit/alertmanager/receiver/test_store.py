@@ -4,7 +4,8 @@ import json
 import os
 import resource
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import yaml
 
 from alertmanager.receiver.overrides import OverrideRequest
 from tests.support.ladders import BASELINE_FILE
+from tests.support.odd_files import ODD, put
+from tests.support.odd_files import folder as a_folder
 from tests.support.receivers import ADMIN, NOW, Receiver, alert
 
 NOBODY = 65534
@@ -225,3 +228,61 @@ def test_the_first_write_over_a_file_of_somebody_else_is_no_drift(tmp_path: Path
     assert receiver.metric("llm_degradation_config_drift_total") == 0
     assert receiver.metric("llm_degradation_applies_total") == 1
     receiver.close()
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("name", ["effective.yml", "state.json", "state.audit.jsonl"])
+def test_an_odd_thing_in_a_files_place_holds_no_webhook_and_is_replaced_or_named(
+    tmp_path: Path, name: str, odd: Callable[[Path], None]
+) -> None:
+    receiver = Receiver(tmp_path)
+    receiver.webhook(alert("control"))
+    put(odd, tmp_path / name)
+    stays = name == "state.audit.jsonl" or odd is a_folder
+    status = receiver.webhook(alert("emergency"))
+    assert receiver.level() == "emergency"
+    receiver.controller.reconcile()
+    health = receiver.http.get("/health").json()
+    if name == "state.audit.jsonl":
+        replaced = odd.__name__ == "huge"  # it is rotated away, as any full one
+        assert (status, "audit" in health.get("problems", {})) == (200, not replaced)
+    else:
+        assert (status, health["status"]) == ((503, "failed") if stays else (200, "ok"))
+        assert stays or (tmp_path / name).is_file()
+    receiver.close()
+
+
+def test_a_webhook_between_a_rounds_look_and_its_lock_is_no_drift(receiver: Receiver) -> None:
+    look = receiver.store.look
+    came = []
+
+    def meanwhile() -> Any:
+        seen = look()
+        if not came:
+            came.append(receiver.webhook(alert("control")))
+        return seen
+
+    receiver.store.look = meanwhile  # type: ignore[method-assign]
+    receiver.controller.reconcile()
+    assert receiver.effective()["batch_size"] == 5
+    assert receiver.metric("llm_degradation_config_drift_total") == 0
+
+
+def test_a_disk_that_hangs_while_it_is_read_holds_no_webhook(receiver: Receiver) -> None:
+    reading, over = threading.Event(), threading.Event()
+    look = receiver.store.look
+
+    def hang() -> Any:
+        if threading.current_thread() is rounds:
+            reading.set()
+            over.wait(30)
+        return look()
+
+    rounds = threading.Thread(target=receiver.controller.reconcile)
+    receiver.store.look = hang  # type: ignore[method-assign]
+    rounds.start()
+    assert reading.wait(30)
+    assert receiver.webhook(alert("fallback")) == 200
+    assert receiver.http.get("/state").status_code == 200
+    over.set()
+    rounds.join(30)
