@@ -13,7 +13,6 @@ from common.files import read_file
 
 MAX_CA_BYTES = 1 << 20  # a system's whole bundle is a quarter of it
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110: a token
-_OURS = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
 
 
 def add_flags(command: argparse.ArgumentParser) -> None:
@@ -45,8 +44,6 @@ class Gateway:
             name, separator, file = text.partition("=")
             if not (separator and file and _NAME.fullmatch(name)):
                 raise UserError(f"--header {name!r} is not NAME=FILE, with a header's name")
-            if name.lower() in _OURS | {known.lower() for known in headers}:
-                raise UserError(f"--header {name} is given twice, or is not yours to set")
             headers[name] = Path(file)
         gateway = cls(headers, arguments.ca_file)
         gateway.options()
