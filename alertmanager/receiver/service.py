@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.check:
             return _check(arguments.config, arguments.baseline)
-        return asyncio.run(run(arguments))
+        return asyncio.run(run(arguments, END_SECONDS))
     except UserError as error:
         print(f"receiver: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -97,8 +97,8 @@ def _check(ladder: Path, baseline: Path) -> int:
     return 1 if problems else 0
 
 
-async def run(arguments: argparse.Namespace) -> int:
-    """Open everything, serve, close everything. Raises UserError."""
+async def run(arguments: argparse.Namespace, end_seconds: float | None = None) -> int:
+    """Open everything, serve, close everything. end_seconds: as in serve. Raises UserError."""
     host, port = parse_listen(arguments.listen)
     tokens = ReceiverTokens(webhook=read_token("webhook"), admin=read_token("admin"))
     if not is_loopback(host) and tokens.webhook is None:
@@ -113,7 +113,7 @@ async def run(arguments: argparse.Namespace) -> int:
         rounds = asyncio.create_task(_reconcile_forever(controller))
         try:
             app = ReceiverApp(controller, tokens).asgi(arguments.allow_host)
-            await serve(app, listener, end_seconds=END_SECONDS)
+            await serve(app, listener, end_seconds=end_seconds)
         finally:
             rounds.cancel()
             with contextlib.suppress(asyncio.CancelledError):
