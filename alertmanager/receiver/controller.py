@@ -21,7 +21,6 @@ from common.http import HttpError
 
 log = logging.getLogger("receiver")
 STALE_ROUND_SECONDS = 30.0  # rounds come every two seconds; without them nothing converges
-REFUSED = f"{{count}} tunings are asked for beyond the {MAX_TUNINGS:,} that are kept"
 SETTLED: set[HoldReason] = {"hold", "wanted"}  # evidence speaks, for lowering or against it
 
 
@@ -126,11 +125,12 @@ class Controller:
 
     def problems(self) -> dict[str, str]:
         """All that somebody should mend, by what it is about; the failures among it."""
-        state, announcer = self.store.state, self.announcer
+        state, announcer, count = self.store.state, self.announcer, self.refused_tunings
+        refused = f"{count} tunings are asked for beyond the {MAX_TUNINGS:,} that are kept"
         found: dict[str, Any] = {
             "override": state.lost,
             "audit": announcer.audit.problem,
-            "tunings": self.refused_tunings and REFUSED.format(count=self.refused_tunings),
+            "tunings": count and refused,
             **{str(step): sentence for step, sentence in announcer.failing.items()},
             **self.store.configs.problems(),
             **self.failures(),

@@ -62,7 +62,8 @@ def test_what_is_no_file_or_too_large_is_refused_without_waiting(
     odd: Callable[[Path], None], tmp_path: Path
 ) -> None:
     odd(tmp_path / "x")
-    with pytest.raises(OSError, match="regular|larger than 1 MiB|directory|symbolic|No such device"):
+    words = r"regular|larger than 1 MiB|directory|symbolic|No such device"
+    with pytest.raises(OSError, match=words):
         read_file(tmp_path / "x", 1 << 20)
     assert len(os.listdir("/proc/self/fd")) < 200  # what was opened is closed again
 
