@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.auth import bearer_matches
 from common.errors import UserError
+from common.listener import Listener
 from common.ports import port_holder
 
 BODY_TIMEOUT_SECONDS = 10.0  # a client that dribbles its body must not hold a slot
@@ -68,16 +69,17 @@ async def read_body(
     return bytes(body)
 
 
-def require_content(request: Request, *types: str) -> None:
-    """Raises HttpError 415 unless the body is plainly one of the media types, uncompressed.
+def require_content(request: Request, *types: str) -> str:
+    """The body's media type. Raises HttpError 415 unless it is plainly one of types, uncompressed.
 
     A web page cannot send these types to another origin without asking first.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in types:
-        raise HttpError(415, f"Content-Type must be {' or '.join(types)}")
+        raise HttpError(415, f"Content-Type must be {' or '.join(types[:2])}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HttpError(415, "a compressed body is not accepted")
+        raise HttpError(415, "a compressed body is not accepted; send it without Content-Encoding")
+    return content_type
 
 
 def require_token(request: Request, token: str | None) -> None:
@@ -156,12 +158,12 @@ def parse_listen(listen: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> Listener:
     """A listening socket (port 0 picks a free one). Raises UserError: who holds the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With its protocol named: only then asyncio sets TCP_NODELAY on what is accepted, and without
     # that every answer waits 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

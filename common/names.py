@@ -36,6 +36,7 @@ DAY_END = "llm_budget_day_end_timestamp_seconds"
 RATE_LIMIT = "llm_rate_limit_requests"
 PRICE = "llm_price_usd_per_million_tokens"
 PROVIDER_BALANCE = "llm_provider_balance_usd"
+PROVIDER_BALANCE_ELSEWHERE = "llm_provider_balance"
 PROVIDER_AVAILABLE = "llm_provider_available"
 
 # Ledger and intake

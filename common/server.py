@@ -7,15 +7,17 @@ answers 503 to everyone, scrapes included, once enough clients hang.
 import asyncio
 import contextlib
 import os
+import resource
 import signal
-import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from common.listener import Listener
 
 MAX_CONNECTIONS = 512
 MAX_OVERHEAD_BYTES = 64 << 10  # of headers, or between two pieces of a body
@@ -34,8 +36,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._dropped = False
         self._since = self.loop.time()
         self._await("headers", HEADER_TIMEOUT_SECONDS)
-        if len(self.connections) > MAX_CONNECTIONS:
-            self._make_room()
+        if len(self.connections) > _most_connections():
+            make_room(self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for awaited in list(self._timers):
@@ -83,12 +85,6 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         return cycle is None or cycle.response_complete or cycle.more_body or self.flow.write_paused
 
-    def _make_room(self) -> None:
-        """Drop whoever has kept us waiting longest; the newcomer itself only if all are at work."""
-        ours = (one for one in self.connections if isinstance(one, GuardedProtocol))
-        waiting = [one for one in ours if one._waits() and not one._dropped]
-        min(waiting, key=lambda one: one._since)._drop()
-
     def _drop(self) -> None:
         self._dropped = True
         self.transport.abort()
@@ -103,6 +99,24 @@ class GuardedProtocol(HttpToolsProtocol):
             timer.cancel()
 
 
+def make_room(connections: Collection[object]) -> bool:
+    """Drop whoever has kept us waiting longest; false when all are at work.
+
+    A newcomer has not said anything yet: while it counts, there is always one.
+    """
+    ours = [one for one in connections if isinstance(one, GuardedProtocol)]
+    waiting = [one for one in ours if one._waits() and not one._dropped]
+    if waiting:
+        min(waiting, key=lambda one: one._since)._drop()
+    return bool(waiting)
+
+
+def _most_connections() -> int:
+    """Half of the process's descriptors are for other files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(MAX_CONNECTIONS, soft // 2) if soft > 0 else MAX_CONNECTIONS
+
+
 def ignore_hangup() -> None:
     """SIGHUP, which by default ends a process, does nothing from here on."""
     with contextlib.suppress(ValueError):  # only the main thread has signals
@@ -111,7 +125,7 @@ def ignore_hangup() -> None:
 
 async def serve(
     app: ASGIApp,
-    listener: socket.socket,
+    listener: Listener,
     grace_seconds: int = 5,
     on_hangup: Callable[[], None] = lambda: None,
     end_seconds: float | None = None,
@@ -136,6 +150,7 @@ async def serve(
     )
     server = _Server(config)
     server.end_seconds = end_seconds
+    listener.make_room = lambda: make_room(server.server_state.connections)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)

@@ -17,6 +17,7 @@ from common.http import is_loopback
 from common.money import picodollars
 from common.yamlfile import read_as
 from exporter.budget.day import BudgetCalendar
+from exporter.event import MAX_CALLS
 from exporter.prices.schedule import Price, Prices, schedules
 
 Count = Annotated[int, Meta(ge=1)]
@@ -26,7 +27,7 @@ EventKey = Literal[
     "id", "time", "roaster", "field", "model", "provider", "outcome", "estimated", "usage",
     "usage.prompt_tokens", "usage.completion_tokens", "usage.prompt_cache_hit_tokens",
     "usage.total_tokens", "usage.cache_write_tokens",
-    "duration_seconds", "batch_items", "batch_slots", "count",
+    "duration_seconds", "batch_items", "batch_slots", "count", "service_tier",
 ]  # fmt: skip
 Scalar = str | int | bool | None
 S = TypeVar("S", bound=Struct)
@@ -81,6 +82,16 @@ class Limits(_Strict, frozen=True):
     roasters: Count = 1000
     fields: Count = 100
     models: Count = 100
+    # What one event may say. No real one comes near; beyond it a client is broken, or lies.
+    event_calls: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = MAX_CALLS  # as many as the client sums
+    event_tokens: Count = 10**10  # so many calls of 100,000 tokens
+    # Far above the dearest listed call, $75: o1-pro, 100,000 tokens in at $150 and out at $600 a
+    # million.
+    call_usd: Decimal = Decimal(1000)
+
+    def __post_init__(self) -> None:
+        if picodollars(self.call_usd) <= 0:
+            raise UserError("call_usd must be above 0")
 
 
 class Access(_Strict, frozen=True):

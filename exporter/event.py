@@ -17,13 +17,20 @@ MAX_CALLS = 100_000  # that one event may sum up
 MAX_LABEL_LENGTH = 120
 MAX_ID_LENGTH = 512
 DEFAULT_PROVIDER = "deepseek"
+# Service tiers at the list's own price: OpenAI's and Bedrock's default and auto (as the project is
+# set up), Anthropic's standard, Groq's and Gemini's on_demand. Others are other products.
+PLAIN_TIERS = ("", "default", "auto", "standard", "on_demand")
 # Controls, line and paragraph separators, and lone surrogates, which no UTF-8 page can carry.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_TIER = re.compile("[a-z][a-z_]{0,40}")
 
 Sum = Annotated[int, Meta(ge=0, le=MAX_TOKENS * MAX_CALLS)]  # over the calls of one event
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-Reason = Literal["malformed", "too_long", "schema", "time", "label", "usage", "too_old", "conflict"]
+Reason = Literal[
+    "malformed", "too_long", "schema", "time", "label", "usage", "too_old", "conflict",
+    "implausible", "unstorable",
+]  # fmt: skip
 # The details of usage that are in a digest.
 _DETAILS = {
     "prompt_tokens_details": ("cached_tokens", "cache_write_tokens", "audio_tokens"),
@@ -58,6 +65,7 @@ class _RawEvent(Struct, omit_defaults=True):  # so that a key added later change
     batch_slots: Sum = 0
     count: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = 1
     share: bool = False  # one field's part of a call, which may have no tokens
+    service_tier: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class UsageEvent:
     batch_items: int = 0
     batch_slots: int = 0
     count: int = 1  # calls folded into this event
+    service_tier: str = ""  # other than the plain one
     digest: bytes | None = None  # 16 bytes of (provider, id); None: not idempotent
     content: bytes = b""  # digest of everything but the id, to tell a repeat from a conflict
 
@@ -90,6 +99,12 @@ class UsageEvent:
     def time_adjusted(self) -> bool:
         """Whether it claimed to be in the future."""
         return self.claimed > self.time
+
+    @property
+    def product(self) -> str:
+        """What has a price: the model, or the model in a service tier (`gpt-4o:flex`)."""
+        tier = f":{self.service_tier}"
+        return self.model if tier == ":" or self.model.endswith(tier) else self.model + tier
 
     @property
     def prompt_tokens(self) -> int:
@@ -116,6 +131,7 @@ def _parse(raw: Any, received: float) -> UsageEvent:
         raise EventError("schema", str(error)) from error
     tokens = _tokens(event)
     provider = _label("provider", event.provider, DEFAULT_PROVIDER)
+    tier = _service_tier(event)
     claimed = received if event.time is None else _timestamp(event.time)
     return UsageEvent(
         roaster=_label("roaster", event.roaster),
@@ -134,6 +150,7 @@ def _parse(raw: Any, received: float) -> UsageEvent:
         batch_items=event.batch_items,
         batch_slots=event.batch_slots,
         count=event.count,
+        service_tier=tier,
         digest=_id_digest(provider, event.id),
         content=_content(event, tokens),
     )
@@ -164,6 +181,21 @@ def _check_size(event: _RawEvent, tokens: Tokens) -> None:
     for key, number in numbers.items():
         if number > MAX_TOKENS * event.count:
             raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.{key}`")
+
+
+def _service_tier(event: _RawEvent) -> str:
+    """Empty for a plain one, which the event's content does not tell from none.
+
+    Anthropic says it in the usage.
+    """
+    said = event.service_tier or (event.usage or {}).get("service_tier") or ""
+    tier = said.strip().lower() if isinstance(said, str) else UNKNOWN
+    if tier in PLAIN_TIERS:
+        tier = ""
+    elif not _TIER.fullmatch(tier):
+        tier = UNKNOWN
+    event.service_tier = tier or None
+    return tier
 
 
 def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:

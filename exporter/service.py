@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     ignore_hangup()  # until it means: reload
     try:
         return asyncio.run(run(arguments))
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"exporter: {error}", file=sys.stderr)  # noqa: T201
         return 2
 
@@ -85,7 +86,8 @@ async def run(arguments: argparse.Namespace) -> int:
                 await asyncio.to_thread(exporter.start)
                 starting.over(application(exporter), exporter.reloader.hang_up)
                 address = f"http://{host}:{listener.getsockname()[1]}"
-                print(f"exporter: listening on {address}", flush=True)  # noqa: T201
+                with contextlib.suppress(OSError):  # a full disk keeps nobody from booking
+                    print(f"exporter: listening on {address}", flush=True)  # noqa: T201
                 await serving
             finally:
                 await asyncio.to_thread(exporter.close)

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple, Union
 __all__ = ["Client", "allowed", "current", "default_client", "lost", "record"]
 
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
-LABELS = ("roaster", "field", "model", "provider")
+LABELS = ("roaster", "field", "model", "provider", "service_tier")
 MODEL_PATHS = ("model", "model_version", "response_metadata.model_name")
 UNBILLED = ("cached", "fallback")  # no provider was asked
 # Where an answer's text is. Providers repeat the reasoning: the first of its keys counts.
@@ -701,7 +701,7 @@ def _unwritten(data: bytes, written: int) -> bytes:
 class _Fold:
     """Sums of calls, for when the spool is full or locked: fixed slots, updated in place.
 
-    One slot per (roaster, field, model, provider, outcome, estimated, minute), under an exclusive
+    One slot per (all LABELS, outcome, estimated, minute), under an exclusive
     lock; the reader takes the file by renaming it. Each slot is a usage event with a `count`.
     """
 
@@ -1019,6 +1019,7 @@ class Client:
         estimated: bool = False,
         model: str | None = None,
         provider: str | None = None,
+        service_tier: str | None = None,
         event_id: str | None = None,
         at: float | None = None,
         duration_seconds: float | None = None,
@@ -1033,7 +1034,8 @@ class Client:
         response: the provider's response object or dict (its id, model and usage are taken), or
         None. field: one, or several that share the response (a list: equally; a dict: by weight).
         outcome: success, error, rate_limited, cached (your own cache) or fallback (your
-        deterministic parser). usage, model, event_id, at (Unix seconds) override the response's.
+        deterministic parser). usage, model, service_tier (`batch`, for one that the response does
+        not tell), event_id, at (Unix seconds) override the response's.
         estimated: usage is your estimate. A response without usage is estimated from its text and
         messages. batch_items of batch_slots: how full the batch was.
         """
@@ -1054,10 +1056,13 @@ class Client:
             identity = _identity(given) if given else self._spool.fresh_id()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
             model = _plain(model or _find(response, *MODEL_PATHS) or "")
+            tier = service_tier or get(response, "service_tier")
+            tier = tier or get(said, "service_tier")  # Anthropic's
+            tier = _plain(tier) if isinstance(tier, str) else ""
             shared = _shared_keys(outcome, estimated, at, duration_seconds)
             lines = ""
             for end, name, share, *batch in _parts(field, tokens, batch_items, batch_slots):
-                labels = _label_keys(roaster, name, model, provider)
+                labels = _label_keys(roaster, name, model, provider, tier)
                 lines += _event_line(identity + end, shared, labels, problem or share, *batch)
             if problem:  # the exporter refuses it, and counts that
                 warn("usage", f"usage that cannot be counted: {problem}")

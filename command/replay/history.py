@@ -4,6 +4,7 @@ import csv
 import gzip
 import sqlite3
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -16,6 +17,7 @@ from common.money import PICODOLLARS_PER_USD
 MINUTES_PER_DAY = 1440
 MAX_DAYS = 400  # bounds memory; a year and its holidays
 MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may have several lines
+MAX_LINE_CHARACTERS = 16 << 10  # a few kilobytes of .gz may be gigabytes, also in one line
 # Minutes without usage have no line: a day whose last line is this near its end is whole.
 QUIET_END_MINUTES = 60
 COST_COLUMNS = ("cost_usd", "cost")
@@ -62,13 +64,14 @@ def read_ledger(path: Path) -> History:
     try:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
-            rows = db.execute(
-                "SELECT julianday(day), sum(cost_picodollars) FROM accounts GROUP BY 1 ORDER BY 1"
-            ).fetchall()
+            days: Counter[float] = Counter()  # SQLite's sum() fails beyond 64 bits
+            for day, cost in db.execute("SELECT julianday(day), cost_picodollars FROM accounts"):
+                days[day] += cost
         finally:
             db.close()
     except sqlite3.Error as error:
         raise UserError(f"cannot read the ledger {path}: {error}") from error
+    rows = sorted(days.items())
     if not rows:
         raise UserError(f"the ledger {path} has no cost yet; nothing to replay")
     return History(_spread(rows[-MAX_DAYS:]))
@@ -103,12 +106,10 @@ def _end(last: int) -> int:
 
 
 def _rows(path: Path, file: TextIO, usd_per_token: Decimal) -> Iterator[tuple[int, int]]:
-    reader = csv.DictReader(file)
+    reader = csv.DictReader(_bounded_lines(path, file))
     column, usd_per_unit = _column(path, list(reader.fieldnames or ()), usd_per_token)
     for row in reader:
         where = f"{path}, line {reader.line_num}"
-        if reader.line_num > MAX_LINES:
-            raise UserError(f"{where}: more than {MAX_LINES} lines; replay a shorter history")
         minute = _number(row["minute"], f"{where}: minute")
         if minute != int(minute) or minute >= MAX_DAYS * MINUTES_PER_DAY:
             raise UserError(
@@ -117,6 +118,19 @@ def _rows(path: Path, file: TextIO, usd_per_token: Decimal) -> Iterator[tuple[in
             )
         amount = _number(row[column], f"{where}: {column}")
         yield int(minute), int((amount * usd_per_unit * PICODOLLARS_PER_USD).to_integral_value())
+
+
+def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Raises UserError on a line, or a number of lines, that no history has."""
+    number = 0
+    while line := file.readline(MAX_LINE_CHARACTERS):
+        number += 1
+        where = f"{path}, line {number}"
+        if len(line) == MAX_LINE_CHARACTERS:
+            raise UserError(f"{where}: {MAX_LINE_CHARACTERS} characters or more; is this a CSV?")
+        if number > MAX_LINES:
+            raise UserError(f"{where}: more than {MAX_LINES} lines; replay a shorter history")
+        yield line
 
 
 def _column(path: Path, found: list[str], usd_per_token: Decimal) -> tuple[str, Decimal]:

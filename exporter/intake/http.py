@@ -18,8 +18,9 @@ from exporter.event import EventError, UsageEvent, parse_event
 from exporter.intake.counters import IntakeMetrics
 from exporter.ledger.ledger import Ledger
 
-NDJSON = "application/x-ndjson"
-CONTENT_TYPES = ("application/json", NDJSON)
+# JSON lines under every name that shippers give them; the first is said in refusals.
+NDJSON = tuple(f"application/{name}" for name in ("x-ndjson", "ndjson", "jsonl", "x-jsonlines"))
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SOURCE = "http"
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Bodies beyond this are read beside the event loop, one at a time: scrapes must not wait for them.
@@ -48,9 +49,8 @@ class UsageEndpoint:
 
         Then nothing was booked.
         """
-        require_content(request, *CONTENT_TYPES)
+        ndjson = require_content(request, "application/json", *NDJSON) in NDJSON
         limits = self._limits()
-        ndjson = NDJSON in request.headers["content-type"].lower()
         async with self._body_bounds.read(request, limits.body_bytes) as body:
             if len(body) <= INLINE_BYTES:
                 return json_response(await self._book(self._parse(body, ndjson, limits)))
@@ -60,6 +60,7 @@ class UsageEndpoint:
 
     def _parse(self, body: bytes, ndjson: bool, limits: Limits) -> list[UsageEvent | EventError]:
         """Each event of the body, or why it is refused."""
+        body = body.removeprefix(BYTE_ORDER_MARK)
         values = list(_lines(body)) if ndjson else _json(body)
         if len(values) > limits.batch_events:
             raise HttpError(413, f"more than {limits.batch_events} events in one request")
@@ -94,7 +95,8 @@ def _json(body: bytes) -> list[Any]:
     try:
         value = msgspec.json.decode(body)
     except NOT_JSON as error:
-        raise HttpError(400, f"the body is not JSON: {error}") from error
+        hint = f"; the Content-Type of JSON lines is {NDJSON[0]}" if b"\n" in body.strip() else ""
+        raise HttpError(400, f"the body is not JSON: {error}{hint}") from error
     if not isinstance(value, dict | list):
         raise HttpError(400, "the body must be an event or an array of events")
     return value if isinstance(value, list) else [value]

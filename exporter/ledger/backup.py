@@ -1,6 +1,7 @@
 """Backup of a ledger in use, and putting a backup in its place."""
 
 import contextlib
+import fcntl
 import itertools
 import os
 import sqlite3
@@ -13,6 +14,7 @@ from common.files import FileLock, sync_folder
 from exporter.ledger.schema import MIGRATIONS
 
 PAGES_PER_STEP = 256  # 1 MiB between two reports of progress
+TEMPORARY = ".llm-budget-copy."  # begins the name of a copy that is not whole yet
 Progress = Callable[[int, int, int], object]  # sqlite3's: status, pages left, pages in all
 
 
@@ -121,10 +123,14 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
 
 @contextlib.contextmanager
 def _new_file(target: Path, before: Callable[[], None]) -> Iterator[Path]:
-    """A file beside target that takes its place, durably, when the block succeeds."""
+    """A file beside target that takes its place, durably, when the block succeeds.
+
+    What a killed one left in the folder goes first; one that is at work has its file locked.
+    """
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
+        _remove_leftovers(target.parent)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
         try:
             yield Path(name)
             with open(name, "rb") as file:
@@ -132,8 +138,23 @@ def _new_file(target: Path, before: Callable[[], None]) -> Iterator[Path]:
             before()
             os.replace(name, target)
         finally:
-            for suffix in ("", "-journal", "-wal", "-shm"):
-                Path(name + suffix).unlink(missing_ok=True)
+            _remove(name)
+            os.close(handle)
         sync_folder(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise UserError(f"cannot write {target}: {error}") from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what mkstemp made for a copy and nobody holds any more."""
+    for path in folder.glob(f"{TEMPORARY}????????"):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(str(path))
+
+
+def _remove(name: str) -> None:
+    for suffix in ("-journal", "-wal", "-shm", ""):
+        Path(name + suffix).unlink(missing_ok=True)

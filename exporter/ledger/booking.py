@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from datetime import date
 
+from common.money import picodollars, usd
 from common.names import OTHER, RFM, UNKNOWN
 from exporter.config import Limits
 from exporter.event import EventError, UsageEvent
@@ -18,6 +19,8 @@ from exporter.prices.tokenprice import TokenPrice, TokenPrices
 from exporter.usage import EXTRAS
 
 _RESERVED = {OTHER, UNKNOWN}
+# What SQLite raises for a number beyond 64 bits: an account of nine million dollars.
+UNSTORABLE = (OverflowError, sqlite3.IntegrityError)
 _ADD_TO_ACCOUNT = upsert("accounts", "day, roaster, field, model, price_version", COLUMNS)
 _PRICE_COLUMNS = tuple(item.name for item in fields(TokenPrice))
 _ADD_PRICE = (
@@ -40,6 +43,12 @@ class SubmissionResult:
     duplicates: list[int] = field(default_factory=list)
     rejected: list[tuple[int, EventError]] = field(default_factory=list)
 
+    def add(self, part: "SubmissionResult", start: int) -> None:
+        """Take over a part's result; start: the index of its first event."""
+        self.accepted += [start + index for index in part.accepted]
+        self.duplicates += [start + index for index in part.duplicates]
+        self.rejected += [(start + index, error) for index, error in part.rejected]
+
 
 @dataclass
 class Batch:
@@ -49,6 +58,13 @@ class Batch:
     overflowed: Counter[str] = field(default_factory=Counter)  # label -> events put under `other`
     time_adjusted: int = 0
     unpriced: dict[UnpricedKey, Unpriced] = field(default_factory=lambda: defaultdict(Unpriced))
+
+    def add(self, written: "Batch") -> None:
+        """Take over what another batch has written; its unpriced minutes are in their table."""
+        for key, amounts in written.accounts.items():
+            self.accounts[key].add(amounts)
+        self.overflowed.update(written.overflowed)
+        self.time_adjusted += written.time_adjusted
 
 
 class Labels:
@@ -113,9 +129,16 @@ class Booking:
         self.prices = prices
         self.ids = IdTables(db)
         self.labels = Labels(limits, books.totals)
+        self.limit(limits)
         # label -> provider; shown with today's prices
         self.genai_models: dict[str, str] = dict(db.execute(_GENAI_MODELS).fetchall())
         self._versions: dict[TokenPrice, int] = {}
+
+    def limit(self, limits: Limits) -> None:
+        """New limits for the labels to come and for what one event may say."""
+        self.labels.cap(limits)
+        self._limits = limits
+        self._call_picodollars = picodollars(limits.call_usd)
 
     def book(self, events: list[UsageEvent], now: float, batch: Batch) -> SubmissionResult:
         """Book events; a refused one does not touch the others."""
@@ -123,16 +146,33 @@ class Booking:
         today = self._day_of(now)
         for index, event in enumerate(events):
             try:
-                fresh = self._is_new(event, now)
+                fresh = self._book_one(event, now, today, batch)
             except EventError as error:
                 error.success = event.outcome == "success"
                 result.rejected.append((index, error))
                 continue
-            if not fresh:
-                result.duplicates.append(index)
-                continue
-            self._account(event, today, batch)
-            result.accepted.append(index)
+            (result.accepted if fresh else result.duplicates).append(index)
+        return result
+
+    def book_storable(self, events: list[UsageEvent], now: float, batch: Batch) -> SubmissionResult:
+        """Book and write at once: what the tables cannot hold is found by halving, and refused."""
+        part = Batch()
+        self._db.execute("SAVEPOINT part")
+        try:
+            result = self.book(events, now, part)
+            self.write(part)
+            batch.add(part)
+        except UNSTORABLE:
+            self._db.execute("ROLLBACK TO part")
+            self._forget_rows()
+            if len(events) == 1:
+                full = "its account would pass 64 bits (9.2 million USD a day)"
+                result = SubmissionResult(rejected=[(0, EventError("unstorable", full))])
+            else:
+                result, middle = SubmissionResult(), len(events) // 2
+                result.add(self.book_storable(events[:middle], now, batch), 0)
+                result.add(self.book_storable(events[middle:], now, batch), middle)
+        self._db.execute("RELEASE part")
         return result
 
     def write(self, batch: Batch) -> None:
@@ -153,33 +193,53 @@ class Booking:
     def rolled_back(self) -> None:
         """Forget what a failed transaction seemed to have done; touches no disk, cannot fail."""
         self.labels.rolled_back()
+        self._forget_rows()
+
+    def _forget_rows(self) -> None:
+        """Rows that a rollback took back are looked for again."""
         self._versions.clear()
         self.ids.reload()
 
-    def _is_new(self, event: UsageEvent, now: float) -> bool:
+    def _book_one(self, event: UsageEvent, now: float, today: date, batch: Batch) -> bool:
+        """False: it is known. Raises EventError."""
         if event.time < now - KEEP_SECONDS:
             raise EventError("too_old", "older than 35 days - at `$.time`")
-        if event.digest is None:
-            return True
-        booked = self.ids.find(event.digest)
-        if booked is None:
-            self.ids.add(event.digest, event.content, max(event.claimed, event.time, now), now)
-            return True
-        if booked != event.content:
-            raise EventError("conflict", "this id was booked with different content - at `$.id`")
-        return False
-
-    def _account(self, event: UsageEvent, today: date, batch: Batch) -> None:
-        day, series = self._day_of(event.time), self.labels.admit(event, batch)
+        if event.digest is not None and self._is_known(event.digest, event.content):
+            return False
+        self._check_size(event)
+        series = self.labels.admit(event, batch)
         prices = self._prices(event, series)
-        if not prices and event.tokens:
-            self._keep_minute(event, day, series, batch)
         whole = Amounts()
         _count(whole, event)
-        for price, amounts in priced(whole, event.extras, prices, event.estimated):
+        parts = priced(whole, event.extras, prices, event.estimated)
+        self._check_cost(event, sum(amounts.cost_picodollars for _, amounts in parts))
+        if event.digest is not None:
+            self.ids.add(event.digest, event.content, max(event.claimed, event.time, now), now)
+        day = self._day_of(event.time)
+        if not prices and event.tokens:
+            self._keep_minute(event, day, series, batch)
+        for price, amounts in parts:
             amounts.late_cost_picodollars = amounts.cost_picodollars if day < today else 0
             batch.accounts[AccountKey(day, series, self.version(price))].add(amounts)
         batch.time_adjusted += event.time_adjusted
+        return True
+
+    def _is_known(self, digest: bytes, content: bytes) -> bool:
+        booked = self.ids.find(digest)
+        if booked not in (None, content):
+            raise EventError("conflict", "this id was booked with different content - at `$.id`")
+        return booked is not None
+
+    def _check_size(self, event: UsageEvent) -> None:
+        for what, number in (("calls", event.count), ("tokens", event.tokens)):
+            most = getattr(self._limits, f"event_{what}")
+            if number > most:
+                raise EventError("implausible", f"{number} {what}; limits.event_{what} is {most}")
+
+    def _check_cost(self, event: UsageEvent, cost: int) -> None:
+        if cost > self._call_picodollars * event.count:
+            rule = f"limits.call_usd is {self._limits.call_usd:f}"
+            raise EventError("implausible", f"{usd(cost // event.count)} USD a call; {rule}")
 
     def _prices(self, event: UsageEvent, series: Series) -> TokenPrices:
         """The prices at the event's own time; empty when one of them is missing.
@@ -187,7 +247,7 @@ class Booking:
         Models beyond the cap are not looked up at genai.
         """
         prices = self.prices.find_all(
-            event.model,
+            event.product,
             event.provider,
             event.time,
             event.prompt_tokens,
@@ -202,7 +262,9 @@ class Booking:
     def _keep_minute(self, event: UsageEvent, day: date, series: Series, batch: Batch) -> None:
         minute = int(event.time // 60)
         extras = bool(event.extras)
-        key = UnpricedKey(day, minute, series, event.model, event.provider, event.estimated, extras)
+        key = UnpricedKey(
+            day, minute, series, event.product, event.provider, event.estimated, extras
+        )
         item = batch.unpriced[key]
         _count(item.amounts, event)
         item.extras.update(dict(event.extras))

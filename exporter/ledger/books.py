@@ -96,6 +96,7 @@ class Books:
     time_adjusted: int = 0
     last_commit: float = 0.0
     writable: bool = True
+    problem: str = ""  # why it is not
     size_bytes: int = 0
     adjusted: dict[date, Adjusted] = field(default_factory=lambda: defaultdict(Adjusted))
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -156,19 +157,21 @@ def read_books(db: sqlite3.Connection) -> Books:
     meta = dict(db.execute("SELECT key, value FROM meta"))
     books = Books(meta["ledger_id"], last_commit=float(meta.get("last_commit", 0)))
     sums = ", ".join(f"sum({name})" for name in COLUMNS)
-    # A year a sum: 64 bits hold nine million dollars of it, and Python adds without a bound.
+    # A year a sum, and Python adds those.
     query = (
         f"SELECT max(day), roaster, field, model, min(price_version, 1), {sums} FROM accounts "  # noqa: S608
         "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
     )
-    for day, roaster, name, model, version, *amounts in db.execute(query, (_recent_days(db),)):
+    try:
+        rows = iter(db.execute(query, (_recent_days(db),)).fetchall())
+    except sqlite3.OperationalError:  # a sum beyond 64 bits; Python's have no bound
+        rows = db.execute("SELECT * FROM accounts")  # the same columns
+    for day, roaster, name, model, version, *amounts in rows:
         key = AccountKey(date.fromisoformat(day), Series(roaster, name, model), version)
         books.book([(key, Amounts(*amounts))])
-    query = (
-        "SELECT label, sum(input_tokens + cached_input_tokens + output_tokens) "
-        "FROM reprices GROUP BY label"
-    )
-    books.repriced_tokens.update(dict(db.execute(query).fetchall()))
+    query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
+    for label, *tokens in db.execute(query):
+        books.repriced_tokens[label] += sum(tokens)
     for day, kind, picodollars in db.execute("SELECT day, kind, picodollars FROM adjustments"):
         books.adjust(date.fromisoformat(day), kind, picodollars)
     return books

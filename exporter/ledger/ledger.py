@@ -51,10 +51,10 @@ class Ledger:
             self.books = read_books(db)
             self._booking = Booking(db, self.books, prices, config.limits, self.day_of)
             self.places = read_places(db)  # as of the start; the log source keeps them
-        except sqlite3.Error as error:
+            self.writer = Writer(self.path, db, self._booking, self.books, self.clock)
+        except (sqlite3.Error, OSError) as error:
             db.close()
             raise UserError(f"cannot open the ledger {self.path}: {error}") from error
-        self.writer = Writer(self.path, db, self._booking, self.books, self.clock)
 
     def today(self) -> BudgetDay:
         """The budget day by the clock."""
@@ -100,7 +100,7 @@ class Ledger:
         def applied(calendars: Calendars) -> None:
             self.calendars = calendars
             self._booking.prices = prices
-            self._booking.labels.cap(config.limits)
+            self._booking.limit(config.limits)
 
         return self.writer.run(work, applied)
 

@@ -103,7 +103,8 @@ def _price(
         item.largest_prompt,
         item.amounts.requests,
         kinds=item.extras,
-        look_up=key.model in (key.series.model, asked.model),
+        look_up=key.model in (key.series.model, asked.model)
+        or key.model.startswith(f"{key.series.model}:"),  # in a service tier
     )
     for price, amounts in priced(item.amounts, item.extras.items(), prices, key.estimated):
         if price is not None:

@@ -188,7 +188,8 @@ def migrate(
                 raise sqlite3.IntegrityError(f"migration {number} would break a reference")
             db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # a full disk has ended it already
+                db.execute("ROLLBACK")
             raise
     db.execute("PRAGMA foreign_keys = ON")
 

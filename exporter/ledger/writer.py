@@ -5,7 +5,6 @@ What waits is grouped, each in its turn, and answered when it is on disk.
 
 import contextlib
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -19,15 +18,14 @@ from typing import Any, TypeVar
 from common.clock import Clock
 from common.errors import UserError
 from exporter.event import UsageEvent
-from exporter.ledger.booking import Batch, Booking, SubmissionResult
+from exporter.ledger.booking import UNSTORABLE, Batch, Booking, SubmissionResult
 from exporter.ledger.books import Books
+from exporter.ledger.files import LedgerFiles, LogGoneError
 from exporter.ledger.progress import LogProgress, write_progress
 
 MAX_EVENTS_PER_COMMIT = 20_000
 MAX_WAITING_EVENTS = 200_000
 PROBE_SECONDS = 2.0  # how often an unwritable ledger is tried again
-# An account beyond 64 bits (nine million dollars a day) must not keep others from being booked.
-_UNSTORABLE = (OverflowError, sqlite3.IntegrityError)
 log = logging.getLogger("exporter")
 T = TypeVar("T")
 
@@ -61,13 +59,12 @@ class Writer:
         self, path: Path, db: sqlite3.Connection, booking: Booking, books: Books, clock: Clock
     ) -> None:
         """db: of the ledger at path; it is the writer's from now on."""
-        self._path = path
-        self._identity = os.stat(path)
+        self._files = LedgerFiles(path)
         self.db = db
         self._booking = booking
         self._books = books
         self._clock = clock
-        books.size_bytes = self._identity.st_size
+        books.size_bytes = self._files.size()
         self._queue: queue.Queue[Submission | Task | None] = queue.Queue()
         self._waiting = 0
         self._waiting_lock = threading.Lock()
@@ -103,9 +100,11 @@ class Writer:
 
     def close(self) -> None:
         """Finish what was handed in, then close the database."""
+        if not self._thread.is_alive():
+            return
         self._queue.put(None)
         self._thread.join()
-        self.db.close()
+        self._files.close_database(self.db)
 
     def _release(self, count: int) -> None:
         with self._waiting_lock:
@@ -130,7 +129,7 @@ class Writer:
             group: list[Submission | Task] = []
             events = 0
             with contextlib.suppress(queue.Empty):
-                item = self._queue.get(timeout=None if self._books.writable else PROBE_SECONDS)
+                item = self._queue.get(timeout=PROBE_SECONDS)
                 while item is not None:
                     group.append(item)
                     events += len(item.events) if isinstance(item, Submission) else 0
@@ -138,25 +137,25 @@ class Writer:
                         break
                     item = self._queue.get_nowait()
                 ended = item is None
-            if group or not ended:
-                yield group or [Submission()]
+            if group:
+                yield group
+            elif not ended and not self._is_well():
+                yield [Submission()]
 
-    def _book(self, group: list[Submission]) -> None:
-        """One transaction for all of them; apart, if the data of one of them cannot be stored."""
+    def _book(self, group: list[Submission], carefully: bool = False) -> None:
+        """One transaction for all; carefully: after one that held what cannot be stored."""
         now = self._clock.now()
         batch = Batch()
         try:
             with self._transaction(now):
-                results = [self._booking.book(entry.events, now, batch) for entry in group]
-                self._booking.write(batch)
+                results = self._book_events(group, now, batch, carefully)
                 for entry in group:
                     if entry.progress:
                         write_progress(self.db, entry.progress, now)
                 self._booking.ids.drop_expired(now)
         except Exception as error:  # whatever it was, nobody may wait for ever
-            if isinstance(error, _UNSTORABLE) and len(group) > 1:
-                for submission in group:
-                    self._book([submission])
+            if isinstance(error, UNSTORABLE) and not carefully:
+                self._book(group, carefully=True)
             else:
                 self._fail(group, error)
             return
@@ -168,6 +167,15 @@ class Writer:
         for submission, result in zip(group, results, strict=True):
             submission.future.set_result(result)
 
+    def _book_events(
+        self, group: list[Submission], now: float, batch: Batch, carefully: bool
+    ) -> list[SubmissionResult]:
+        if carefully:
+            return [self._booking.book_storable(entry.events, now, batch) for entry in group]
+        results = [self._booking.book(entry.events, now, batch) for entry in group]
+        self._booking.write(batch)
+        return results
+
     def _do(self, task: Task) -> None:
         now = self._clock.now()
         try:
@@ -175,6 +183,10 @@ class Writer:
                 result = task.work(self.db, now)
         except UserError as error:
             task.future.set_exception(error)
+            return
+        except UNSTORABLE:
+            full = "an account would pass 64 bits (9.2 million USD); nothing was changed"
+            task.future.set_exception(UserError(full))
             return
         except Exception as error:  # whatever it was, nobody may wait for ever
             self._fail([task], error)
@@ -204,11 +216,22 @@ class Writer:
         """Open a transaction on the ledger's own file. Raises OSError or sqlite3.Error."""
         if self.db.in_transaction:  # rolling back failed, too
             self.db.execute("ROLLBACK")
-        stat = os.stat(self._path)
-        if not os.path.samestat(stat, self._identity):
-            raise OSError("its file was replaced; put it back or restart the exporter")
-        self._books.size_bytes = stat.st_size  # without what only the write-ahead log holds
+        try:
+            self._files.check()
+        except LogGoneError:
+            # The connection has it still: what it holds is saved into the file.
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raise
+        self._books.size_bytes = self._files.size()
         self.db.execute("BEGIN IMMEDIATE")
+
+    def _is_well(self) -> bool:
+        """Whether the last write worked, and the files are as it left them."""
+        try:
+            self._files.check()
+        except OSError:
+            return False
+        return self._books.writable
 
     def _committed(self, now: float) -> None:
         self._books.last_commit = now
@@ -216,7 +239,7 @@ class Writer:
 
     def _fail(self, items: Sequence[Submission | Task], error: Exception) -> None:
         """Nothing was booked: say so to everyone who waits, and try again later."""
-        self._set_writable(False, str(error))
+        self._set_writable(False, getattr(error, "strerror", None) or str(error))
         for item in items:
             item.future.set_exception(
                 LedgerUnavailableError(f"the ledger cannot be written: {error}")
@@ -225,4 +248,4 @@ class Writer:
     def _set_writable(self, writable: bool, reason: str = "") -> None:
         if writable != self._books.writable:
             log.warning("the ledger %s", "is written again" if writable else f"fails: {reason}")
-        self._books.writable = writable
+        self._books.writable, self._books.problem = writable, reason

@@ -1,7 +1,9 @@
 """What the provider says: its balance, polled and published; DeepSeek's GET /user/balance."""
 
 import logging
+import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +20,9 @@ from exporter.metrics.collectors import FreshCollector, gauge
 
 TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 64 << 10
+USD = "USD"
+_CURRENCY = re.compile("[A-Z]{3}")  # ISO 4217; others do not become label values
+MAX_CURRENCIES = 8
 LOOK_SECONDS = 5.0  # how soon a `provider:` that a reload brought is noticed
 _LOG = logging.getLogger(__name__)
 
@@ -27,6 +32,18 @@ class _Balance(Struct):
     total_balance: Decimal
     granted_balance: Decimal = Decimal(0)
     topped_up_balance: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        if not all(amount.is_finite() for amount in self.by_kind.values()):
+            raise ValueError("a balance is not a number")
+
+    @property
+    def by_kind(self) -> dict[str, Decimal]:
+        return {
+            "total": self.total_balance,
+            "granted": self.granted_balance,
+            "topped_up": self.topped_up_balance,
+        }
 
 
 class _Answer(Struct):
@@ -43,7 +60,8 @@ class ProviderPoller(FreshCollector):
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="provider", daemon=True)
         self._available: bool | None = None  # None: never asked
-        self._balance: dict[str, Decimal] = {}  # USD by kind; empty: not known now
+        # By currency and kind; empty: not known now.
+        self._balances: dict[tuple[str, str], Decimal] = {}
         self._problem = ""
 
     def start(self) -> None:
@@ -59,17 +77,21 @@ class ProviderPoller(FreshCollector):
             return
         text = "Whether the provider answers and says that calls can be made."
         yield gauge(names.PROVIDER_AVAILABLE, text, self._available)
-        balance = {kind: float(amount) for kind, amount in self._balance.items()}
-        yield gauge(names.PROVIDER_BALANCE, "The provider's balance in USD.", balance, "kind")
+        balances = {pair: float(amount) for pair, amount in self._balances.items()}
+        usd = {kind: amount for (currency, kind), amount in balances.items() if currency == USD}
+        rest = {pair: amount for pair, amount in balances.items() if pair[0] != USD}
+        yield gauge(names.PROVIDER_BALANCE, "The provider's balance in USD.", usd, "kind")
+        text = "The provider's balance in another currency than USD."
+        yield gauge(names.PROVIDER_BALANCE_ELSEWHERE, text, rest, "currency", "kind")
 
     def poll(self, provider: Provider) -> None:
         """Ask once. What goes wrong is published as not available, and logged when it changes."""
         try:
             answer = self._ask(provider)
-            self._balance = _usd(answer)
+            self._balances = _balances(answer)
             self._available, problem = answer.is_available, ""
         except UserError as error:
-            self._balance, self._available = {}, False
+            self._balances, self._available = {}, False
             cause = error.cause if isinstance(error, FetchError) else str(error)
             problem = f"cannot be asked: {cause}"
         if problem != self._problem:
@@ -100,13 +122,16 @@ class ProviderPoller(FreshCollector):
         return answer.decode(_Answer, strict=False)
 
 
-def _usd(answer: _Answer) -> dict[str, Decimal]:
-    """Balances by kind; a budget in USD cannot be compared with another currency."""
+def _balances(answer: _Answer) -> dict[tuple[str, str], Decimal]:
+    """By currency and kind; without USD when the account's money is in another currency.
+
+    An account in yuan may list a row of 0 USD, too: that is no empty account.
+    """
+    sums: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for info in answer.balance_infos:
-        if info.currency == "USD":
-            return {
-                "total": info.total_balance,
-                "granted": info.granted_balance,
-                "topped_up": info.topped_up_balance,
-            }
-    return {}
+        for kind, amount in info.by_kind.items():
+            sums[info.currency, kind] += amount
+    funded = {currency for (currency, _), amount in sums.items() if amount}
+    others = sorted({currency for currency, _ in sums if _CURRENCY.fullmatch(currency)} - {USD})
+    shown = others[:MAX_CURRENCIES] + ([USD] if USD in funded or not funded else [])
+    return {pair: amount for pair, amount in sums.items() if pair[0] in shown}

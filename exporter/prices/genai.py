@@ -6,6 +6,7 @@ request, by reasoning token, by page, …) counts as no price: withheld is visib
 """
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,9 +15,17 @@ from functools import lru_cache
 from importlib.metadata import version
 
 from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
-from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
+from genai_prices.types import (
+    ClauseEquals,
+    ClauseOr,
+    ModelInfo,
+    ModelPrice,
+    Provider,
+    TieredPrices,
+)
 
 from common.errors import UserError
+from exporter.prices.modelnames import ModelName, read_name, variants
 from exporter.prices.tokenprice import TokenPrice, TokenPrices, token_price
 from exporter.usage import EXTRAS
 
@@ -50,8 +59,8 @@ class TieredPrice:
 def find_price(model: str, provider: str, minute: int, default: str) -> TieredPrice | None:
     """A model's price in a minute (Unix time / 60), as its provider charges it.
 
-    default is the provider of an event that named none: a model that it does not
-    offer is looked up at the maker that the model's name points to.
+    default is the provider of an event that named none: then the list is the one that the name
+    points to by its prefix, else the default's, else that of the model's maker.
     """
     found = _find_model(model, provider, by_name=provider == default)
     if found is None:
@@ -68,21 +77,53 @@ def find_price(model: str, provider: str, minute: int, default: str) -> TieredPr
 
 
 @lru_cache(LOOKUPS_KEPT)
+def read(model: str) -> ModelName:
+    """A model's name, read with genai-prices' providers in mind."""
+    return read_name(model, frozenset(provider.id for provider in get_snapshot().providers))
+
+
+@lru_cache(LOOKUPS_KEPT)
 def _find_model(model: str, provider: str, by_name: bool) -> tuple[str, ModelInfo] | None:
     providers = get_snapshot().providers
-    candidates = [find_provider_by_id(providers, provider)]
-    if by_name:
-        candidates.append(_maker(model, providers))
-    for candidate in candidates:
-        info = candidate and candidate.find_model(model, all_providers=providers)
-        if candidate and info:
+    for candidate, name in _candidates(read(model), provider, by_name):
+        info = candidate and candidate.find_model(name, all_providers=providers)
+        if candidate and info and _is_product(info, name):
             return candidate.id, info
     return None
 
 
-def _maker(model: str, providers: list[Provider]) -> Provider | None:
-    name = model.lower()
+def _candidates(
+    said: ModelName, provider: str, by_name: bool
+) -> Iterator[tuple[Provider | None, str]]:
+    """Where to look for a model, and under which name."""
+    providers = get_snapshot().providers
+    named = find_provider_by_id(providers, provider)
+    charger = find_provider_by_id(providers, said.charger) if said.charger else None
+    if not by_name or not charger:
+        yield named, said.name
+    if by_name and not charger:
+        yield maker(said.name), said.name
+    if charger and (by_name or charger is named):  # else provider and name contradict each other
+        yield from ((charger, name) for name in (said.listed, said.bare))
+
+
+@lru_cache(LOOKUPS_KEPT)
+def maker(name: str) -> Provider | None:
+    """Whose own model a bare name is; None when that is not known."""
+    providers = get_snapshot().providers
     return next((p for p in providers if p.model_match and p.model_match.is_match(name)), None)
+
+
+def _is_product(info: ModelInfo, name: str) -> bool:
+    """Whether a list means a name as it is: `:free`, `-fast` are no suffix to overlook."""
+    return variants(name) <= variants(info.id.lower()) or _names(info.match, name)
+
+
+def _names(match: object, name: str) -> bool:
+    """Whether a condition of genai-prices has exactly this name."""
+    if isinstance(match, ClauseOr):
+        return any(_names(clause, name) for clause in match.or_)
+    return isinstance(match, ClauseEquals) and match.equals.lower() == name
 
 
 def _validity(info: ModelInfo, price: ModelPrice) -> str:

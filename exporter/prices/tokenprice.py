@@ -27,6 +27,11 @@ class TokenPrice:
     provider: str = ""
     validity: str = ""
 
+    @property
+    def rates(self) -> tuple[int, int, int]:
+        """Input, cached input, output."""
+        return self.input, self.cached_input, self.output
+
     def of_extra(self, kind: str, rate: int) -> "TokenPrice":
         """The price of a kind of extra tokens (usage.EXTRAS): a rate for what they count among."""
         rates = {EXTRAS[kind]: rate}

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from common.auth import bearer_matches
+from common.budget_status import LogStatus
 from common.errors import UserError
 from common.http import HostCheck, HttpError, http_error, json_response, require_token
 from exporter.composition import Exporter
@@ -20,6 +22,7 @@ from exporter.metrics.page import CONTENT_TYPE
 from exporter.web.admin import Admin
 from exporter.web.status import budget_status
 
+UNTOLD = "a log cannot be read: /api/v1/status says which"
 Handler = Callable[[Request], Awaitable[Response]]
 _PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
 
@@ -89,13 +92,22 @@ class Pages:
             headers["Content-Encoding"] = "gzip"
         return Response(body, headers=headers)
 
-    async def health(self, _: Request) -> Response:
-        """200 only when the ledger can be written and every log that is there can be read."""
+    async def health(self, request: Request) -> Response:
+        """200 only when the ledger can be written and every log that is there can be read.
+
+        Open to all; which log it is, and what a line said, is for holders of the metrics token.
+        """
+        token = self._exporter.settings.tokens.metrics
+        told = token is None or bearer_matches(request.headers.get("authorization"), token)
         logs = self._exporter.logs
-        problems = list(logs.problems)
+        problems, report = list(logs.problems), logs.report()
+        if not told:
+            problems = [UNTOLD][: len(problems)]
+            report = [LogStatus("", log.state, lag_bytes=log.lag_bytes) for log in report]
         if not self._exporter.ledger.books.writable:
-            problems.insert(0, "the ledger cannot be written")
-        content = {"status": "; ".join(problems) or "ok", "logs": logs.report()}
+            problem = self._exporter.ledger.books.problem
+            problems.insert(0, f"the ledger cannot be written: {problem}")
+        content = {"status": "; ".join(problems) or "ok", "logs": report}
         return json_response(content, 503 if problems else 200)
 
     async def status(self, _: Request) -> Response:

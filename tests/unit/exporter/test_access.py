@@ -1,6 +1,8 @@
 """Who may talk to the exporter: tokens, hosts, pages of other sites, addresses."""
 
+import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from common.errors import UserError
 from common.http import host_name
 from exporter.access import AccessTokens, ExporterSettings, check_exposure, load_settings
 from exporter.composition import Exporter
-from exporter.config import Access, Config
+from exporter.config import Access, Config, Log
 from exporter.web.app import application
 from tests.support.clock import ManualClock
 from tests.support.exporters import ADMIN, INGEST, NOON, event
@@ -37,6 +39,28 @@ def web(tmp_path: Path) -> Iterator[TestClient]:
     exporter = Exporter(settings, lambda: settings, path, ManualClock(NOON))
     yield TestClient(application(exporter), base_url="http://127.0.0.1:8000")
     exporter.close()
+
+
+def test_health_tells_log_paths_and_lines_to_holders_of_the_metrics_token_only(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "secret.jsonl").write_text('{"outcome": "sk-live-secret"}\n')
+    (tmp_path / "secret.dir").mkdir()
+    logs = [Log(str(tmp_path / "secret.jsonl")), Log(str(tmp_path / "secret.dir"))]
+    for token in (METRICS, None):
+        settings = ExporterSettings(Config(), AccessTokens(None, None, token))
+        path, clock = tmp_path / f"{token}.sqlite", ManualClock(NOON)
+        exporter = Exporter(settings, partial(load_settings, path, ""), path, clock, logs=logs)
+        with contextlib.closing(exporter):
+            exporter.logs.poll()
+            exporter.logs.poll()
+            web = TestClient(application(exporter), base_url="http://127.0.0.1:8000")
+            told = web.get("/health", headers=bearer(METRICS)).text
+            assert all(word in told for word in ("secret.jsonl", "sk-live-secret", "secret.dir"))
+            untold = web.get("/health")
+            assert untold.status_code == 503
+            assert [log["state"] for log in untold.json()["logs"]] == ["ok", "problem"]
+            assert ("secret" in untold.text) == (token is None)
 
 
 def bearer(token: str, **more: str) -> dict[str, str]:

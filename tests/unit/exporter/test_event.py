@@ -7,6 +7,7 @@ import pytest
 from exporter.event import OUTCOMES, EventError, parse_event
 from exporter.ledger.books import COLUMNS
 from sdk.client import OUTCOMES as CLIENT_OUTCOMES
+from tests.support.exporters import NOON, event
 
 
 def test_accounts_and_client_know_every_outcome() -> None:
@@ -96,3 +97,14 @@ def test_an_estimate_or_a_share_may_lack_the_prompt() -> None:
     assert parse_event(call(usage, estimated=True), 2e9).tokens == 5
     assert parse_event(call(usage, share=True), 2e9).tokens == 5
     assert parse_event(call({"prompt_tokens": 0}, share=True), 2e9).tokens == 0
+
+
+def test_a_plain_service_tier_is_no_other_content_and_another_tier_is() -> None:
+    plain = parse_event(event(), NOON)
+    for said in ("default", "auto", " Standard", "on_demand", "", None):
+        assert parse_event(event(service_tier=said), NOON) == plain
+    flex = parse_event(event(service_tier="flex"), NOON)
+    assert (flex.product, flex.content == plain.content) == ("deepseek-chat:flex", False)
+    told = event(model="m:flex", service_tier="FLEX")
+    assert parse_event(told, NOON).product == "m:flex"
+    assert parse_event(event(service_tier="x" * 99), NOON).product == "deepseek-chat:unknown"

@@ -140,6 +140,29 @@ def test_a_response_of_the_responses_api_without_usage_is_estimated_by_its_outpu
 
 
 @pytest.mark.parametrize(
+    ("response", "more", "tier"),
+    [
+        ({"service_tier": "flex"}, {}, "flex"),
+        ({"usage": {"prompt_tokens": 1, "service_tier": "batch"}}, {}, "batch"),  # Anthropic's
+        ({"service_tier": "default"}, {"service_tier": "batch"}, "batch"),
+        ({"service_tier": object()}, {}, None),
+        ({}, {}, None),
+    ],
+)
+def test_the_service_tier_goes_with_the_call_also_into_the_fold(
+    tmp_path: Path, response: dict[str, Any], more: dict[str, Any], tier: str | None
+) -> None:
+    for size, name in ((1 << 20, "spool"), (0, "folded.fold")):
+        client = Client(tmp_path / name.removesuffix(".fold"), max_bytes=size)
+        client.record("r", "notes", {"usage": {"prompt_tokens": 1}} | response, **more)
+        client.record("r", "notes", {"usage": {"prompt_tokens": 1}})
+        client.close()
+        lines = [line for line in (tmp_path / name).read_text().splitlines() if '"id"' in line]
+        tiers = {json.loads(line).get("service_tier") for line in lines}
+        assert tiers == {None, tier}
+
+
+@pytest.mark.parametrize(
     ("usage", "expected"),
     [
         ({"prompt_tokens": 9, "completion_tokens": 2}, (9, 0, 2)),

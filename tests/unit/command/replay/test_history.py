@@ -1,6 +1,7 @@
 """Usage histories: CSV files and ledgers, exact to the pico-dollar, each mistake named."""
 
 import gzip
+import resource
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -69,6 +70,25 @@ def test_what_is_no_csv_is_one_sentence(content: bytes, tmp_path: Path) -> None:
 def test_a_last_day_whose_last_hour_is_quiet_is_whole(tmp_path: Path) -> None:
     assert len(read_csv(write(tmp_path, "minute,tokens\n1380,5\n"), PRICE).picodollars) == 1440
     assert len(read_csv(write(tmp_path, "minute,tokens\n1379,5\n"), PRICE).picodollars) == 1380
+
+
+@pytest.mark.parametrize(
+    ("piece", "words"),
+    [
+        (b"1" * 1_000_000, "line 2: 16384 characters or more"),
+        (b"\n" * 1_000_000, "more than 1152000 lines"),
+    ],
+)
+def test_a_small_gz_of_gigabytes_is_one_sentence_at_once(
+    piece: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "usage.csv.gz"
+    packed = gzip.compress(piece)  # members follow one another: 400 times as long, unpacked
+    path.write_bytes(gzip.compress(b"minute,tokens\n") + packed * 400)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=words):
+        read_csv(path, PRICE)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10  # KiB
 
 
 def test_a_damaged_gz_is_one_sentence_and_a_byte_order_mark_is_no_name(tmp_path: Path) -> None:

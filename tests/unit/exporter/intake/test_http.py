@@ -1,5 +1,6 @@
 """POST /v1/usage: what is booked, what is refused, and that nothing is lost in between."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from decimal import Decimal
@@ -113,6 +114,53 @@ def test_labels_that_are_missing_are_unknown_and_other_keys_are_ignored(exporter
     exporter.book({"outcome": "cached", "colour": "blue"})
     labels = {"roaster": "unknown", "field": "unknown", "model": "unknown", "outcome": "cached"}
     assert exporter.value("llm_requests_total", **labels) == 1
+
+
+LINES = b"\n".join(json.dumps(event()).encode() for _ in range(2))
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("body", [LINES, BOM + LINES, LINES + b"\r\n\r\n"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/x-ndjson; charset=utf-8",
+        "Application/NDJSON",
+        "application/jsonl",
+        "application/x-jsonlines",
+    ],
+)
+def test_json_lines_are_booked_under_each_name_of_theirs(
+    exporter: Exporter, content_type: str, body: bytes
+) -> None:
+    assert exporter.post(body, content_type).json()["accepted"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content_type", "words"),
+    [
+        ("application/json", "the Content-Type of JSON lines is application/x-ndjson"),
+        ("text/plain", "must be application/json or application/x-ndjson"),
+        ("application/json-seq", "must be application/json or application/x-ndjson"),
+    ],
+)
+def test_json_lines_under_another_name_are_told_theirs(
+    exporter: Exporter, content_type: str, words: str
+) -> None:
+    answer = exporter.post(LINES, content_type)
+    assert answer.status_code in (400, 415)
+    assert words in answer.json()["error"]
+    assert exporter.status()["requests"] == 0
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json_and_compression_is_told_off(
+    exporter: Exporter,
+) -> None:
+    array = json.dumps([event(), event()]).encode()
+    assert exporter.post(BOM + array).json()["accepted"] == 2
+    answer = exporter.post(gzip.compress(array), **{"Content-Encoding": "gzip"})
+    assert answer.status_code == 415
+    assert "without Content-Encoding" in answer.json()["error"]
 
 
 def test_ndjson_refuses_its_bad_lines_alone(exporter: Exporter) -> None:

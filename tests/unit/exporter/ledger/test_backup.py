@@ -1,9 +1,13 @@
 """Backup of a ledger in use; what a restored one means for HTTP ids and for Prometheus."""
 
+import fcntl
 import json
 import os
+import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +18,7 @@ import requests
 from command.main import main
 from command.stack.processes import Child
 from common.errors import UserError
-from exporter.ledger.backup import backup, restore
+from exporter.ledger.backup import TEMPORARY, backup, restore
 from tests.support.exporters import Exporter, event, exporter_process, url
 from tests.support.waiting import until
 
@@ -115,6 +119,41 @@ def test_a_backup_that_fails_leaves_nothing_and_keeps_the_old_one(
         backup(tmp_path / LEDGER, copy, force=True)
     assert copy.read_text() == "the old one"
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from exporter.ledger import backup
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.fsync = die
+getattr(backup, sys.argv[1])(Path(sys.argv[2]), Path(sys.argv[3]), force=True)
+"""
+
+
+@pytest.mark.parametrize("verb", ["backup", "restore"])
+def test_what_a_killed_one_left_goes_with_the_next_but_not_what_one_at_work_writes(
+    tmp_path: Path, verb: str
+) -> None:
+    Exporter(tmp_path).close()
+    copy = back_up(tmp_path)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    argv = [sys.executable, "-c", KILLED, verb, str(copy), str(folder / "l.sqlite")]
+    assert subprocess.run(argv, check=False).returncode == -signal.SIGKILL
+    left = [name for name in os.listdir(folder) if name.startswith(TEMPORARY)]
+    assert left
+    at_work = folder / f"{TEMPORARY}12345678"
+    with at_work.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        backup(copy, folder / "another name", force=False)
+        now = set(os.listdir(folder))
+        assert (now & set(left), at_work.name in now) == (set(), True)
+    restore(copy, folder / "l.sqlite", force=True)
+    assert not [name for name in os.listdir(folder) if name.startswith(TEMPORARY)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +79,32 @@ def test_text_that_is_no_unicode_is_refused_alone(tmp_path: Path, text: bytes) -
             answer = exporter.post(lines, "application/x-ndjson").json()
             assert [item["index"] for item in answer["rejected"]] == [1]
         assert exporter.status()["requests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("absurd", "why"),
+    [
+        (event(10**12, 0, count=100_000), "limits.event_tokens is 10000000000"),
+        (event(2_000_000, 0, model="gold"), "limits.call_usd is 1000"),
+        (event(4_000_000, 0, model="gold", count=2), "2000 USD a call"),
+        (event(count=51), "limits.event_calls is 50"),
+    ],
+)
+def test_an_event_beyond_what_a_call_can_be_is_refused_alone(
+    tmp_path: Path, absurd: dict[str, Any], why: str
+) -> None:
+    gold = "prices: {gold: {input_usd_per_1k: 1, output_usd_per_1k: 1}}"
+    limits = "limits: {event_calls: 50}" if "event_calls" in why else ""
+    with Exporter(tmp_path, f"{gold}\n{limits}") as exporter:
+        for _ in range(2):  # its id is not remembered
+            answer = exporter.book(absurd | {"id": "a"}, event(1_000_000, 0, model="gold"))
+            assert answer["accepted"] == 1
+            [refusal] = answer["rejected"]
+            assert refusal["reason"].startswith("implausible: ")
+            assert why in refusal["reason"]
+        assert exporter.spend() == 2000
+
+
+def test_a_sum_of_as_many_calls_as_the_client_makes_passes_the_bounds(tmp_path: Path) -> None:
+    with Exporter(tmp_path) as exporter:
+        assert exporter.book(event(9 * 10**9, 10**9, count=100_000))["accepted"] == 1

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import requests
 
-from command.stack.processes import Child
+from command.stack.processes import Child, free_port
 from common.errors import UserError
+from exporter.config import Config
 from exporter.event import UsageEvent, parse_event
 from exporter.ledger import ledger, schema
-from exporter.ledger.writer import LedgerUnavailableError
-from tests.support.exporters import NOON, Exporter, event
+from tests.support.clock import ManualClock
+from tests.support.exporters import ADMIN, INGEST, NOON, Exporter, event, write_config
 from tests.support.faulty_sqlite import FaultyConnection, connect_faulty
 from tests.support.waiting import until
 
@@ -91,9 +92,14 @@ def test_a_failure_at_any_statement_books_nothing_and_confuses_nothing(
     assert failures > 8, "the faults did not reach the transaction"
 
 
-def test_an_account_beyond_64_bits_fails_alone(tmp_path: Path) -> None:
-    dearest = "prices: {gold: {input_usd_per_1k: 10, output_usd_per_1k: 10}}"
-    with Exporter(tmp_path, dearest) as exporter:
+GOLD = """
+limits: {call_usd: 1000000}
+prices: {gold: {input_usd_per_1k: 10, output_usd_per_1k: 10}}
+"""
+
+
+def test_an_account_beyond_64_bits_refuses_what_would_pass_it_alone(tmp_path: Path) -> None:
+    with Exporter(tmp_path, GOLD) as exporter:
         gold = [event(10_000_000, 10_000_000, model="gold")] * 46
         exporter.book(*gold)
         submit = exporter.ledger.submit
@@ -103,9 +109,58 @@ def test_an_account_beyond_64_bits_fails_alone(tmp_path: Path) -> None:
             futures = [submit([parsed[0]]), submit([parse(gold[0])]), submit(parsed)]
         first.result(10)
         assert len(futures[0].result(10).accepted) == 1
-        assert isinstance(futures[1].exception(10), LedgerUnavailableError)
+        [(_, refusal)] = futures[1].result(10).rejected
+        assert refusal.reason == "unstorable"
         assert len(futures[2].result(10).accepted) == 2
         assert exporter.status()["requests"] == 49
+        assert exporter.http.get("/health").status_code == 200
+
+
+def test_what_cannot_be_stored_is_refused_event_by_event_and_not_remembered(tmp_path: Path) -> None:
+    gold = [event(10_000_000, 10_000_000, model="gold", id=f"g{n}") for n in range(50)]
+    small = [event(roaster="small", id=f"s{n}") for n in range(50)]
+    with Exporter(tmp_path, GOLD) as exporter:
+        mixed = [one for pair in zip(gold, small, strict=True) for one in pair]
+        answer = exporter.book(*mixed)
+        assert answer["accepted"] == 46 + 50
+        assert [item["index"] for item in answer["rejected"]] == [92, 94, 96, 98]
+        labels = {"source": "http", "reason": "unstorable"}
+        assert exporter.value("llm_ingest_rejected_total", **labels) == 4
+        again = exporter.book(*mixed)
+        assert (again["duplicate"], len(again["rejected"])) == (96, 4)
+        shown = lasting(exporter)
+        exporter.clock.advance(86_400)  # another day has an account of its own
+        assert exporter.book(gold[46])["accepted"] == 1
+    with Exporter(tmp_path, GOLD) as exporter:
+        assert exporter.book(*small)["duplicate"] == 50
+        assert lasting(exporter) != shown
+
+
+def test_a_ledger_whose_accounts_add_up_beyond_64_bits_opens_with_exact_sums(
+    tmp_path: Path,
+) -> None:
+    with Exporter(tmp_path, GOLD) as exporter:
+        for _ in range(12):  # a year's sum, then
+            exporter.book(*[event(10_000_000, 10_000_000, model="gold")] * 46)
+            exporter.clock.advance(86_400)
+        shown = lasting(exporter)
+        now = exporter.clock.now()
+    with Exporter(tmp_path, GOLD, now=now) as exporter:
+        assert lasting(exporter) == shown
+
+
+def test_a_reprice_beyond_64_bits_is_refused_and_the_ledger_stays_writable(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "prices: {}", tokens=True) as exporter:
+        calls = [event(10_000_000, 10_000_000, model="gold")] * 47
+        token = {"Authorization": f"Bearer {INGEST}"}
+        assert exporter.post(calls, **token).json()["accepted"] == 47
+        write_config(tmp_path, GOLD)
+        admin = {"Authorization": f"Bearer {ADMIN}"}
+        assert exporter.http.post("/-/reload", headers=admin).status_code == 200
+        said = {"author": "tests", "reason": "a price"}
+        answer = exporter.http.post("/api/v1/reprice", json=said, headers=admin)
+        assert (answer.status_code, "64 bits" in answer.text) == (400, True)
+        assert exporter.http.get("/health").status_code == 200
 
 
 def test_a_caller_that_left_does_not_end_the_writer(tmp_path: Path) -> None:
@@ -323,6 +378,45 @@ def test_a_disk_too_full_to_open_the_ledger_is_named_and_loses_nothing(
     filler.unlink()
     sender.base = start(ledger=path).ready_url.removesuffix("/health")
     sender.check()
+
+
+def test_a_first_start_on_a_disk_with_any_room_left_works_or_is_one_sentence(
+    small_disk: Path,
+) -> None:
+    refusals: list[str] = []
+    for pages in range(30):
+        filler = fill_up(small_disk)
+        os.truncate(filler, max(0, filler.stat().st_size - pages * 4096))
+        try:
+            path = small_disk / "new" / "ledger.sqlite"
+            ledger.Ledger(path, Config(), ManualClock(NOON)).close()
+        except UserError as error:
+            refusals.append(str(error))
+        shutil.rmtree(small_disk / "new", ignore_errors=True)
+        filler.unlink()
+    assert 0 < len(refusals) < 30
+    assert all(text.startswith("cannot ") and "rollback" not in text for text in refusals)
+
+
+def test_an_exporter_whose_output_goes_to_a_full_disk_books(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "exporter", "--config", str(write_config(tmp_path))]
+    argv += ["--ledger", str(tmp_path / "ledger.sqlite"), "--listen", f"127.0.0.1:{free_port()}"]
+    with open("/dev/full", "wb") as full, open(tmp_path / "errors", "wb") as errors:
+        process = subprocess.Popen(argv, stdout=full, stderr=errors)
+        sender = f"http://{argv[-1]}"
+        until(lambda: answers(f"{sender}/health"))
+        answer = requests.post(f"{sender}/v1/usage", json=event(), timeout=10)
+        assert answer.json()["accepted"] == 1
+        process.terminate()
+        process.wait(30)
+    assert "Traceback" not in (tmp_path / "errors").read_text()
+
+
+def answers(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
 
 
 def test_the_write_ahead_log_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The provider's balance, polled: from the fake provider, and from answers that are none."""
 
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -89,6 +90,50 @@ def test_the_balance_is_published_by_kind(answers: Answers) -> None:
     assert answers.asked == [f"Bearer {KEY}"]
 
 
+def row(currency: str, total: str) -> dict[str, str]:
+    return {"currency": currency, "total_balance": total}
+
+
+@pytest.mark.usefixtures("key")
+@pytest.mark.parametrize(
+    ("rows", "dollars", "others"),
+    [
+        ([row("CNY", "110.00")], None, {"CNY": 110}),
+        ([row("USD", "12.34")], 12.34, {}),
+        ([row("USD", "0.00"), row("CNY", "71.46")], None, {"CNY": 71.46}),
+        ([row("CNY", "-1"), row("USD", "0")], None, {"CNY": -1}),
+        ([row("CNY", "110"), row("USD", "12.34")], 12.34, {"CNY": 110}),
+        ([row("CNY", "0.00"), row("USD", "0.00")], 0, {"CNY": 0}),
+        ([row("USD", "-0.42")], -0.42, {}),
+        ([row("EUR", "3"), row("EUR", "4")], None, {"EUR": 7}),
+        ([row("USD", "0"), row('C"\n}', "5")], None, {'C"\n}': None}),  # funded, but no label
+        ([row("USD", "1"), row("yuan", "5")], 1, {"yuan": None}),
+        ([], None, {}),
+    ],
+)
+def test_dollars_are_shown_only_where_the_money_is_in_dollars(
+    answers: Answers,
+    rows: list[dict[str, str]],
+    dollars: float | None,
+    others: dict[str, float | None],
+) -> None:
+    answers.body = json.dumps({"is_available": True, "balance_infos": rows}).encode()
+    polled = Polled(Provider(balance_url=answers.url))
+    assert polled.value("llm_provider_balance_usd", kind="total") == dollars
+    for currency, total in others.items():
+        labels = {"currency": currency, "kind": "total"}
+        assert polled.value("llm_provider_balance", **labels) == total
+
+
+@pytest.mark.usefixtures("key")
+def test_currencies_without_end_do_not_become_series_without_end(answers: Answers) -> None:
+    rows = [row(f"{a}{b}X", "1") for a in "ABCDEF" for b in "ABCDEF"]
+    answers.body = json.dumps({"is_available": True, "balance_infos": rows}).encode()
+    polled = Polled(Provider(balance_url=answers.url))
+    found = [m for m in polled.registry.collect() if m.name == "llm_provider_balance"]
+    assert len(found[0].samples) == 3 * 8
+
+
 @pytest.mark.usefixtures("key")
 def test_an_empty_account_is_not_available_and_another_currency_is_no_balance(
     answers: Answers,
@@ -107,9 +152,13 @@ def test_an_empty_account_is_not_available_and_another_currency_is_no_balance(
         (302, b""),
         (200, b"<html>"),
         (200, b'{"is_available": true}'),
+        (
+            200,
+            b'{"is_available": true, "balance_infos": [{"currency":"USD","total_balance":"NaN"}]}',
+        ),
         (200, b'{"is_available": true, "balance_infos": [' + b" " * (64 << 10) + b"]}"),
     ],
-    ids=["refused", "redirect", "no JSON", "no balance", "too large"],
+    ids=["refused", "redirect", "no JSON", "no balance", "no number", "too large"],
 )
 def test_what_is_no_answer_is_not_available_and_keeps_no_old_balance(
     answers: Answers, caplog: pytest.LogCaptureFixture, status: int, content: bytes

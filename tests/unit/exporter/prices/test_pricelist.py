@@ -2,7 +2,11 @@
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from exporter.ledger.repricing import Reprice
 from exporter.prices.genai import SOURCE
 from tests.support.exporters import NOON, Exporter, event
 from tests.support.prices import DEEPSEEK_2025, NONE, at, price_list, rates
@@ -49,6 +53,114 @@ def test_without_a_provider_the_models_maker_prices_it() -> None:
     assert found is not None
     assert (found.provider, found.source, found.model) == ("openai", SOURCE, "gpt-4o")
     assert (found.input, found.cached_input, found.output) == (2_500_000, 1_250_000, 10_000_000)
+
+
+OURS = """
+prices:
+  deepseek-chat: {input_usd_per_1k: 0.00028, output_usd_per_1k: 0.00042}
+  gpt-4o: {input_usd_per_1k: 0.0025, cached_input_usd_per_1k: 0.00125, output_usd_per_1k: 0.01}
+  GPT-5: {input_usd_per_1k: 0.001, output_usd_per_1k: 0.001}
+  "o3:flex": {input_usd_per_1k: 0.001, output_usd_per_1k: 0.004}
+  twice: {input_usd_per_1k: 1, output_usd_per_1k: 1}
+  Twice: {input_usd_per_1k: 2, output_usd_per_1k: 1}
+"""
+DATE = "2026-11-24T12:00:00"
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "expected"),
+    [
+        # budget.yml's, by other spellings and its own maker's prefix
+        ("deepseek/deepseek-chat", "deepseek", (280_000, 280_000, 420_000)),
+        ("DeepSeek-Chat ", "deepseek", (280_000, 280_000, 420_000)),
+        ("DeepSeek/DeepSeek-Chat", "deepseek", (280_000, 280_000, 420_000)),
+        ("openai:gpt-4o", "openai", (2_500_000, 1_250_000, 10_000_000)),
+        ("gpt-5", "openai", (1_000_000, 1_000_000, 1_000_000)),
+        # a reseller charges something else: exactly listed, or withheld
+        ("deepseek/deepseek-chat", "openrouter", (257_400, 257_400, 1_028_700)),
+        ("openrouter/deepseek/deepseek-chat", "deepseek", None),
+        ("openrouter/deepseek/deepseek-never", "deepseek", None),
+        # another date or variant of what budget.yml names
+        ("deepseek-chat-v3-0324", "deepseek", None),
+        ("deepseek-chat:free", "deepseek", None),
+        ("deepseek-chat-fast", "deepseek", None),
+        ("gpt-4o-2024-08-06", "openai", (2_500_000, 1_250_000, 10_000_000)),  # lists agree
+        ("gpt-4o-2024-05-13", "openai", (5_000_000, 5_000_000, 15_000_000)),
+        ("o3:flex", "openai", (1_000_000, 1_000_000, 4_000_000)),
+        ("O3:Flex", "openai", (1_000_000, 1_000_000, 4_000_000)),
+        ("o3:batch", "openai", None),
+        ("TWICE", "openai", None),  # two spellings in budget.yml that differ
+        ("twice", "openai", (10**9, 10**9, 10**9)),
+        # not in budget.yml: the list that the prefix names
+        ("openai/gpt-4o-mini", "deepseek", (150_000, 75_000, 600_000)),
+        ("gpt-4o-mini:nitro", "deepseek", None),
+        ("my-gateway/gpt-4o-mini", "deepseek", None),
+        ("azure/gpt-4o-mini", "openai", None),  # name and provider contradict each other
+        ("models/gemini-2.5-flash", "deepseek", (300_000, 30_000, 2_500_000)),
+        (
+            "us.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "deepseek",
+            (1_100_000, 110_000, 5_500_000),
+        ),
+        (
+            "global.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "deepseek",
+            (1_000_000, 100_000, 5_000_000),
+        ),
+    ],
+)
+def test_a_name_in_another_spelling_has_its_own_price_or_none(
+    tmp_path: Path, model: str, provider: str, expected: tuple[int, int, int] | None
+) -> None:
+    prices = price_list(tmp_path, OURS)
+    assert rates(prices, model, DATE, provider=provider) == expected
+
+
+def test_no_spelling_is_cheaper_than_the_exact_name(tmp_path: Path) -> None:
+    """At any hour: genai-prices' deepseek-chat costs half of it off-peak."""
+    prices = price_list(tmp_path, OURS)
+    for model in ("deepseek/deepseek-chat", "DEEPSEEK-CHAT", "deepseek-chat-v3-0324"):
+        for hour in range(24):
+            found = rates(prices, model, f"2026-11-24T{hour:02}:00:00")
+            assert found in (None, (280_000, 280_000, 420_000))
+
+
+@pytest.mark.parametrize(
+    ("said", "withheld"),
+    [
+        ({"service_tier": "flex"}, True),
+        ({"service_tier": "Priority"}, True),
+        ({"service_tier": "default"}, False),
+        ({"service_tier": "auto"}, False),
+        ({"service_tier": None}, False),
+        ({"service_tier": 7}, True),
+        ({"service_tier": "v1:0"}, True),
+        ({"usage": {"prompt_tokens": 1000, "service_tier": "batch"}}, True),
+        ({"usage": {"prompt_tokens": 1000, "service_tier": "standard"}}, False),
+    ],
+)
+def test_a_service_tier_is_another_product(
+    tmp_path: Path, said: dict[str, Any], withheld: bool
+) -> None:
+    with Exporter(tmp_path) as exporter:
+        assert exporter.book(event(1000, 0) | said)["accepted"] == 1
+        pending = exporter.value("llm_unpriced_pending_tokens", model="deepseek-chat")
+        assert pending == (1000 if withheld else None if pending is None else 0)
+        assert exporter.spend() == (0 if withheld else Decimal("0.00027"))
+
+
+def test_a_tier_that_budget_yml_prices_is_priced_at_once_and_by_a_reprice(tmp_path: Path) -> None:
+    flex = 'prices: {"m:flex": {input_usd_per_1k: 0.001, output_usd_per_1k: 0}}'
+    with Exporter(tmp_path, "prices: {}", tokens=False) as exporter:
+        exporter.book(event(1000, 0, model="m", service_tier="flex"))
+        assert exporter.spend() == 0
+    with Exporter(tmp_path, flex) as exporter:
+        asked = Reprice(author="tests", reason="a price")
+        assert exporter.ledger.reprice(asked).result(10).withheld == {}
+        assert exporter.spend() == Decimal("0.001")
+        exporter.book(event(1000, 0, model="m", service_tier="flex"), event(model="m"))
+        assert exporter.spend() == Decimal("0.002")
+        assert exporter.value("llm_unpriced_pending_tokens", model="m") == 1100
 
 
 def test_beyond_the_models_cap_only_budget_yml_is_asked(tmp_path: Path) -> None:

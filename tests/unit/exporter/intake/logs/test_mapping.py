@@ -43,6 +43,13 @@ def read(line: dict[str, Any], **change: Any) -> UsageEvent | None:
     return read_line(json.dumps(line).encode(), rule, NOON)
 
 
+def test_the_service_tier_is_mapped() -> None:
+    keys = {**RULE["keys"], "service_tier": "tier"}
+    event = read({**STRUCTLOG, "tier": "Flex"}, keys=keys)
+    assert event is not None
+    assert event.product == "deepseek-chat:flex"
+
+
 def test_a_structlog_line_becomes_a_usage_event() -> None:
     event = read(STRUCTLOG)
     assert event is not None

@@ -1,0 +1,61 @@
+"""A listening socket that goes on when the process has no file descriptor left.
+
+asyncio alone logs a traceback for each attempt, hundreds a second, and takes nobody in.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SAY_SECONDS = 60.0
+log = logging.getLogger(__name__)
+
+
+class Listener(socket.socket):
+    """Makes room for the next connection, or else turns it away with a descriptor kept for that.
+
+    make_room: drops a connection; false when there is none to drop.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.make_room: Callable[[], bool] = lambda: False
+        self._spare = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+        self._said = -SAY_SECONDS
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Raises BlockingIOError, as when nobody waits, so that asyncio tries again later."""
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in OUT_OF_DESCRIPTORS:
+                raise
+            self._say(error)
+            if not self.make_room():
+                self._turn_away()
+            raise BlockingIOError from error
+
+    def close(self) -> None:
+        self._give_back()
+        super().close()
+
+    def _say(self, error: OSError) -> None:
+        if time.monotonic() - self._said >= SAY_SECONDS:
+            self._said = time.monotonic()
+            log.warning("a connection had to wait: %s; raise `ulimit -n`", error.strerror)
+
+    def _turn_away(self) -> None:
+        self._give_back()
+        with contextlib.suppress(OSError):
+            super().accept()[0].close()
+            self._spare = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+
+    def _give_back(self) -> None:
+        while self._spare:
+            os.close(self._spare.pop())
