@@ -64,6 +64,7 @@ _SHORT = (
     (r"(?i)^(in\.cached|cache)_tokens?_details\.", "cache."),
     (r"(?i)^((in|out|cache)\..*)_tokens$", r"\1"),
 )
+_PLAIN = {"prompt", "read inside", "output", "total"}
 # What may lie around the counts. Cohere bills its billed_units, not its tokens.
 _WRAPPERS = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage",
              "response_metadata", "meta", "billed_units", "tokens")  # fmt: skip
@@ -134,6 +135,9 @@ def _leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, An
 
 def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     most = Counter({role: max(numbers) for role, numbers in found.items()})
+    prompt, cached, output = most["prompt"], most["read inside"], most["output"]
+    if found.keys() <= _PLAIN and cached <= prompt > 0 and most["total"] in (0, prompt + output):
+        return Tokens(prompt, min(found.get("read inside", [0])), output, {})  # the same, sooner
     reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
     hour = max(most["write_1h inside"], most["write_1h beside"])
     five = max(most["write_5m inside"], most["write_5m beside"])
@@ -144,7 +148,7 @@ def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     cached = min(reads, default=0)  # where keys disagree, the dearer
     if _lies_beside(most, prompt, apart, output):
         prompt, cached = prompt + apart, max(reads, default=0)
-    if not prompt and whole:
+    if not prompt and (whole or not any(most.values())):
         raise UsageError("no countable prompt")
     beyond = max(0, most["total"] - prompt - output)
     unexplained = beyond if beyond != most["reasoning"] else 0

@@ -295,6 +295,7 @@ _SHORT = (
     (r"(?i)^(in\.cached|cache)_tokens?_details\.", "cache."),
     (r"(?i)^((in|out|cache)\..*)_tokens$", r"\1"),
 )
+_PLAIN = {"prompt", "read inside", "output", "total"}
 _WRAPPERS = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage",
              "response_metadata", "meta", "billed_units", "tokens")
 class UsageError(ValueError):
@@ -345,6 +346,9 @@ def _leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, An
             yield at, inner
 def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     most = Counter({role: max(numbers) for role, numbers in found.items()})
+    prompt, cached, output = most["prompt"], most["read inside"], most["output"]
+    if found.keys() <= _PLAIN and cached <= prompt > 0 and most["total"] in (0, prompt + output):
+        return Tokens(prompt, min(found.get("read inside", [0])), output, {})
     reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
     hour = max(most["write_1h inside"], most["write_1h beside"])
     five = max(most["write_5m inside"], most["write_5m beside"])
@@ -355,7 +359,7 @@ def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     cached = min(reads, default=0)
     if _lies_beside(most, prompt, apart, output):
         prompt, cached = prompt + apart, max(reads, default=0)
-    if not prompt and whole:
+    if not prompt and (whole or not any(most.values())):
         raise UsageError("no countable prompt")
     beyond = max(0, most["total"] - prompt - output)
     unexplained = beyond if beyond != most["reasoning"] else 0

@@ -1,6 +1,6 @@
 """sdk/client.py's copy of exporter/usage.py: python -m tests.support.client_copy writes it.
 
-Without comments, blank lines and all but the first line of docstrings, which the original has.
+Without comments, blank lines and most docstrings, which exporter/usage.py has.
 """
 
 import ast
