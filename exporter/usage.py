@@ -89,11 +89,11 @@ def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
     whole: it is a call's own usage, which has a prompt; an estimate or a share may have none.
     """
     found: dict[str, list[int]] = {}
-    named: list[str] = []
+    named: list[tuple[str, Any]] = []
     for path, value in _leaves(_unwrapped(usage)):
         role = _role(path)
         if value and (role or "oken" in path or "ount" in path):
-            named.append(f"{path} {value}"[:120])
+            named.append((path, value))
         if role and value is not None:
             if type(value) is not int or value < 0:
                 raise UsageError(f"not a whole number of 0 or more - at `$.usage.{path}`")
@@ -101,7 +101,8 @@ def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
     try:
         return _counted(found, whole) if named else None
     except UsageError as error:
-        raise UsageError(f"{error}; found {', '.join(named[:12])} - at `$.usage`") from None
+        keys = ", ".join(f"{path} {value}"[:120] for path, value in named[:12])
+        raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
 
 
 @functools.lru_cache(maxsize=1024)
