@@ -16,6 +16,7 @@ Everything else: docs/adopt.md of llm-budget.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -26,6 +27,7 @@ import json
 import logging
 import os
 import re
+import stat
 import sys
 import threading
 import time
@@ -170,16 +172,31 @@ def lock_file(fd: int, kind: int, wait_seconds: float) -> bool:
             time.sleep(0.001)
 
 
-def open_file(path: str, flags: int) -> int:
-    """Open or create (0640), with the folder when it is missing. Raises OSError."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    return os.open(path, flags | os.O_CREAT, 0o640)
+def open_file(path: str, flags: int, create: int = os.O_CREAT) -> int:
+    """Open or create (0640), with the folder when it is missing. Raises OSError.
+
+    Others may write to the folder: a link, a FIFO or a hard link that they made there is refused.
+    """
+    if create:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        fd = os.open(path, flags | create | safe, 0o640)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(f"{path} is a symbolic link: remove it") from error
+    state = os.fstat(fd)
+    if stat.S_ISREG(state.st_mode) and state.st_nlink <= 1:
+        return fd
+    os.close(fd)
+    raise OSError(f"{path} is no regular file, or a hard link: remove it")
 
 
 def is_file_at(path: str, fd: int) -> bool:
     """Whether the path (still) leads to the open file."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
     except OSError:
         return False
 

@@ -12,10 +12,12 @@ import argparse
 import contextlib
 import fcntl
 import functools
+import hashlib
 import json
 import logging
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -31,6 +33,9 @@ __all__ = ["DeliveryError", "deliver"]
 
 BATCH_BYTES = 256 << 10  # a thousand lines or so
 RETIRE_BYTES = 1 << 20  # a spool that is read and larger is taken away
+LINE_BYTES = 1 << 20  # more than any line of the client's
+FINGERPRINT_BYTES = 1024
+HEADER = b'{"spool": "llm-budget/1"'
 IDLE_SECONDS = 0.2
 BACKOFF_SECONDS = (0.5, 60.0)
 
@@ -109,29 +114,30 @@ class _Delivery:
 
     def _spool_batch(self) -> int:
         try:
-            file = open(self._spool, "rb")  # noqa: SIM115  closed below
+            file = _open(self._spool)
         except FileNotFoundError:
             return 0
         with file:
+            # What a power cut left of the header: perhaps only zero bytes, or its beginning.
             header = file.readline(200)
-            if header and not header.startswith(b'{"spool"'):
+            if not HEADER.startswith(header.partition(b"\0")[0].strip()[: len(HEADER)]):
                 raise DeliveryError(f"{self._spool} is not a spool: it does not begin as one")
-            if not header:
-                return 0
-            offset = self._offset(header)
+            is_whole = header.startswith(HEADER) and header.endswith(b"\n")
+            offset = self._offset(file) or len(header) * is_whole
             file.seek(offset)
             while batch := self._batch(file):
                 sent = self._post(batch)
                 offset += len(batch)
-                self._remember(header, offset)
+                self._remember(file, offset)
                 if sent:
                     return sent
             self._retire(file.fileno(), offset)
         return 0
 
     def _batch(self, file: BinaryIO) -> bytes:
-        """The next whole lines; one that has no end yet waits."""
-        batch = file.read(self._batch_bytes) + file.readline()
+        """The next whole lines; one that has no end yet waits. Zero bytes end a line, too."""
+        batch = file.read(self._batch_bytes) + file.readline(LINE_BYTES)
+        batch = batch.replace(b"\0", b"\n")
         return batch[: batch.rfind(b"\n") + 1]
 
     def _post(self, batch: bytes) -> int:
@@ -162,23 +168,26 @@ class _Delivery:
             base.warn("refused", f"the exporter refused {len(refused)} events: {refused[0]}")
         return lines
 
-    def _offset(self, header: bytes) -> int:
-        """Where to go on: behind the header, in a file not seen before."""
-        try:
-            with open(self._mark, encoding="ascii") as file:
-                mark = json.load(file)
-            if mark["header"] == header.decode():
-                return int(mark["offset"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none yet, or unreadable: from the start, and the ids make it harmless
-        return len(header)
+    def _offset(self, file: BinaryIO) -> int:
+        """Where to go on: at the start, where the ids make it harmless, unless all is as it was."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+            with _open(self._mark) as marked:
+                mark = json.loads(marked.read(4096))
+            offset = int(mark["offset"])
+            if mark["before"] == _fingerprint(file, offset):
+                return offset
+        return 0
 
-    def _remember(self, header: bytes, offset: int) -> None:
+    def _remember(self, file: BinaryIO, offset: int) -> None:
         temporary = f"{self._mark}.new"
-        with open(temporary, "w", encoding="ascii") as file:
-            json.dump({"header": header.decode(), "offset": offset}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # whatever lies there: never write into it
+        mark = {"offset": offset, "before": _fingerprint(file, offset)}
+        fd = base.open_file(temporary, os.O_WRONLY | os.O_EXCL)
+        with os.fdopen(fd, "w", encoding="ascii") as opened:
+            json.dump(mark, opened)
+            opened.flush()
+            os.fsync(fd)
         os.replace(temporary, self._mark)
 
     def _retire(self, fd: int, offset: int) -> None:
@@ -191,26 +200,56 @@ class _Delivery:
     def _folds(self) -> list[str]:
         """The folds taken away and not yet delivered; the current one is taken if it has any."""
         fold = f"{self._spool}.fold"
-        with contextlib.suppress(FileNotFoundError), open(fold, "rb") as file:
-            fd = file.fileno()
-            if (
-                os.fstat(fd).st_size
-                and base.lock_file(fd, fcntl.LOCK_EX, 0.0)
-                and base.is_file_at(fold, fd)
-            ):
-                os.rename(fold, f"{fold}.{os.urandom(8).hex()}")
+        with contextlib.suppress(FileNotFoundError), _open(fold) as file:
+            self._take(fold, file.fileno())
         folder, name = os.path.split(os.path.abspath(fold))
-        found = (os.path.join(folder, entry) for entry in sorted(os.listdir(folder)))
-        return [path for path in found if os.path.basename(path).startswith(f"{name}.")]
+        is_taken = re.compile(re.escape(name) + r"\.[0-9a-f]+").fullmatch
+        return [
+            os.path.join(folder, entry) for entry in sorted(filter(is_taken, os.listdir(folder)))
+        ]
+
+    def _take(self, fold: str, fd: int) -> None:
+        """Rename the fold, durably: no power cut may bring an older one back for calls to join."""
+        if not (os.fstat(fd).st_size and base.lock_file(fd, fcntl.LOCK_EX, 0.0)):
+            return
+        if base.is_file_at(fold, fd):
+            os.fsync(fd)
+            os.rename(fold, f"{fold}.{os.urandom(8).hex()}")
+            folder = os.open(os.path.dirname(os.path.abspath(fold)), os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _send_fold(self, path: str) -> int:
-        with open(path, "rb") as file:
-            # Without the holes that a power cut leaves: one would spoil the sum behind it.
-            slots = file.read().replace(b"\0" * base.SLOT, b"")
-        step = self._batch_bytes // base.SLOT * base.SLOT
-        sent = sum(self._post(slots[at : at + step]) for at in range(0, len(slots), step))
+        try:
+            file = _open(path)
+        except PermissionError:
+            raise
+        except OSError as error:  # somebody planted it: the others are sent all the same
+            base.warn(path, str(error))
+            return 0
+        sent = 0
+        with file:
+            while slots := file.read(max(1, self._batch_bytes // base.SLOT) * base.SLOT):
+                # Zero bytes are holes that a power cut left: they must not spoil the sum behind.
+                sent += self._post(slots.replace(b"\0", b"\n"))
         os.unlink(path)
         return sent
+
+
+def _open(path: str) -> BinaryIO:
+    """Open a file for reading; never a link, nor what blocks. Raises OSError."""
+    return os.fdopen(base.open_file(path, os.O_RDONLY, create=0), "rb")
+
+
+def _fingerprint(file: BinaryIO, offset: int) -> str:
+    """Of the last bytes before an offset. Raises ValueError when one is missing, OSError."""
+    start = max(0, offset - FINGERPRINT_BYTES)
+    content = os.pread(file.fileno(), offset - start, start)
+    if len(content) != offset - start:
+        raise ValueError("the file is shorter")
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

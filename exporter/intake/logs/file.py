@@ -8,21 +8,28 @@ import errno
 import fcntl
 import json
 import os
+import re
 import stat
 import struct
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import UserError
+from exporter.intake.logs import fingerprint
+from exporter.intake.logs.fingerprint import FINGERPRINT_BYTES
 from exporter.ledger.progress import FileKey, Position
 
-FINGERPRINT_BYTES = 1024  # enough for a line with a time or an id; rereading them costs nothing
 CHUNK_BYTES = 256 << 10
+MAX_GLUED = 64  # braces tried in a line that a power cut may have spoilt
 MAX_LINE_BYTES = 1 << 20  # a longer line is skipped and counted
 SPOOL = "llm-budget/1"
+_SPOOL = b'{"spool": "%s", "id": "' % SPOOL.encode()
+_SPOOL_LINE = re.compile(rb'[\n\0]\n\{"id":"[^\n\0]*,"outcome":"[^\n\0]*\}\n')
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+_NOTHING = fingerprint.of_start(b"", 0)
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CANNOT_LOCK = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
@@ -37,6 +44,7 @@ class Chunk:
     lines: list[bytes]
     too_long: int  # lines that began here and are skipped
     position: Position
+    zeroed: int = 0  # places where a power cut left zero bytes instead of lines
 
 
 class WholeLines(NamedTuple):
@@ -51,12 +59,12 @@ class WholeLines(NamedTuple):
 def cut(data: bytes, in_long_line: bool, final: bool = False) -> WholeLines:
     """Cut bytes that begin at a line's start, or inside a line that is being skipped.
 
-    final: nothing will follow, so an unterminated rest is a line. Runs of NUL (what a writer
-    without O_APPEND leaves after a truncation) are no part of a line.
+    final: nothing will follow, so an unterminated rest is a line. Runs of NUL (what a power cut
+    leaves, and a writer without O_APPEND after a truncation) end a line, too.
     """
     end = data.rfind(b"\n") + 1
     if end:
-        lines = data[:end].split(b"\n")[:-1]
+        lines = _split(data[: end - 1])
         return WholeLines(lines[1:] if in_long_line else lines, end)
     if in_long_line:
         return WholeLines([], len(data), in_long_line=not final)
@@ -64,8 +72,12 @@ def cut(data: bytes, in_long_line: bool, final: bool = False) -> WholeLines:
         hole = not data.strip(b"\0")
         return WholeLines([], len(data), int(not hole), not hole)
     if final and data:
-        return WholeLines([data], len(data))
+        return WholeLines(_split(data), len(data))
     return WholeLines([], 0)
+
+
+def _split(data: bytes) -> list[bytes]:
+    return re.split(rb"\0+|\n", data) if b"\0" in data else data.split(b"\n")
 
 
 def key_at(path: str) -> FileKey | None:
@@ -77,9 +89,44 @@ def key_at(path: str) -> FileKey | None:
     return status.st_dev, status.st_ino
 
 
-def fingerprint(head: bytes, offset: int) -> bytes:
-    """16 bytes that stand for what was consumed first. head: the file's first bytes."""
-    return blake2b(head[: min(offset, FINGERPRINT_BYTES)], digest_size=16).digest()
+def open_own(path: str, flags: int = os.O_RDONLY) -> int:
+    """Open a file of a spool's folder, where others may have planted anything.
+
+    Raises OSError that names what is no regular file, or has another name elsewhere.
+    """
+    try:
+        fd = os.open(path, flags | _READ | os.O_NOFOLLOW, 0o640)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(error.errno, f"{path} is a symbolic link; remove it") from error
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, f"{path} is no regular file, or a hard link; remove it")
+
+
+def _open_followed(path: str) -> int:
+    """Open what a path leads to. A log may be a link, but not one that somebody else planted.
+
+    In a folder that several may write to, a link must be this process', root's, the folder's
+    owner's, or of the owner of the file. Raises OSError.
+    """
+    link = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(link)
+        if not stat.S_ISLNK(status.st_mode):
+            return os.open(path, _READ | os.O_NOFOLLOW)
+        fd = os.open(os.path.join(os.path.dirname(path), os.readlink("", dir_fd=link)), _READ)
+    finally:
+        os.close(link)
+    folder = os.stat(os.path.dirname(path) or ".")
+    trusted = (0, os.geteuid(), folder.st_uid, os.fstat(fd).st_uid)
+    if folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and status.st_uid not in trusted:
+        os.close(fd)
+        raise OSError(errno.ELOOP, "it is a symbolic link that another user made; remove it")
+    return fd
 
 
 def keep_readers_out(path: Path, inode: int) -> int:
@@ -121,23 +168,25 @@ def _lock(kind: int, byte: int) -> bytes:
 class LogFile:
     """An open log file and the position up to which it is committed."""
 
-    def __init__(self, path: Path, log: str) -> None:
-        """Open path for the followed path `log`, at its beginning.
+    def __init__(self, path: Path, log: str, *, fold: bool = False) -> None:
+        """Open path for the followed path `log`, at its beginning. fold: it may not be a link.
 
         Raises OSError, and UserError when another exporter reads it.
         """
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        self._fd = open_own(str(path)) if fold else _open_followed(str(path))
         try:
             status = os.fstat(self._fd)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(0, "it is not a regular file")
+            self.position = Position(log, status.st_dev, status.st_ino, 0, _NOTHING)
+            if path.is_symlink() and self.is_spool():
+                raise OSError(0, f"{path} is a symbolic link to a spool; name the spool itself")
             self._lock = keep_readers_out(path, status.st_ino)
         except BaseException:
             os.close(self._fd)
             raise
         self.modified = status.st_mtime_ns
-        self.position = Position(log, status.st_dev, status.st_ino, 0, fingerprint(b"", 0))
         self._drained_at: tuple[int, int] | None = None  # size and mtime when nothing was to read
 
     @property
@@ -153,13 +202,42 @@ class LogFile:
 
     def begins_as(self, position: Position) -> bool:
         """Whether the file still begins with what was consumed up to a position."""
-        head = os.pread(self._fd, FINGERPRINT_BYTES, 0)
-        enough = len(head) >= min(position.offset, FINGERPRINT_BYTES)
-        return enough and fingerprint(head, position.offset) == position.fingerprint
+        return fingerprint.begins(position.fingerprint, self._bytes, position.offset)
 
     def is_intact(self, position: Position) -> bool:
         """Whether nothing of what was consumed up to a position is gone."""
-        return self.size >= position.offset and self.begins_as(position)
+        long_enough = self.size >= position.offset and self.begins_as(position)
+        return long_enough and fingerprint.ends(position.fingerprint, self._bytes)
+
+    def resume(self, position: Position) -> Position:
+        """Where to go on when a power cut took some of what was consumed up to a position.
+
+        What may be new is read, and nothing twice: of a file that was cut, what begins after the
+        last line that is left; of one that is much shorter, what comes after its present end.
+        """
+        size, offset = self.size, position.offset
+        if size >= offset and self._bytes(1, offset - 1) == b"\0":
+            return self.at(offset)  # zeroed, not cut: what is new lies behind
+        left, is_next_new = fingerprint.standing(position.fingerprint, self._bytes)
+        if not is_next_new and size < offset and (left or self.begins_as(position)):
+            return self.at(size)
+        if not left or not is_next_new:
+            return self.at(0)
+        mark = fingerprint.up_to(position.fingerprint, self._bytes, left)
+        whole = replace(self.position, offset=left, fingerprint=mark, in_long_line=False)
+        return self._after(whole, self._bytes(self._torn(left), left))
+
+    def _torn(self, offset: int) -> int:
+        """How many bytes from an offset on are the beginning of a line that lost its end.
+
+        They were consumed with their line. Whoever writes next glues a new line to them, unless
+        that begins with a newline.
+        """
+        line, newline, _ = self._bytes(MAX_LINE_BYTES, offset).partition(b"\n")
+        if not newline:
+            return len(line)
+        starts = (found.start() for found in islice(re.finditer(b"{", line), MAX_GLUED))
+        return next((start for start in starts if _is_json(line[start:])), 0)
 
     def holds(self, other: "LogFile") -> bool:
         """Whether another file's first and last kilobyte lie here, at the same places."""
@@ -171,9 +249,12 @@ class LogFile:
 
     def at(self, offset: int) -> Position:
         """The file's position at an offset."""
-        head = os.pread(self._fd, FINGERPRINT_BYTES, 0)
-        mark = fingerprint(head, offset)
+        mark = fingerprint.at(self._bytes, offset)
         return replace(self.position, offset=offset, fingerprint=mark, in_long_line=False)
+
+    def beginning(self) -> list[bytes]:
+        """The first lines."""
+        return cut(self._chunk(0), in_long_line=False).lines
 
     def end(self) -> int:
         """The offset after the last whole line."""
@@ -189,22 +270,31 @@ class LogFile:
         if look == self._drained_at and not final:
             return None
         before = self.position
-        data = self._chunk(before.offset)
-        head = os.pread(self._fd, FINGERPRINT_BYTES, 0) if before.offset else data
-        if status.st_size < before.offset or fingerprint(head, before.offset) != before.fingerprint:
+        if not self.is_intact(before):
             raise TruncatedError
+        data = self._chunk(before.offset)
         whole = cut(data, before.in_long_line, final)
         if not whole.consumed:
             self._drained_at = look
             return None
-        offset = before.offset + whole.consumed
         position = replace(
-            before,
-            offset=offset,
-            fingerprint=fingerprint(head, offset),
-            in_long_line=whole.in_long_line,
+            self._after(before, data[: whole.consumed]), in_long_line=whole.in_long_line
         )
-        return Chunk(whole.lines, whole.too_long, position)
+        # A file that begins with a hole was truncated under a writer that does not append.
+        hole = self._bytes(1, 0) == b"\0" and not self.is_spool()
+        zeroed = 0 if hole else len(re.findall(rb"\0+", data[: whole.consumed]))
+        return Chunk(whole.lines, whole.too_long, position, zeroed)
+
+    def _after(self, before: Position, data: bytes) -> Position:
+        """The position when the data behind another one is consumed, too."""
+        start = max(0, before.offset - FINGERPRINT_BYTES)
+        window = self._bytes(before.offset - start, start)
+        head = self._bytes(FINGERPRINT_BYTES, 0)
+        mark = fingerprint.after(before.fingerprint, head, window, data, before.offset)
+        return replace(before, offset=before.offset + len(data), fingerprint=mark)
+
+    def _bytes(self, count: int, offset: int) -> bytes:
+        return os.pread(self._fd, count, offset)
 
     def _chunk(self, offset: int) -> bytes:
         data = os.pread(self._fd, CHUNK_BYTES, offset)
@@ -218,9 +308,16 @@ class LogFile:
         self._drained_at = None
 
     def is_spool(self) -> bool:
-        """Whether the first line is the header of sdk/client.py's spool."""
-        line, newline, _ = os.pread(self._fd, FINGERPRINT_BYTES, 0).partition(b"\n")
-        return bool(newline) and is_spool_header(line)
+        """Whether the first line is the header of sdk/client.py's spool, or what is left of one."""
+        head = self._bytes(FINGERPRINT_BYTES, 0)
+        line, newline, _ = head.partition(b"\n")
+        left = line.partition(b"\0")[0]
+        torn = _SPOOL.startswith(left) or left.startswith(_SPOOL)
+        if is_spool_header(line) or head[:1] in (b"", b"\n") or not torn:
+            return bool(newline) and is_spool_header(line)
+        # A power cut took the header: the lines must look it, and an earlier look have seen it.
+        known = os.path.lexists(f"{self.position.log}.lock")
+        return known and bool(_SPOOL_LINE.search(self._bytes(MAX_LINE_BYTES, 0)))
 
     def close(self) -> None:
         os.close(self._lock)
@@ -229,10 +326,16 @@ class LogFile:
 
 def is_spool_header(line: bytes) -> bool:
     """Whether a line is a spool's header, which is no event."""
-    if b'"spool"' not in line:
-        return False
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
+    value = _json(line) if b'"spool"' in line else None
     return isinstance(value, dict) and value.get("spool") == SPOOL
+
+
+def _is_json(line: bytes) -> bool:
+    return isinstance(_json(line), dict)
+
+
+def _json(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

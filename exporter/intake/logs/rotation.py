@@ -14,7 +14,8 @@ from pathlib import Path
 from common.clock import Clock
 from exporter.config import Log
 from exporter.event import UsageEvent
-from exporter.intake.logs.file import FINGERPRINT_BYTES, LogFile, key_at
+from exporter.intake.logs.file import LogFile, key_at
+from exporter.intake.logs.mapping import read_lines
 from exporter.intake.logs.spool import BESIDE_SPOOLS, is_fold_name
 from exporter.ledger.booking import SubmissionResult
 from exporter.ledger.ledger import Ledger
@@ -111,14 +112,20 @@ class Opening:
         recorded = self._recorded(file)
         if recorded is None:
             position = file.at(file.end() if self.first and rule.start == "end" else 0)
-        elif starting and _was_cut(file, recorded):
-            position = file.at(file.size)
         elif file.is_intact(recorded):
             position = replace(recorded, log=self._path)
         else:
             self._lost.append(recorded)
-            position = file.at(0)
+            resumes = starting and not self._carries_ids(file, rule)
+            position = file.resume(recorded) if resumes else file.at(0)
         self._place(file, position)
+
+    def _carries_ids(self, file: LogFile, rule: Log) -> bool:
+        """Whether reading a file again counts nothing twice."""
+        if file.is_spool():
+            return True
+        events, _ = read_lines(file.beginning(), rule, self._known.clock.now())
+        return bool(events) and all(event.digest for event in events)
 
     def open_left_behind(self) -> None:
         """Open the log's files under other names that have something to read.
@@ -186,8 +193,15 @@ class Opening:
         for lost in self._lost:
             if lost.offset > 0 and lost.key != file.key and file.is_intact(lost):
                 # copytruncate's copy: what was not read before the truncation is read here.
+                self._begin_anew(lost)
                 return replace(lost, device=file.key[0], inode=file.key[1])
         return None if self._is_copy(file) else file.at(0)
+
+    def _begin_anew(self, lost: Position) -> None:
+        """All that is in the file itself came after its truncation, however alike it looks."""
+        for file in self._files:
+            if file.key == lost.key:
+                self._place(file, file.at(0))
 
     def _is_copy(self, file: LogFile) -> bool:
         """Whether copytruncate's copy is made at this moment; the truncation is still to come."""
@@ -207,11 +221,6 @@ class Opening:
 
     def _positions(self) -> list[Position]:
         return [p for p in self._known.places.positions.values() if p.log == self._path]
-
-
-def _was_cut(file: LogFile, recorded: Position) -> bool:
-    """A power cut took the file's end: what is left was consumed, and must not be read again."""
-    return FINGERPRINT_BYTES <= file.size < recorded.offset and file.begins_as(recorded)
 
 
 def _neighbours(path: str) -> Iterator[os.DirEntry[str]]:

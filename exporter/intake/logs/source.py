@@ -165,9 +165,13 @@ class LogSource:
         lines = chunk.lines
         if file.position.offset == 0 and lines and is_spool_header(lines[0]):
             lines = lines[1:]
-        rule = None if file.is_spool() or stream.is_fold(file) else stream.rule
+        is_fold = stream.is_fold(file)
+        rule = None if file.is_spool() or is_fold else stream.rule
         events, refusals = read_lines(lines, rule, self._clock.now())
         refusals += [EventError("too_long", "a line of more than 1 MiB")] * chunk.too_long
+        if not is_fold:  # whose slots may have holes
+            zeros = EventError("malformed", "zero bytes instead of lines, as a power cut leaves")
+            refusals += [zeros] * chunk.zeroed
         return events, refusals
 
     def _publish(self) -> None:

@@ -11,15 +11,17 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 from common.errors import UserError
-from exporter.intake.logs.file import LogFile
+from common.files import sync_folder
+from exporter.intake.logs.file import LogFile, open_own
 
 RETIRE_BYTES = 1 << 20  # a smaller spool is not worth a new file
 FOLD, LOCK = ".fold", ".lock"
 BESIDE_SPOOLS = (LOCK, ".delivered")  # what client.py keeps beside a spool
 _FOLD_NAME = re.compile(r"\.fold(\.[0-9a-f]{16})?$")
-_HEAD_BYTES = 4096  # two slots: the first may be a hole that a killed writer left
+SLOT_BYTES = 2048  # client.py's SLOT
 
 
 def retire(file: LogFile, path: str) -> bool:
@@ -33,22 +35,21 @@ def retire(file: LogFile, path: str) -> bool:
     return False
 
 
-def take_folds(path: str) -> list[str]:
-    """The folds of a spool that never change again, the one that is there now included.
+def take_folds(path: str) -> Iterator[str]:
+    """The folds of a spool that never change again, at last the one that is there now.
 
     Others were taken before and are not finished yet, perhaps because the exporter was killed.
     """
-    names = glob.glob(f"{glob.escape(path)}{FOLD}.*")
-    taken = sorted(name for name in names if is_fold_name(name))
-    now = _take_fold(path)
-    return [*taken, now] if now else taken
+    yield from sorted(filter(is_fold_name, glob.glob(f"{glob.escape(path)}{FOLD}.*")))
+    if now := _take_fold(path):
+        yield now
 
 
 def _take_fold(path: str) -> str | None:
     """Rename the fold of a spool: its new name, None when there is none, or a writer holds it."""
     fold = path + FOLD
     try:
-        fd = os.open(fold, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_own(fold)
     except FileNotFoundError:
         return None
     try:
@@ -58,7 +59,11 @@ def _take_fold(path: str) -> str | None:
             if not locked or not _names(fold, fd):
                 return None
             taken = f"{fold}.{secrets.token_hex(8)}"  # 16 digits, as is_fold_name expects
+            # Booked under this name only: a power cut must not bring back an older fold whose ids
+            # are known, for calls to be added to.
+            os.fsync(fd)
             os.rename(fold, taken)
+            sync_folder(Path(taken).parent)
             return taken
     finally:
         os.close(fd)
@@ -68,10 +73,11 @@ def keep_deliveries_out(path: str) -> int | None:
     """Lock a spool against `client_delivery.py`, until the descriptor is closed.
 
     None when the folder may not be written: then nothing can be delivered from here either.
-    Raises UserError when a delivery reads the spool.
+    Raises UserError when a delivery reads the spool, OSError when something else is at the lock's
+    path.
     """
     try:
-        fd = os.open(path + LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = open_own(path + LOCK, os.O_RDWR | os.O_CREAT)
     except PermissionError:
         return None
     try:
@@ -90,14 +96,16 @@ def is_fold_name(name: str) -> bool:
 
 
 def _is_fold(fd: int) -> bool:
-    slots = os.pread(fd, _HEAD_BYTES, 0).lstrip(b"\0")
-    return slots.startswith(b"{") and b'"fold-' in slots[:64]
+    """Whether the first slot is a fold's, but for the holes that kills and power cuts leave."""
+    heads = (os.pread(fd, 64, at) for at in range(0, os.fstat(fd).st_size, SLOT_BYTES))
+    slot = next((head for head in heads if not head.startswith(b"\0")), b"")
+    return slot.startswith(b"{") and b'"fold-' in slot
 
 
 def _names(path: str, fd: int) -> bool:
     """Whether a path still leads to the open file."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
     except FileNotFoundError:
         return False
 

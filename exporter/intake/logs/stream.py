@@ -142,14 +142,24 @@ class Stream:
         self._barred = False
 
     def _look_for_folds(self) -> None:
+        problem = None
         for name in spool.take_folds(self.path):
-            if key_at(name) not in self._known.open:
-                file = LogFile(Path(name), self.path)
-                position = self._known.places.positions.get(file.key)
-                if position is not None and file.begins_as(position):
-                    file.position = position
-                self._folds.add(file)
-                self._add(file)
+            try:
+                self._add_fold(name)
+            except OSError as error:  # somebody planted it: the others are read all the same
+                problem = error
+        if problem:
+            raise problem
+
+    def _add_fold(self, name: str) -> None:
+        if key_at(name) in self._known.open:
+            return
+        file = LogFile(Path(name), self.path, fold=True)
+        position = self._known.places.positions.get(file.key)
+        if position is not None and file.is_intact(position):
+            file.position = position
+        self._folds.add(file)
+        self._add(file)
 
     def _is_over(self, file: LogFile) -> bool:
         """Whether the path left this file behind, and nobody has written to it for a while."""
