@@ -28,7 +28,7 @@ SPOOL = "llm-budget/1"
 _SPOOL = b'{"spool": "%s", "id": "' % SPOOL.encode()
 _SPOOL_LINE = re.compile(rb'[\n\0]\n\{"id":"[^\n\0]*,"outcome":"[^\n\0]*\}\n')
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
-_NOTHING = fingerprint.of_start(b"", 0)
+_NOTHING = fingerprint.at(lambda *_: b"", 0)
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CANNOT_LOCK = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
@@ -207,7 +207,7 @@ class LogFile:
     def is_intact(self, position: Position) -> bool:
         """Whether nothing of what was consumed up to a position is gone."""
         long_enough = self.size >= position.offset and self.begins_as(position)
-        return long_enough and fingerprint.ends(position.fingerprint, self._bytes)
+        return long_enough and fingerprint.ends(position.fingerprint, self._bytes, position.offset)
 
     def resume(self, position: Position) -> Position:
         """Where to go on when a power cut took some of what was consumed up to a position.
@@ -287,10 +287,7 @@ class LogFile:
 
     def _after(self, before: Position, data: bytes) -> Position:
         """The position when the data behind another one is consumed, too."""
-        start = max(0, before.offset - FINGERPRINT_BYTES)
-        window = self._bytes(before.offset - start, start)
-        head = self._bytes(FINGERPRINT_BYTES, 0)
-        mark = fingerprint.after(before.fingerprint, head, window, data, before.offset)
+        mark = fingerprint.after(before.fingerprint, self._bytes, data, before.offset)
         return replace(before, offset=before.offset + len(data), fingerprint=mark)
 
     def _bytes(self, count: int, offset: int) -> bytes:

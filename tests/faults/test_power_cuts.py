@@ -1,0 +1,9 @@
+"""Power cuts: whatever a disk kept of what was not synced, each call counts once."""
+
+from pathlib import Path
+
+from tests.support.power_cuts import try_cuts
+
+
+def test_thirty_power_cuts_lose_no_booked_call_and_double_none(tmp_path: Path) -> None:
+    try_cuts(tmp_path, range(30))
