@@ -4,12 +4,13 @@
 it is about to report, and what is booked: that is on disk, whatever happens next.
 """
 
+import contextlib
 import json
 import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -27,8 +28,8 @@ from sdk.client import Client
 
 LEDGER = "ledger.sqlite"
 STEPS = 220
-MAX_BYTES = 6000  # of a spool: calls fold early
-RETIRE_BYTES = 3000
+MAX_BYTES = 1500  # of a spool: calls fold early
+RETIRE_BYTES = 1000
 PER_NAME = 3  # calls that share a name, and so a slot of the fold
 
 
@@ -78,10 +79,14 @@ class Machine:
             file.write(json.dumps(line).encode() + b"\n")
 
     def record(self, name: str) -> None:
-        assert self.clients[self.spool].record(name, "notes", outcome="cached")
+        self._record(self.clients[self.spool], name)
 
     def record_remote(self, name: str) -> None:
-        assert self.clients[self.remote].record(name, "notes", outcome="cached")
+        self._record(self.clients[self.remote], name)
+
+    def _record(self, client: Client, name: str) -> None:
+        at = self.clock.now() // 3600 * 3600  # a fold has a sum for each minute: let it be one
+        assert client.record(name, "notes", outcome="cached", at=at)
 
     def poll(self) -> None:
         idle = 0
@@ -104,9 +109,17 @@ class Machine:
         """Of the files that the exporter follows."""
         return {path.name: path.stat().st_ino for path in (self.log, self.spool) if path.exists()}
 
-    def go_on(self) -> Counter[str]:
-        """After a reboot: programs report before the exporter looks, and afterwards; what."""
-        again: Counter[str] = Counter()
+    def go_on(self, names: Iterable[str]) -> Counter[str]:
+        """After a reboot: programs report before the exporter looks, and afterwards; what.
+
+        names: of calls that may be in a fold that is there again; more calls join them.
+        """
+        again = Counter(names)
+        for path in (self.spool, self.remote):
+            with contextlib.closing(Client(path, max_bytes=0)) as folding:
+                for name in names:
+                    self._record(folding, name)
+        again += again
         with open(self.log, "ab") as file:
             file.write(b"\n")  # as a line that was cut spoils the one behind it
         for moment in ("early", "late"):

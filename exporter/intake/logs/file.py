@@ -221,7 +221,7 @@ class LogFile:
         left, is_next_new = fingerprint.standing(position.fingerprint, self._bytes)
         if not is_next_new and size < offset and (left or self.begins_as(position)):
             return self.at(size)
-        if not left or not is_next_new:
+        if not is_next_new:
             return self.at(0)
         mark = fingerprint.up_to(position.fingerprint, self._bytes, left)
         whole = replace(self.position, offset=left, fingerprint=mark, in_long_line=False)
@@ -235,7 +235,9 @@ class LogFile:
         """
         line, newline, _ = self._bytes(MAX_LINE_BYTES, offset).partition(b"\n")
         if not newline:
-            return len(line)
+            return len(line) if offset else 0  # at the start it may be a new file's first
+        if not line.startswith(b"{"):
+            return 0
         starts = (found.start() for found in islice(re.finditer(b"{", line), MAX_GLUED))
         return next((start for start in starts if _is_json(line[start:])), 0)
 
