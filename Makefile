@@ -59,11 +59,11 @@ demo: install ## watch a small budget run out, the config degrade and come back 
 
 test: $(VENV)/.dev ## lint, types, rules, unit, end to end; CI runs test-versions after it
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m command.stack.binaries
+	@$(BIN)/python -m command.stack.binaries strace
 	$(BIN)/python -m pytest
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
-	@$(BIN)/python -m command.stack.binaries
+	@$(BIN)/python -m command.stack.binaries strace
 	LLM_BUDGET_KEEP_RESULTS=1 $(BIN)/python -m pytest tests/long/faults
 
 test-versions: $(VENV)/.dev ## fetch Prometheus 2.42, 2.53 and 3.5 into .tools; the rules on each, a loop

@@ -172,25 +172,26 @@ def lock_file(fd: int, kind: int, wait_seconds: float) -> bool:
             time.sleep(0.001)
 
 
-def open_file(path: str, flags: int, create: int = os.O_CREAT) -> int:
-    """Open or create (0640), with the folder when it is missing. Raises OSError.
+class PlantedError(OSError):
+    """In a folder that others may write to lies a link, a FIFO or the like where a file should."""
 
-    Others may write to the folder: a link, a FIFO or a hard link that they made there is refused.
-    """
+
+def open_file(path: str, flags: int, create: int = os.O_CREAT) -> int:
+    """Open or create (0640), with the folder when it is missing. Raises OSError, PlantedError."""
     if create:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    planted = PlantedError(f"{path} is a link or no regular file: remove it")
     try:
-        fd = os.open(path, flags | create | safe, 0o640)
+        fd = os.open(path, flags | create | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o640)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError(f"{path} is a symbolic link: remove it") from error
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise planted from error
+        raise
     state = os.fstat(fd)
-    if stat.S_ISREG(state.st_mode) and state.st_nlink <= 1:
-        return fd
-    os.close(fd)
-    raise OSError(f"{path} is no regular file, or a hard link: remove it")
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+        os.close(fd)
+        raise planted
+    return fd
 
 
 def is_file_at(path: str, fd: int) -> bool:

@@ -21,7 +21,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING or __package__:
@@ -99,7 +99,10 @@ class _Delivery:
         self._mark = f"{spool}.delivered"
 
     def __enter__(self) -> _Delivery:
-        self._lock_fd = base.open_file(f"{self._spool}.lock", os.O_RDWR)
+        try:
+            self._lock_fd = base.open_file(f"{self._spool}.lock", os.O_RDWR)
+        except OSError as error:
+            raise DeliveryError(f"cannot lock {self._spool}: {error}") from error
         if not base.lock_file(self._lock_fd, fcntl.LOCK_EX, 0.0):
             os.close(self._lock_fd)
             raise DeliveryError(f"another delivery already reads {self._spool}")
@@ -200,7 +203,7 @@ class _Delivery:
     def _folds(self) -> list[str]:
         """The folds taken away and not yet delivered; the current one is taken if it has any."""
         fold = f"{self._spool}.fold"
-        with contextlib.suppress(FileNotFoundError), _open(fold) as file:
+        with contextlib.suppress(FileNotFoundError), _planted_warned(), _open(fold) as file:
             self._take(fold, file.fileno())
         folder, name = os.path.split(os.path.abspath(fold))
         is_taken = re.compile(re.escape(name) + r"\.[0-9a-f]+").fullmatch
@@ -222,20 +225,22 @@ class _Delivery:
                 os.close(folder)
 
     def _send_fold(self, path: str) -> int:
-        try:
-            file = _open(path)
-        except PermissionError:
-            raise
-        except OSError as error:  # somebody planted it: the others are sent all the same
-            base.warn(path, str(error))
-            return 0
         sent = 0
-        with file:
+        with _planted_warned(), _open(path) as file:
             while slots := file.read(max(1, self._batch_bytes // base.SLOT) * base.SLOT):
                 # Zero bytes are holes that a power cut left: they must not spoil the sum behind.
                 sent += self._post(slots.replace(b"\0", b"\n"))
-        os.unlink(path)
+            os.unlink(path)
         return sent
+
+
+@contextlib.contextmanager
+def _planted_warned() -> Iterator[None]:
+    """What somebody planted is said; the other folds are sent all the same."""
+    try:
+        yield
+    except base.PlantedError as error:
+        base.warn("planted", str(error))
 
 
 def _open(path: str) -> BinaryIO:

@@ -47,13 +47,17 @@ def need(name: str) -> str:
     return str(found)
 
 
-def ensure() -> None:
-    """Install what is missing with apt-get when that is possible; raises UserError when not."""
-    if _missing(BINARIES) and (prefix := _apt_prefix()) is not None:
-        print(f"Installing {', '.join(PACKAGES)} with apt-get …", flush=True)
+def ensure(*others: str) -> None:
+    """Install what is missing with apt-get when that is possible; raises UserError when not.
+
+    others: packages with a program of their name, which do not have to be there afterwards.
+    """
+    if _missing([*BINARIES, *others]) and (prefix := _apt_prefix()) is not None:
+        packages = [*PACKAGES, *others]
+        print(f"Installing {', '.join(packages)} with apt-get …", flush=True)
         new = _missing(SERVICES)
         _apt(prefix, "update")
-        _apt(prefix, "install", *PACKAGES)
+        _apt(prefix, "install", *packages)
         if find("promtool") is None:
             _apt(prefix, "install", "promtool")
         _keep_stopped(prefix, [SERVICES[name] for name in new])
@@ -103,10 +107,10 @@ def _apt(prefix: list[str], *arguments: str) -> None:
 
 
 def main() -> int:
-    """Install what the tests need; 1 when that is not possible."""
+    """Install what the tests need, and the packages named; 1 when that is not possible."""
     settle()
     try:
-        ensure()
+        ensure(*sys.argv[1:])
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

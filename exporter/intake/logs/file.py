@@ -92,19 +92,20 @@ def key_at(path: str) -> FileKey | None:
 def open_own(path: str, flags: int = os.O_RDONLY) -> int:
     """Open a file of a spool's folder, where others may have planted anything.
 
-    Raises OSError that names what is no regular file, or has another name elsewhere.
+    Raises OSError; its message says so when the path is a link, or leads to no regular file.
     """
+    planted = OSError(errno.ELOOP, f"{path} is a link or no regular file; remove it")
     try:
         fd = os.open(path, flags | _READ | os.O_NOFOLLOW, 0o640)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError(error.errno, f"{path} is a symbolic link; remove it") from error
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise planted from error
+        raise
     status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
-        return fd
-    os.close(fd)
-    raise OSError(errno.EINVAL, f"{path} is no regular file, or a hard link; remove it")
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(fd)
+        raise planted
+    return fd
 
 
 def _open_followed(path: str) -> int:
@@ -316,7 +317,7 @@ class LogFile:
             return bool(newline) and is_spool_header(line)
         # A power cut took the header: the lines must look it, and an earlier look have seen it.
         known = os.path.lexists(f"{self.position.log}.lock")
-        return known and bool(_SPOOL_LINE.search(self._bytes(MAX_LINE_BYTES, 0)))
+        return known and bool(_SPOOL_LINE.search(b"\n" + self._bytes(MAX_LINE_BYTES, len(left))))
 
     def close(self) -> None:
         os.close(self._lock)

@@ -18,6 +18,7 @@ from sdk import client_delivery as module
 from sdk.client import SLOT, Client
 from sdk.client_delivery import DeliveryError, deliver, main
 from tests.support.exporters import INGEST, write_config
+from tests.support.planted import PLANTS, untouched, victim
 from tests.support.spools import answer
 from tests.support.waiting import until
 
@@ -260,6 +261,93 @@ def test_a_damaged_mark_means_from_the_start_which_the_ids_make_harmless(
         Path(f"{spool}.delivered").write_text(content)
         assert deliver(spool, exporter.url, token=token, once=True) == 4
     assert exporter.calls() == 4
+
+
+def header_of(spool: Path) -> int:
+    return spool.read_bytes().index(b"\n") + 1
+
+
+@pytest.mark.parametrize("left", [0, 5, 20, 60])  # bytes of the header
+def test_a_spool_whose_header_is_zeroed_is_delivered_and_retired(
+    spool: Path, exporter: Exporter, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    fill(spool, 4)
+    deliver(spool, exporter.url, token=token, once=True)
+    with open(spool, "r+b") as file:
+        file.seek(left)
+        file.write(bytes(header_of(spool) - left))
+    fill(spool, 3)
+    deliver(spool, exporter.url, token=token, once=True)
+    assert exporter.calls() == 7
+    monkeypatch.setattr(module, "RETIRE_BYTES", 1000)
+    deliver(spool, exporter.url, token=token, once=True)
+    assert not spool.exists()
+
+
+@pytest.mark.parametrize("cut", [-1, -400, -900])
+@pytest.mark.parametrize("zeroed", [0, 300, 3 * module.BATCH_BYTES])
+def test_a_spool_that_lost_its_end_is_delivered_from_its_start(
+    spool: Path, exporter: Exporter, cut: int, zeroed: int
+) -> None:
+    fill(spool, 8)
+    deliver(spool, exporter.url, token=token, once=True)
+    spool.write_bytes(spool.read_bytes()[:cut] + bytes(zeroed))
+    fill(spool, 12)
+    deliver(spool, exporter.url, token=token, once=True)
+    assert exporter.calls() == 20
+
+
+def test_the_mark_of_an_older_image_delivers_again_what_came_after_it(
+    spool: Path, exporter: Exporter
+) -> None:
+    mark = Path(f"{spool}.delivered")
+    fill(spool, 4)
+    deliver(spool, exporter.url, token=token, once=True)
+    older = mark.read_bytes()
+    fill(spool, 4)
+    deliver(spool, exporter.url, token=token, once=True)
+    for content in (older, older[:9], bytes(len(older)), b'{"offset": 1e400, "before": ""}'):
+        mark.write_bytes(content)
+        deliver(spool, exporter.url, token=token, once=True)
+    assert exporter.calls() == 8
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+@pytest.mark.parametrize("suffix", ["", ".lock", ".delivered", ".delivered.new", ".fold"])
+def test_what_others_plant_beside_a_spool_is_left_alone(
+    tmp_path: Path, exporter: Exporter, plant: str, suffix: str
+) -> None:
+    file = victim(tmp_path)
+    (tmp_path / "shared").mkdir()
+    spool = tmp_path / "shared" / "spool"
+    if suffix:
+        fill(spool, 3)
+    fill(spool, 2, max_bytes=0)  # a sum for each of two
+    taken = Path(f"{spool}.fold").rename(f"{spool}.fold.{'a' * 16}")
+    if not suffix:
+        spool.unlink()
+    PLANTS[plant](Path(f"{spool}{suffix}"), file)
+    try:
+        deliver(spool, exporter.url, token=token, once=True)
+    except DeliveryError as error:
+        assert suffix in ("", ".lock") or plant == "folder"
+        assert str(spool) in str(error)  # noqa: PT017
+    else:
+        assert exporter.calls() == 5
+        assert not taken.exists()
+    assert untouched(file)
+
+
+def test_a_planted_fold_is_not_sent_and_not_removed(tmp_path: Path, exporter: Exporter) -> None:
+    file = victim(tmp_path)
+    spool = tmp_path / "spool"
+    for digit, plant in enumerate(PLANTS.values()):
+        plant(Path(f"{spool}.fold.{digit:016x}"), file)
+        file.parent.joinpath("file-fifo").unlink(missing_ok=True)
+    fill(spool, 2)
+    assert deliver(spool, exporter.url, token=token, once=True) == 2
+    assert untouched(file)
+    assert len(list(tmp_path.glob("spool.fold.*"))) == len(PLANTS)
 
 
 def test_a_file_that_is_no_spool_is_refused_and_left_alone(spool: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sdk import client as module
 from sdk.client import SLOT, Client
 from tests.support.examples import examples
+from tests.support.planted import PLANTS, untouched, victim
 from tests.support.spool_writers import (
     StartWriter,
     acknowledged,
@@ -435,3 +436,25 @@ def test_descriptors_do_not_pile_up(spool: Path) -> None:
         reader.read()
     assert len(os.listdir("/proc/self/fd")) <= before + 3
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > before
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_what_others_plant_at_the_spool_or_its_fold_is_left_alone(
+    tmp_path: Path, plant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = victim(tmp_path)
+    spool = tmp_path / "shared" / "spool"
+    spool.parent.mkdir()
+    PLANTS[plant](spool, file)
+    client = Client(spool)
+    assert client.record("roaster", "notes", answer())  # in the fold
+    fold = Path(f"{spool}.fold")
+    assert fold.stat().st_size == SLOT
+    fold.unlink()
+    file.parent.joinpath("file-fifo").unlink(missing_ok=True)
+    PLANTS[plant](fold, file)
+    module._next_warning.clear()
+    assert not client.record("roaster", "notes", answer())
+    assert client.lost() == 1
+    assert str(fold) in caplog.text
+    assert untouched(file)

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from exporter.intake.logs import spool as log_spool
 from exporter.intake.logs.rotation import paths_of
 from exporter.intake.logs.spool import RETIRE_BYTES
 from tests.support.log_followers import Follower, append, line
+from tests.support.planted import PLANTS, untouched, victim
 
 Follow = Callable[[], Follower]
 SLOT = 2048
@@ -194,3 +196,107 @@ def test_a_glob_of_spools_leaves_out_what_lies_beside_them(tmp_path: Path, spool
     for suffix in ("", ".lock", ".delivered", ".fold", ".fold." + "a" * 16):
         append(Path(f"{spool}{suffix}"), "")
     assert paths_of(str(tmp_path / "*")) == [str(spool)]
+
+
+def recorded(name: str) -> bytes:
+    """A call as client.py writes it."""
+    event = {"id": f"id-{name}", "time": "2027-01-15T11:00:00Z", "outcome": "cached"}
+    text = json.dumps({**event, "roaster": name}, separators=(",", ":"))
+    return f"\n{text}\n".encode()
+
+
+@pytest.mark.parametrize("left", [0, 1, 12, 40, 60])  # bytes of the header
+@pytest.mark.parametrize("rest", [b"\0" * 4096, b""])
+def test_a_spool_that_lost_its_header_is_read_and_retired(
+    spool: Path, follow: Follow, monkeypatch: pytest.MonkeyPatch, left: int, rest: bytes
+) -> None:
+    monkeypatch.setattr(log_spool, "RETIRE_BYTES", 100)
+    append(spool, header("a").encode() + recorded("a"))
+    with open(spool, "rb") as writer:  # so that it is not retired
+        fcntl.flock(writer, fcntl.LOCK_SH)
+        follower = follow().poll()
+    follower.close()
+    spool.write_bytes(header("a").encode()[:left] + rest)
+    if left or rest:  # else it is empty, and the client writes a header
+        append(spool, recorded("b") + recorded("c"))
+    follower.open()
+    follower.poll()
+    assert follower.booked() == {"a": 1, **({"b": 1, "c": 1} if left or rest else {})}
+    assert spool.exists() == (not left and not rest)
+
+
+def test_a_log_that_begins_with_a_hole_is_no_spool(spool: Path, follow: Follow) -> None:
+    append(spool, b"\0" * 4096 + recorded("a") + b"\n" * RETIRE_BYTES + line("b").encode())
+    follow().poll()
+    assert spool.exists()
+
+
+def test_a_cut_spool_is_read_again_from_its_start(spool: Path, follow: Follow) -> None:
+    calls = [recorded(f"r{number}") for number in range(40)]
+    append(spool, header("a").encode() + b"".join(calls))
+    follower = follow().poll()
+    follower.close()
+    spool.write_bytes(header("a").encode() + b"".join(calls[:9]) + b'\n{"id":"to')
+    append(spool, recorded("new"))
+    follower.open()
+    assert follower.poll().booked() == {"new": 1, **{f"r{number}": 1 for number in range(40)}}
+
+
+def test_a_fold_whose_first_page_is_zeroed_is_taken(spool: Path, follow: Follow) -> None:
+    append(spool, header("a"))
+    torn = b"\0" * 512 + slot(3, "torn").encode()[512:]
+    append(Path(f"{spool}.fold"), b"\0" * 6 * SLOT + torn + slot(7, "b").encode())
+    assert follow().poll().booked() == {"b": 1}
+    assert list(spool.parent.glob("*.fold*")) == []
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+@pytest.mark.parametrize("suffix", [".lock", ".fold", f".fold.{'a' * 16}"])
+def test_what_others_plant_beside_a_spool_is_named_and_left_alone(
+    tmp_path: Path, spool: Path, follow: Follow, plant: str, suffix: str
+) -> None:
+    file = victim(tmp_path)
+    append(spool, header("a") + line("a"))
+    append(Path(f"{spool}.fold.{'b' * 16}"), slot(0, "b"))
+    planted = Path(f"{spool}{suffix}")
+    PLANTS[plant](planted, file)
+    follower = follow().poll()
+    assert untouched(file)
+    (problem,) = follower.source.problems
+    assert problem == f"cannot read {spool}: {planted} is a link or no regular file; remove it"
+    # Without its lock a spool is not read: a delivery may be at it.
+    assert follower.booked() == ({} if suffix == ".lock" else {"a": 1, "b": 1})
+    planted.rmdir() if plant == "folder" else planted.unlink()
+    assert follower.poll().booked() == {"a": 1, "b": 1}
+    assert follower.source.problems == []
+
+
+def test_a_spool_is_not_read_through_a_link(tmp_path: Path, spool: Path, follow: Follow) -> None:
+    real = tmp_path / "real"
+    append(real, header("a") + filled("a"))
+    spool.symlink_to(real)
+    follower = follow().poll()
+    assert "is a symbolic link to a spool; name the spool itself" in follower.source.problems[0]
+    assert real.exists()
+    assert follower.booked() == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link for somebody else")
+@pytest.mark.parametrize("mode", [0o755, 0o2770])
+@pytest.mark.parametrize("owner", [0, 65534])
+def test_a_log_is_read_through_a_link_but_not_through_anybodys(
+    tmp_path: Path, mode: int, owner: int
+) -> None:
+    """The same owner for link and file is trusted, as in /var/log/containers; root's is, too."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(mode)
+    append(tmp_path / "real", line("a"))
+    (folder / "log").symlink_to(tmp_path / "real")
+    os.chown(folder / "log", owner, owner, follow_symlinks=False)
+    follower = Follower(tmp_path, Log(str(folder / "log"), keys={})).poll()
+    planted = owner != 0 and mode == 0o2770
+    assert bool(follower.source.problems) == planted
+    os.chown(tmp_path / "real", owner, owner)
+    assert follower.poll().booked() == {"a": 1}
+    follower.close()
