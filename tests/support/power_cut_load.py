@@ -33,6 +33,12 @@ RETIRE_BYTES = 1000
 PER_NAME = 3  # calls that share a name, and so a slot of the fold
 
 
+def retire_early(set_attribute: Callable[[object, str, object], None]) -> None:
+    """Take even small spools away. set_attribute: setattr, or pytest's."""
+    for module in (spool, client_delivery):
+        set_attribute(module, "RETIRE_BYTES", RETIRE_BYTES)
+
+
 class _Delivery(client_delivery._Delivery):
     """Delivers into a ledger at once, without a network."""
 
@@ -50,7 +56,6 @@ class Machine:
     """Its reports have names; booked() counts the calls under each."""
 
     def __init__(self, folder: Path) -> None:
-        spool.RETIRE_BYTES = client_delivery.RETIRE_BYTES = RETIRE_BYTES
         self.log, self.spool, self.remote = (
             folder / name for name in ("app.log", "calls.spool", "remote.spool")
         )
@@ -140,6 +145,7 @@ class Machine:
 
 def load(folder: Path, journal: Path, seed: int) -> None:
     """Some hundred reports and looks, then the end without a farewell."""
+    retire_early(setattr)
     rng = random.Random(seed)
     counts: Counter[str] = Counter()
     with open(journal, "ab", buffering=0) as said:
