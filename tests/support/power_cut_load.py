@@ -103,6 +103,11 @@ class Machine:
             while delivery.round():
                 pass
 
+    def rotate(self) -> None:
+        if self.log.exists():
+            number = len(list(self.log.parent.glob("app.log.*"))) + 1
+            self.log.rename(f"{self.log}.{number}")
+
     def write_back(self, rng: random.Random) -> None:
         """What the kernel does now and then on its own."""
         path = rng.choice([self.log, self.spool, self.remote])
@@ -112,7 +117,8 @@ class Machine:
 
     def inodes(self) -> dict[str, int]:
         """Of the files that the exporter follows."""
-        return {path.name: path.stat().st_ino for path in (self.log, self.spool) if path.exists()}
+        found = self.log.parent.glob("app.log*"), self.log.parent.glob(self.spool.name)
+        return {path.name: path.stat().st_ino for paths in found for path in paths}
 
     def go_on(self, names: Iterable[str]) -> Counter[str]:
         """After a reboot: programs report before the exporter looks, and afterwards; what.
@@ -155,7 +161,8 @@ def load(folder: Path, journal: Path, seed: int) -> None:
 
         machine = Machine(folder)
         ways = [machine.http, machine.write_log, machine.record, machine.record_remote]
-        looks = [machine.poll, machine.deliver, lambda: machine.write_back(rng)]
+        looks = [machine.poll, machine.poll, machine.deliver, lambda: machine.write_back(rng)]
+        looks += [lambda: machine.write_back(rng), machine.rotate]
         for _ in range(STEPS):
             if rng.random() < 0.75:
                 report(rng.choice(ways), rng.choice((1, 1, 2, 6)), counts, say)

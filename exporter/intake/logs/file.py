@@ -205,6 +205,11 @@ class LogFile:
         """Whether the file still begins with what was consumed up to a position."""
         return fingerprint.begins(position.fingerprint, self._bytes, position.offset)
 
+    def has_some_of(self, position: Position) -> bool:
+        """Whether some of what was consumed up to a position is still where it was."""
+        left, _ = fingerprint.standing(position.fingerprint, self._bytes)
+        return left > 0 or self.begins_as(position)
+
     def is_intact(self, position: Position) -> bool:
         """Whether nothing of what was consumed up to a position is gone."""
         long_enough = self.size >= position.offset and self.begins_as(position)

@@ -116,21 +116,19 @@ class Opening:
             position = replace(recorded, log=self._path)
         else:
             self._lost.append(recorded)
-            resumes = starting and not self._carries_ids(file, rule)
-            position = file.resume(recorded) if resumes else file.at(0)
+            position = self._resumed(file, recorded, rule) if starting else file.at(0)
         self._place(file, position)
 
-    def _carries_ids(self, file: LogFile, rule: Log) -> bool:
-        """Whether reading a file again counts nothing twice."""
-        if file.is_spool():
-            return True
+    def _resumed(self, file: LogFile, recorded: Position, rule: Log) -> Position:
+        """Where to go on in a file that a power cut damaged. Ids make reading it again harmless."""
         events, _ = read_lines(file.beginning(), rule, self._known.clock.now())
-        return bool(events) and all(event.digest for event in events)
+        has_ids = file.is_spool() or (events and all(event.digest for event in events))
+        return file.at(0) if has_ids else file.resume(recorded)
 
-    def open_left_behind(self) -> None:
+    def open_left_behind(self, rule: Log | None = None) -> None:
         """Open the log's files under other names that have something to read.
 
-        Raises OSError, UserError.
+        rule: given when the exporter has just started. Raises OSError, UserError.
         """
         named = len(self._files)
         for path in self._candidates():
@@ -142,10 +140,10 @@ class Opening:
             if recorded is not None and not file.is_intact(recorded):
                 self._lost.append(recorded)
         for file in opened:
-            self._place_left(file)
+            self._place_left(file, rule)
 
-    def _place_left(self, file: LogFile) -> None:
-        position = self._position_left(file)
+    def _place_left(self, file: LogFile, rule: Log | None) -> None:
+        position = self._position_left(file, rule)
         if position is not None:
             self._place(file, position)
         if position is None or file.size <= position.offset:
@@ -181,7 +179,7 @@ class Opening:
         rotated = _ROTATION.fullmatch(rest) and not path.endswith(COMPRESSED)
         return bool(rotated) and path not in self._known.followed
 
-    def _position_left(self, file: LogFile) -> Position | None:
+    def _position_left(self, file: LogFile, rule: Log | None) -> Position | None:
         """Where to go on in a file under another name; None: it is nothing to be read (yet)."""
         recorded = self._recorded(file)
         if recorded is not None and recorded.offset and file.is_intact(recorded):
@@ -195,6 +193,8 @@ class Opening:
                 # copytruncate's copy: what was not read before the truncation is read here.
                 self._begin_anew(lost)
                 return replace(lost, device=file.key[0], inode=file.key[1])
+        if rule is not None and recorded is not None and recorded.offset:
+            return self._resumed(file, recorded, rule)
         return None if self._is_copy(file) else file.at(0)
 
     def _begin_anew(self, lost: Position) -> None:
@@ -215,7 +215,7 @@ class Opening:
             return exact
         for position in self._positions():
             same = position.inode == file.key[1] and position.offset > 0
-            if same and file.begins_as(position):
+            if same and file.has_some_of(position):
                 return replace(position, device=file.key[0])
         return None
 

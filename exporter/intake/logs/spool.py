@@ -19,7 +19,7 @@ from exporter.intake.logs.file import LogFile, open_own
 
 RETIRE_BYTES = 1 << 20  # a smaller spool is not worth a new file
 FOLD, LOCK = ".fold", ".lock"
-BESIDE_SPOOLS = (LOCK, ".delivered")  # what client.py keeps beside a spool
+BESIDE_SPOOLS = (LOCK, ".delivered", ".delivered.new")  # what client.py keeps beside a spool
 _FOLD_NAME = re.compile(r"\.fold(\.[0-9a-f]{16})?$")
 SLOT_BYTES = 2048  # client.py's SLOT
 

@@ -117,7 +117,7 @@ class Stream:
                     if opening.first:
                         raise  # so that `start: end` still finds its end
                     problem = error
-            opening.open_left_behind()
+            opening.open_left_behind(None if self._looked else self.rule)
             for file in opening.keep():
                 self._add(file)
         if problem:

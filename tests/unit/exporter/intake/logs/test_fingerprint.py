@@ -181,3 +181,24 @@ def test_what_is_remembered_is_bounded(log: Path, follow: Follow) -> None:
     (position,) = follower.ledger.places.positions.values()
     assert len(position.fingerprint) < 8192
     assert os.path.getsize(log) == position.offset
+
+
+@pytest.mark.parametrize("renumbered", [False, True])
+@pytest.mark.parametrize("left", [100, 1100])
+def test_a_rotated_log_that_lost_its_end_is_not_booked_again(
+    log: Path, follow: Follow, tmp_path: Path, left: int, renumbered: bool
+) -> None:
+    append(log, lines(OLD))
+    follower = follow().poll()
+    rotated = log.rename(Path(f"{log}.1"))
+    append(log, lines(["next"] * 5))
+    follower.poll()
+    follower.close()
+    os.truncate(rotated, left)
+    os.truncate(log, len(lines(["next"] * 2)))
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+        if renumbered:  # as the reboot after a power cut may do
+            db.execute("UPDATE log_positions SET device = '12345'")
+    follower.open()
+    append(log, lines(NEW))
+    assert follower.poll().booked() == {**once(OLD + NEW), "next": 5}
