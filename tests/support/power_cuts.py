@@ -174,9 +174,9 @@ class Recording:
     """What a load did to its disk, in order, and what it said meanwhile."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        disk, journal, trace = folder / "disk", folder / "journal", folder / "trace"
-        disk.mkdir()
-        load = [sys.executable, "-m", "tests.support.power_cut_load", disk, journal, str(seed)]
+        self.disk, journal, trace = folder / "disk", folder / "journal", folder / "trace"
+        self.disk.mkdir()
+        load = [sys.executable, "-m", "tests.support.power_cut_load", self.disk, journal, str(seed)]
         strace = ["strace", "-f", "-y", "-xx", "-s", "9999999", "-e", f"trace={CALLS}", "-o", trace]
         if reason := why_not():
             pytest.skip(reason)
@@ -252,12 +252,12 @@ def _relative(path: bytes, folder: Path) -> str | None:
     return name.removeprefix(disk).strip("/") if inside and not name.endswith(NOT_ON_DISK) else None
 
 
-def recover(cut: Cut, inodes: dict[int, int], folder: Path) -> dict[str, Counter[str]]:
+def recover(cut: Cut, recording: Recording, folder: Path) -> dict[str, Counter[str]]:
     """Start again on a disk, report more, and compare: the calls that are lost, and doubled."""
     folder.mkdir()
     for file in cut.files:
         (folder / file.path).write_bytes(file.content)
-    _keep_inodes(cut.files, inodes, folder)
+    _as_before(cut, recording, folder)
     machine = Machine(folder)
     machine.ledger.writer.db.execute("PRAGMA synchronous = OFF")  # nobody cuts the power of a test
     try:
@@ -268,12 +268,12 @@ def recover(cut: Cut, inodes: dict[int, int], folder: Path) -> dict[str, Counter
     return {"lost": cut.booked + again - found, "doubled": found - cut.reported - again}
 
 
-def _keep_inodes(files: Iterable[File], inodes: dict[int, int], folder: Path) -> None:
-    """The files have other inodes than before the cut: tell the ledger so."""
+def _as_before(cut: Cut, recording: Recording, folder: Path) -> None:
+    """The files have other paths and inodes than before the cut: tell the ledger so."""
     new = {
-        str(inodes[file.number]): str((folder / file.path).stat().st_ino)
-        for file in files
-        if file.number in inodes
+        str(recording.inodes[file.number]): str((folder / file.path).stat().st_ino)
+        for file in cut.files
+        if file.number in recording.inodes
     }
     db = sqlite3.connect(folder / LEDGER)
     with contextlib.closing(db), db:
@@ -284,6 +284,9 @@ def _keep_inodes(files: Iterable[File], inodes: dict[int, int], folder: Path) ->
         for device, inode, *rest in rows:
             row = (device, new.get(inode, f"9999{inode}"), *rest)
             db.execute(f"INSERT INTO log_positions VALUES ({', '.join('?' * len(row))})", row)
+        for table, column in (("logs", "path"), ("log_positions", "log")):
+            query = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            db.execute(query, (str(recording.disk), str(folder)))
 
 
 def why_not() -> str:
@@ -305,7 +308,7 @@ def try_cuts(folder: Path, seeds: Iterable[int]) -> Counter[str]:
         disk = folder / f"cut-{seed}"
         with pytest.MonkeyPatch.context() as patch:
             retire_early(patch.setattr)
-            wrong = recover(recording.cut(random.Random(seed)), recording.inodes, disk)
+            wrong = recover(recording.cut(random.Random(seed)), recording, disk)
         totals["tried"] += 1
         totals.update({what: calls.total() for what, calls in wrong.items()})
         if any(wrong.values()):
