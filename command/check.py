@@ -15,6 +15,7 @@ from rich.table import Table
 
 from command import ports
 from command.paths import ALERTMANAGER, REPOSITORY, RULES
+from command.remote import call
 from command.stack.binaries import find
 from command.stack.bundle import Ports
 from command.stack.contacts import load_contacts
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         _ladder(arguments.ladder, arguments.baseline),
         _tool("rules", "promtool", "check", "config", str(arguments.rules)),
         _tool("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
+        *_receiver(f"http://127.0.0.1:{arguments.receiver_port}"),
         *_ports(ports.from_flags(arguments)),
     ]
     if arguments.json:
@@ -103,6 +105,17 @@ def _ladder(ladder: Path, baseline: Path) -> Finding:
     """The receiver checks its own files: the exporter knows nothing of them."""
     argv = [sys.executable, "-m", "alertmanager.receiver", "--check"]
     return _run("degradation", [*argv, "--config", str(ladder), "--baseline", str(baseline)])
+
+
+def _receiver(url: str) -> list[Finding]:
+    """What a receiver that runs here says of its hold and of its sources; nothing without one."""
+    try:
+        state = call("the receiver", f"{url}/state")
+        problems = list(state["problems"].values())
+        sources = [f"{one} {answer}" for one, answer in state["sources"].items()]
+    except (UserError, LookupError, TypeError, AttributeError):
+        return []
+    return [Finding("receiver", "error" if problems else "ok", "; ".join(problems or sources))]
 
 
 def _tool(part: str, name: str, *arguments: str) -> Finding:

@@ -1,4 +1,4 @@
-"""`llm-budget degrade`, `pin`, `release`: the override of the level, set at the receiver."""
+"""`llm-budget degrade`, `pin`, `release`, `retire`: what a person tells the receiver."""
 
 import argparse
 import re
@@ -16,7 +16,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Add the degrade, pin and release commands."""
+    """Add the degrade, pin, release and retire commands."""
     degrade = subparsers.add_parser(
         "degrade",
         help="set a floor: at least this level until released",
@@ -33,6 +33,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         help="end degrade or pin: the alerts decide again",
         description="Ends what degrade or pin has set; the level the alerts ask for applies.",
     )
+    retire = subparsers.add_parser(
+        "retire",
+        help="let levels fall without a ledger that is gone, until the budget day ends",
+        description="For a ledger that is away and will not be back today (LLMLedgerAway): its "
+        "evidence is waived, its spend still counts. Ends with the budget day, or when it is back.",
+    )
+    retire.add_argument("ledger", metavar="LEDGER", help="its id, or the beginning of it")
     for command in (degrade, pin):
         command.add_argument(
             "level", metavar="LEVEL", help="of alertmanager/degradation.yml, or none"
@@ -43,20 +50,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
             metavar="WHEN",
             help="+30m, +2h, +1d, or ISO 8601 with its zone, like 2026-11-24T18:00Z",
         )
-    for command, mode in ((degrade, "degrade"), (pin, "pin"), (release, "release")):
+    for command in (degrade, pin, release, retire):
         add_why(command)
         add_receiver(command)
         add_json(command, "for programs: the receiver's state")
-        command.set_defaults(run=run, mode=mode)
+        command.set_defaults(run=run, mode=command.prog.split()[-1])
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Set or end the override; print what is in force now."""
+    """Set or end the override, or retire; print what is in force now."""
     body = {"mode": arguments.mode}
-    if arguments.mode != "release":
-        body["level"] = arguments.level
-        if arguments.until:
-            body["until"] = iso8601(parse_time(arguments.until, SystemClock().now()))
+    body |= {key: vars(arguments)[key] for key in ("level", "ledger") if key in arguments}
+    if "until" in arguments and arguments.until:
+        body["until"] = iso8601(parse_time(arguments.until, SystemClock().now()))
     state = set_override(arguments, body)
     if arguments.json:
         print_json(state)
@@ -76,14 +82,20 @@ def set_override(arguments: argparse.Namespace, body: dict[str, str]) -> dict[st
 
 
 def in_force(state: dict[str, Any]) -> str:
-    """What is in force, what the alerts ask for, and the override."""
+    """What is in force, what the alerts ask for, the override, ledgers that are not there."""
     text = f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."
     override = state.get("override")
     if override:
         until = override.get("until")
         end = f"until {iso8601(until)}" if until else "until released"
         text += f" {override['author']} says {override['mode']} {override['level']}, {end}."
-    return text
+    return " ".join([text, *not_live(state)])
+
+
+def not_live(state: dict[str, Any]) -> list[str]:
+    """A sentence for each of today's ledgers that is away or retired."""
+    ledgers = state.get("ledgers", {}).items()
+    return [f"Ledger {ledger} is {status}." for ledger, status in ledgers if status != "live"]
 
 
 def parse_time(text: str, now: float) -> float:

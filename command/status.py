@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from command.degrade import not_live
 from command.flags import add_json, add_receiver, print_json, print_table
 from command.remote import EXPORTER_URL, call, exporter_status
 from command.thresholds import thresholds
@@ -94,7 +95,8 @@ def _degradation(url: str) -> dict[str, Any]:
     except UserError as error:
         print(f"llm-budget status: {error}", file=sys.stderr)
         return {"degradation": None}
-    return {"degradation": state.get("level") if isinstance(state, dict) else None}
+    state = state if isinstance(state, dict) else {}
+    return {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
 
 
 def _print(summary: dict[str, Any], as_json: bool) -> None:
@@ -113,8 +115,9 @@ def _print(summary: dict[str, Any], as_json: bool) -> None:
     print(f"Degradation: {summary['degradation'] or 'unknown (no receiver)'}")
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
-    for problem in summary["config_problems"]:
-        print(f"The config was not reloaded: {problem}")
+    problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
+    for sentence in (*not_live(summary), *problems):
+        print(sentence)
     for key in ("by_roaster", "by_field"):
         _print_spend(key.removeprefix("by_"), summary[key])
 

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from alertmanager.receiver import ledgers
 from alertmanager.receiver.alerts import Notification, forget_old_resolves, note_alert
 from alertmanager.receiver.announcer import Announcer, Cause
 from alertmanager.receiver.audit import Audit
@@ -79,7 +80,8 @@ class Controller:
         look = self.store.look()
         with self.lock:
             state = copy_of(self.store.state)
-            summary = apply_request(request, state, self.store.configs, self.clock.now())
+            now, configs = self.clock.now(), self.store.configs
+            summary = apply_request(request, state, configs, now, self.observed)
             state.lost = ""
             self._commit(state, look, Cause(request.reason, request.author, summary), must=True)
 
@@ -121,6 +123,13 @@ class Controller:
         last = self.last_round_at
         if abs(self.clock.now() - last) > STALE_ROUND_SECONDS:
             found["rounds"] = f"no round of reconciling has ended since {iso8601(last)}"
+        ruler = self.observed.slowest_ruler()
+        if self.hold_seconds < ruler.settling:
+            found["hold"] = (
+                f"--hold {self.hold_seconds:g} is below three evaluation intervals and the ruler's "
+                f"delay, 3 * {ruler.interval:g} + {ruler.delay:g}: lowering waits for "
+                f"{ruler.settling:g} s"
+            )
         return found
 
     def problems(self) -> dict[str, str]:
@@ -133,6 +142,11 @@ class Controller:
             "tunings": count and refused,
             **{str(step): sentence for step, sentence in announcer.failing.items()},
             **self.store.configs.problems(),
+            **ledgers.problems(state, self.observed),
+            **{
+                f"ruler of {one.url}": one.ruler.problem()
+                for one in self.observed.answered_prometheuses()
+            },
             **self.failures(),
         }
         return {about: sentence for about, sentence in found.items() if sentence}

@@ -1,22 +1,23 @@
 """Raise on any claim, lower only on evidence: the next state, a pure function of both and the last.
 
 Raise: a webhook, an Alertmanager (active or suppressed) or a Prometheus claims it. Lower: all of
-them answer and are clear, llm_degradation_wanted is 0 and fresh, and the hold has passed, one level
-at a time; at once when every exporter has reached a later budget day than that on which it rose.
+them answer and are clear, no ledger of today is away, llm_degradation_wanted is 0 and fresh, and
+the hold has passed, one level at a time; at once when every exporter has reached a later budget day
+than that on which it rose.
 """
 
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from alertmanager.receiver import ledgers
 from alertmanager.receiver.evidence.observations import HoldReason, Observations
 from alertmanager.receiver.ladder.ladder import NONE, Ladder
 from alertmanager.receiver.state import Active, State, actives, copy_of
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came
-EVIDENCE_GAP_SECONDS = 15.0  # evidence that was missing for longer starts the hold anew
+EVIDENCE_GAP_SECONDS = 15.0  # or two evaluations: missing for longer, the hold starts anew
 MAX_TUNINGS = 2_000  # twice the roasters that an exporter tells apart
-NEW_DAY_SECONDS = 60.0  # what the rules want after so long is the new day's, not yesterday's
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ def decide(
     state: State, observed: Observations, ladder: Ladder, hold_seconds: float, now: float
 ) -> Decision:
     """The next state after one round of asking every source."""
-    this_round = _Round(copy_of(state), observed, ladder, hold_seconds, now)
-    _forget_the_future(this_round.state, now)
+    state = copy_of(state)
+    _forget_the_future(state, now)
+    waived, away = ledgers.follow(state, observed), ledgers.problems(state, observed).get("ledgers")
+    complete = observed.all_exporters_answered() and state.ledgers.keys() <= observed.live_ledgers()
+    this_round = _Round(state, waived, ladder, hold_seconds, now, away, complete)
     this_round.void_contradicted_claims()
     this_round.decide_level()
     this_round.decide_tunings()
@@ -97,6 +101,8 @@ class _Round:
     ladder: Ladder
     hold_seconds: float
     now: float
+    away: str | None  # ledgers of today, in a sentence
+    complete: bool  # every exporter and ledger answers and can book, the retired ones, too
     holds: list[Hold] = field(default_factory=list)
 
     def void_contradicted_claims(self) -> None:
@@ -106,10 +112,9 @@ class _Round:
         """
         if self.observed.unanswered() or not self.observed.prometheuses:
             return
-        answers = self.observed.answered_prometheuses()
-        evaluated_at = min(answer.evaluated_at for answer in answers)
+        evaluated_at = self.observed.evaluated_at()
         doubtful = self.state.claimed() - self.observed.claimed()
-        over = {entry for entry in doubtful if not self.observed.blockers({entry})}
+        over = {entry for entry in doubtful if not self._blockers({entry})}
         for fingerprint, claim in list(self.state.claims.items()):
             if claim.entry in over and evaluated_at > claim.received_at:
                 del self.state.claims[fingerprint]
@@ -173,14 +178,14 @@ class _Round:
             state.backstop = self._risen_now()
 
     def _lower_backstop(self) -> None:
-        complete = self.observed.all_exporters_answered()
-        if complete:
+        if self.complete:
             self.state.exhausted_since = None
         backstop = self.state.backstop
         if backstop is None:
             return
-        if not complete:
-            self._hold("backstop", "exporter_unknown", "not every exporter answers and can book")
+        if not self.complete:
+            detail = "not every exporter and ledger of today answers and can book"
+            self._hold("backstop", "exporter_unknown", detail)
         elif self._day_advanced(backstop) or self._held_long_enough("backstop", backstop):
             self.state.backstop = None
 
@@ -192,21 +197,29 @@ class _Round:
         if needed & claimed:  # asked for, so there is nothing to lower
             active.restart_hold()
             return False
-        holds = [Hold(entry, reason, detail) for reason, detail in self.observed.blockers(needed)]
+        holds = [Hold(entry, reason, detail) for reason, detail in self._blockers(needed)]
+        if self.observed.evaluated_at() <= active.changed_at:
+            holds.append(Hold(entry, "evidence_missing", "the rules' records are from before it"))
         self.holds += holds
         if any(hold.reason == "wanted" for hold in holds):
             active.restart_hold()
         return not holds
 
+    def _blockers(self, needed: set[str]) -> list[tuple[HoldReason, str]]:
+        away: list[tuple[HoldReason, str]] = [("exporter_unknown", self.away)] if self.away else []
+        return self.observed.blockers(needed) + away
+
     def _held_long_enough(self, entry: str, active: Active) -> bool:
         """Whether evidence has been clear for the hold, counted from the last change at least."""
-        last = active.clear_seen
-        if last is None or self.now - last > EVIDENCE_GAP_SECONDS:
+        last, ruler = active.clear_seen, self.observed.slowest_ruler()
+        gap = max(EVIDENCE_GAP_SECONDS, 2 * ruler.interval)
+        if last is None or self.now - last > gap:
             active.clear_since = self.now
         active.clear_seen = self.now
         waited = self.now - max(active.clear_since or self.now, active.changed_at)
-        if waited < self.hold_seconds:
-            left = min(self.hold_seconds, self.hold_seconds - waited)
+        needed = max(self.hold_seconds, ruler.settling)
+        if waited < needed:
+            left = min(needed, needed - waited)
             self._hold(entry, "hold", f"clear; the hold ends in {left:.0f} s")
             return False
         return True
@@ -219,10 +232,10 @@ class _Round:
 
         What a new day's own figures want rose on that day, so its end has to wait for the hold.
         """
-        day, wanted = self.observed.earliest_day(), needed & self.observed.wanted()
+        day, wanted = self.observed.earliest_day(), needed & self.observed.wanted_today()
         if active.risen_day is None:
             active.risen_day = self.observed.latest_day()
-        elif wanted and day is not None and self.now >= day + NEW_DAY_SECONDS:
+        elif wanted and day is not None:
             active.risen_day = max(day, active.risen_day)
 
     def _day_advanced(self, active: Active) -> bool:

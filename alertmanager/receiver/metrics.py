@@ -44,6 +44,7 @@ _FAMILIES = {
     names.DEGRADATION_CONFIG_DRIFT: _Family("Effective files changed by others and put back."),
     names.DEGRADATION_OVERRIDE: _Family("Whether a person's override is in force.", "mode"),
     names.WATCHDOG_SEEN: _Family("When Alertmanager last passed the Watchdog on."),
+    names.LEDGER_RETIRED: _Family("1 for a ledger whose evidence a person waived.", "ledger"),
     names.DEGRADATION_SHADOW: _Family("Whether decisions are only logged."),
     names.DEGRADATION_HOOK_FAILURES: _Family("Hook and verify steps that failed."),
     names.DEGRADATION_REFUSED_TUNINGS: _Family("Tunings asked for beyond the bound of 2,000."),
@@ -101,6 +102,7 @@ def _gauges(controller: Controller) -> dict[str, dict[str, float]]:
             mode: bool(override and override.mode == mode) for mode in get_args(OverrideMode)
         },
         names.WATCHDOG_SEEN: {"": announcer.watchdog_at},
+        names.LEDGER_RETIRED: {one: 1 for one, seen in store.state.ledgers.items() if seen.retired},
         names.DEGRADATION_SHADOW: {"": store.shadow},
         names.DEGRADATION_REFUSED_TUNINGS: {"": controller.refused_tunings},
         names.CONFIG_RELOAD_OK: {"": configs.problem is None},

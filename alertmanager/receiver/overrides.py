@@ -8,8 +8,10 @@ from msgspec import Meta, Struct
 
 from alertmanager.receiver.alerts import MAX_SCOPE_LENGTH, unix
 from alertmanager.receiver.configs import Configs
+from alertmanager.receiver.evidence.observations import Observations
 from alertmanager.receiver.ladder.effective import effective
 from alertmanager.receiver.ladder.ladder import NONE, Ladder, Tuning
+from alertmanager.receiver.ledgers import retire
 from alertmanager.receiver.state import Override, OverrideMode, State
 from common.clock import iso8601
 from common.errors import UserError
@@ -21,17 +23,18 @@ Sentence = Annotated[str, Meta(min_length=1, max_length=500)]
 class OverrideRequest(Struct, forbid_unknown_fields=True):
     """The body of /api/v1/override."""
 
-    mode: Literal[OverrideMode, "release", "tune", "untune"]
+    mode: Literal[OverrideMode, "release", "tune", "untune", "retire"]
     reason: Sentence
     author: Sentence
     level: str | None = None
     tuning: str | None = None
+    ledger: str | None = None
     until: datetime | None = None
 
     def __post_init__(self) -> None:
         # They go to logs and terminals, where control characters could hide or forge lines.
-        if not f"{self.reason}{self.author}{self.tuning or ''}".isprintable():
-            raise ValueError("reason, author and tuning must be printable text in one line")
+        if not f"{self.reason}{self.author}{self.tuning or ''}{self.ledger or ''}".isprintable():
+            raise ValueError("reason, author, tuning, ledger must be printable text in one line")
 
 
 def parse_request(body: bytes) -> OverrideRequest:
@@ -42,11 +45,15 @@ def parse_request(body: bytes) -> OverrideRequest:
         raise UserError(str(error)) from error
 
 
-def apply_request(request: OverrideRequest, state: State, configs: Configs, now: float) -> str:
+def apply_request(
+    request: OverrideRequest, state: State, configs: Configs, now: float, observed: Observations
+) -> str:
     """Change the state as asked; the request in short, for the audit trail. Raises UserError."""
     match request.mode:
         case "tune" | "untune":
             return _tune(request, state, configs)
+        case "retire":
+            return retire(request.ledger or "", state, observed)
         case "release":
             state.override = None
             return "release"

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from alertmanager.receiver import ledgers
 from alertmanager.receiver.controller import Controller
 from alertmanager.receiver.evidence.observations import ExporterAnswer, NoAnswer, PrometheusAnswer
 from alertmanager.receiver.overrides import written
@@ -29,6 +30,7 @@ def report(controller: Controller) -> dict[str, Any]:
             "wanted": sorted(observed.wanted()),
             "not_wanted": sorted(observed.not_wanted()),
             "claims": sorted(state.claimed()),
+            "ledgers": ledgers.standing(state, observed),
             "sources": {source.url: _answer(source) for source in sources},
             "dropped_keys": store.effective.dropped,
             "no_op_keys": store.effective.no_ops,
@@ -39,6 +41,7 @@ def report(controller: Controller) -> dict[str, Any]:
             ],
             "problems": controller.problems(),
             "hold_seconds": controller.hold_seconds,
+            "ruler_delay_seconds": controller.sources.ruler_delay,
             "applied_at": _time(store.applied_at),
             "reconciled_at": _time(controller.reconciled_at),
             "now": iso8601(now),
@@ -53,7 +56,9 @@ def _answer(source: object) -> str:
     if isinstance(source, NoAnswer):
         return f"unknown: {source.reason}"
     if isinstance(source, PrometheusAnswer):
-        return f"ok, rules evaluated at {iso8601(source.evaluated_at)}"
+        lag = "" if source.ruler.lag is None else f", records {source.ruler.lag:.1f} s behind"
+        every = f"every {source.ruler.interval:g} s"
+        return f"ok, rules evaluated at {iso8601(source.evaluated_at)}, {every}{lag}"
     if isinstance(source, ExporterAnswer):
         return f"ok, budget day since {iso8601(source.day_start)}"
     return "ok"

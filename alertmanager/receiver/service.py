@@ -25,6 +25,7 @@ from common.startup import settle
 log = logging.getLogger("receiver")
 RECONCILE_SECONDS = 2.0
 END_SECONDS = 9.5  # after SIGTERM, whatever hangs: up and Docker send SIGKILL after ten
+MAX_RULER_DELAY = 300
 FILES = {
     "config": "alertmanager/degradation.yml",
     "baseline": "alertmanager/llm_config.yml",
@@ -56,6 +57,13 @@ def parser() -> argparse.ArgumentParser:
         default=600.0,
         metavar="SECONDS",
         help="evidence must be clear for so long before a level falls; default 600",
+    )
+    flags.add_argument(
+        "--ruler-delay",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how late the rules' records are: rule_query_offset, vmalert's delays; default 0",
     )
     flags.add_argument(
         "--shadow", action="store_true", help="decide, log and export; change nothing"
@@ -105,8 +113,12 @@ async def run(arguments: argparse.Namespace, end_seconds: float | None = None) -
         raise UserError(
             f"listening on {host} needs a webhook token (LLM_BUDGET_WEBHOOK_TOKEN_FILE)"
         )
-    if not arguments.hold >= 0:  # nan is not either
-        raise UserError("--hold must be 0 or more seconds")
+    delay = arguments.ruler_delay
+    if not 0 <= delay <= MAX_RULER_DELAY:  # nan is not either
+        raise UserError(f"--ruler-delay must be 0 to {MAX_RULER_DELAY} seconds")
+    if not arguments.hold >= delay:  # the rules' interval is not known yet
+        least = f"{delay:g} or more seconds, --ruler-delay and three evaluation intervals"
+        raise UserError(f"--hold must be {least}")
     # The port first: a receiver that cannot have it must not touch the files of the one that has.
     with bind(host, port) as listener, _opened(arguments) as controller:
         log.info("listening on http://%s:%d", host, listener.getsockname()[1])
@@ -128,11 +140,9 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Controller]:
     state, clock = arguments.state, SystemClock()
     for path in (arguments.effective, state):
         _need_folder(path)
-    managers, prometheuses, exporters = (
-        [url.rstrip("/") for url in getattr(arguments, name)] for name in SOURCES
-    )
-    way = gateway.Gateway.from_flags(arguments)
-    sources = Sources(lambda: configs.ladder, clock, managers, prometheuses, exporters, way)
+    urls = ([url.rstrip("/") for url in getattr(arguments, name)] for name in SOURCES)
+    way, delay = gateway.Gateway.from_flags(arguments), arguments.ruler_delay
+    sources = Sources(lambda: configs.ladder, clock, *urls, gateway=way, ruler_delay=delay)
     # In shadow mode the effective file is another's, who may have it locked.
     with contextlib.ExitStack() as locks:
         for path in (state,) if arguments.shadow else (state, configs.effective_path):

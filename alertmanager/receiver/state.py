@@ -53,6 +53,14 @@ class Override(Struct, forbid_unknown_fields=True):
     until: float | None = None
 
 
+class SeenLedger(Struct, forbid_unknown_fields=True):
+    """A ledger seen today. day: the budget day's start, Unix seconds; exporter: its address."""
+
+    day: float
+    exporter: str = ""
+    retired: bool = False  # a person waived its evidence for the day
+
+
 class State(Struct, forbid_unknown_fields=True):
     """Everything. Each key is written, so that none can be lost unseen."""
 
@@ -68,6 +76,7 @@ class State(Struct, forbid_unknown_fields=True):
     resolved: dict[str, float] = field(default_factory=dict)  # fingerprint: last endsAt
     recovered: str = ""  # why it is not the one that was saved, until evidence confirms it
     lost: str = ""  # a person's override that is lost with it, until a person speaks again
+    ledgers: dict[str, SeenLedger] = field(default_factory=dict)  # by id
 
     def claimed(self) -> set[str]:
         """Entries that webhooks claim are asked for."""

@@ -46,6 +46,7 @@ FLOORS = {
         ("alertmanager.receiver.state", "alertmanager.receiver.hooks"),
         ("alertmanager.receiver.alerts", "alertmanager.receiver.configs"),
         ("alertmanager.receiver.evidence",),
+        ("alertmanager.receiver.ledgers",),
         ("alertmanager.receiver.recovery", "alertmanager.receiver.overrides"),
         ("alertmanager.receiver.decide", "alertmanager.receiver.store"),
         ("alertmanager.receiver.announcer",),

@@ -32,6 +32,7 @@ OTHER_NAMES = {
 }
 # Modules without a unit test of their name, each with the test that proves them.
 TESTED_BY = {
+    "alertmanager/receiver/report.py": "tests/unit/alertmanager/receiver/test_app.py",
     "alertmanager/receiver/ladder/baseline.py": (
         "tests/unit/alertmanager/receiver/ladder/test_effective.py"
     ),

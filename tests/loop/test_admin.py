@@ -31,7 +31,7 @@ def reload_with_limit(loop: Loop, usd: str) -> None:
 def test_a_grant_lifts_a_lower_limit_raises_and_a_reset_lifts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Loop(tmp_path, hold="1") as loop:
+    with Loop(tmp_path) as loop:
         monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", loop.bundle.token("admin"))
         loop.spend_to(LIMIT * 80 // 100)
         loop.wait_level("control")
@@ -45,7 +45,7 @@ def test_a_grant_lifts_a_lower_limit_raises_and_a_reset_lifts_again(
 
 
 def test_a_restored_backup_lowers_nothing_and_a_replay_makes_it_whole(tmp_path: Path) -> None:
-    with Loop(tmp_path, hold="1") as loop:
+    with Loop(tmp_path) as loop:
         exporter, ledger = loop.bundle.exporter, tmp_path / "ledger" / "ledger.sqlite"
         loop.spend_to(LIMIT * 40 // 100)
         backup(ledger, tmp_path / "copy", force=False)

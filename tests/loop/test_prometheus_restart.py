@@ -27,7 +27,7 @@ def evaluated_since(loop: Loop, record: str, then: float) -> float | None:
 
 
 def test_a_restart_moves_no_figure_and_lifts_no_level(tmp_path: Path) -> None:
-    with Loop(tmp_path, hold="1") as loop:
+    with Loop(tmp_path) as loop:
         loop.spend_to(LIMIT * 80 // 100)
         loop.wait_level("control")
         restart(loop)

@@ -2,17 +2,23 @@
 independent reading of the rules does, and ends at the right level once the truth is visible.
 """
 
+import contextlib
+import math
 import shutil
 import tempfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
+import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from alertmanager.receiver.alerts import Alert, Notification
+from alertmanager.receiver.evidence.answers import PrometheusBody, prometheus_answer
 from alertmanager.receiver.evidence.observations import (
     AlertmanagerAnswer,
     ExporterAnswer,
@@ -21,15 +27,24 @@ from alertmanager.receiver.evidence.observations import (
     PrometheusAnswer,
 )
 from alertmanager.receiver.overrides import OverrideRequest
+from common.errors import UserError
+from tests.support import prometheus_answers as said
 from tests.support.budget_statuses import figures
 from tests.support.examples import examples
+from tests.support.ladders import shipped_ladder
 from tests.support.receivers import NOW, Receiver
-from tests.support.reference_receiver import Backstop, Evidence, Track
+from tests.support.reference_receiver import Backstop, Evidence, Heard, Memory, Track
 
 HOLD, ROUND, DAY = 6.0, 2.0, 3600.0
+EVALUATED = 0.5  # so long ago each Prometheus evaluated last
 LEVELS = ("none", "conserve", "control", "emergency", "fallback")
 TUNING = "roaster/naivo"
 ENTRIES = (*LEVELS[1:], TUNING)
+# The ledgers of the two exporters on the receiver's list, one that only the rules know, and those
+# that an exporter has after it moved.
+LISTED, UNLISTED, MOVED = ("l0", "l1"), "lx", ("m0", "m1")
+LEDGERS = frozenset((*LISTED, UNLISTED))
+LADDER = shipped_ladder()
 MEMORY = Path("/dev/shm")  # a state file is fsynced at each step
 
 entries = st.sampled_from(ENTRIES)
@@ -47,17 +62,32 @@ alerts = st.tuples(
     st.sampled_from((0, 3)),
 )
 managers = st.lists(st.none() | some, min_size=2, max_size=2)
+ledgers = st.sampled_from((LEDGERS, LEDGERS, frozenset(LISTED), frozenset[str]()))
+# What a Prometheus says. age: its records', in seconds; day: that they are of.
 prometheus = st.none() | st.fixed_dictionaries(
-    {"firing": some, "wanted": some, "zero": some, "sick": some, "age": st.sampled_from((0, 3))}
-)
+    {
+        "firing": some, "wanted": some, "zero": some, "sick": some,
+        "age": st.sampled_from((0, 0, 3, 5, 20, 24)), "interval": st.sampled_from((1, 1, 30)),
+        "day": st.sampled_from(("today", "today", "yesterday", None)),
+        "live": ledgers, "spent": ledgers,
+    }
+)  # fmt: skip
 exporters = st.lists(
-    st.tuples(st.sampled_from(("today", "yesterday", "away", "full")), st.booleans()),
+    st.tuples(st.sampled_from(("today", "yesterday", "away", "full", "moved")), st.booleans()),
     min_size=2, max_size=2,
 )  # fmt: skip
 
+# What a Prometheus says otherwise.
+CHANGES: dict[str, dict[str, Any]] = {
+    "age": {"age": 14},
+    "old day": {"day": "yesterday"},
+    "no day": {"day": None},
+    "slow": {"interval": 30},
+    "ledger away": {"live": frozenset(LISTED)},
+}
 SPOILS = (
-    "manager away", "suppressed", "prometheus away", "zero", "sick", "wanted", "firing", "age",
-    "yesterday", "away", "full",
+    "manager away", "suppressed", "prometheus away", "zero", "sick", "wanted", "firing",
+    "yesterday", "away", "full", "moved", *CHANGES,
 )  # fmt: skip
 
 
@@ -72,9 +102,15 @@ class Convergence(RuleBasedStateMachine):
         self.day = 0
         self.sent: list[Notification] = []
         self.ladder, self.tuning = Track(4, HOLD), Track(1, HOLD)
-        self.backstop = Backstop(HOLD)
+        self.backstop, self.memory = Backstop(HOLD), Memory()
         self.heard_days: tuple[float, ...] = ()
+        self.delay, self.risen_at = 0.0, NOW
         self._start(NOW)
+
+    @initialize(delay=st.sampled_from((0.0, 20.0)))
+    def the_ruler_is_late(self, delay: float) -> None:
+        """By what the flag says."""
+        self.delay = delay
 
     def _start(self, now: float) -> None:
         self.receiver = Receiver(self.folder, now=now)
@@ -84,8 +120,11 @@ class Convergence(RuleBasedStateMachine):
         try:
             self._converge()
         finally:
-            self.receiver.close()
-            shutil.rmtree(self.folder)
+            self.close()
+
+    def close(self) -> None:
+        self.receiver.close()
+        shutil.rmtree(self.folder)
 
     @property
     def now(self) -> float:
@@ -125,6 +164,73 @@ class Convergence(RuleBasedStateMachine):
             self._truthful_round(truth)
 
     @rule(
+        truth=truths,
+        rounds=st.integers(3, 9),
+        seconds=st.sampled_from((30, 59, 61)),
+        late=st.sampled_from((0, 19)),
+    )
+    def rounds_of_a_slow_prometheus(
+        self, truth: frozenset[str], rounds: int, seconds: float, late: float
+    ) -> None:
+        """It evaluates every 30 s; the receiver is asked as seldom, so that its gaps count."""
+        for _ in range(rounds):
+            self.receiver.clock.advance(seconds)
+            one = self._truth(truth) | {"interval": 30, "age": min(late, self.delay)}
+            self._round([truth, truth], [one, one], [("today", False)] * 2)
+            self.the_receiver_does_what_the_reference_does()
+
+    @rule(
+        high=truths,
+        low=truths,
+        ledger=st.sampled_from((UNLISTED, LISTED[0])),
+        wiped=st.booleans(),
+        retired_at=st.sampled_from((None, 1)),
+        back_at=st.sampled_from((None, 9)),
+        day_at=st.sampled_from((None, 5)),
+        exhausted=st.booleans(),
+    )
+    def a_ledger_vanishes(
+        self,
+        high: Any,
+        low: Any,
+        ledger: str,
+        wiped: bool,
+        retired_at: int | None,
+        back_at: int | None,
+        day_at: int | None,
+        exhausted: bool,
+    ) -> None:
+        """wiped: Prometheus forgot it, so the rules' evidence is whole without it."""
+        for _ in range(1 + exhausted):  # twice is long enough for the backstop
+            self.receiver.clock.advance(61)
+            one = self._truth(high)
+            self._round([high, high], [one, one], [("today", exhausted)] * 2)
+        for number in range(16):
+            if number == day_at:
+                self.a_day_begins(0)
+            if number == retired_at:
+                self.a_person_retires(ledger)
+            gone = {ledger} if back_at is None or number < back_at else set()
+            one = self._truth(low) | {"live": LEDGERS - gone}
+            known = not wiped and (day_at is None or number < day_at)
+            one["spent"] = LEDGERS if known else LEDGERS - gone
+            if gone and known and ledger not in self.memory.retired:
+                one |= {"zero": frozenset(), "wanted": frozenset()}
+            self.receiver.clock.advance(ROUND)
+            first = "away" if ledger in gone & set(LISTED) else "today"
+            self._round([low, low], [one, one], [(first, False), ("today", False)])
+            self.the_receiver_does_what_the_reference_does()
+
+    @rule(ledger=st.sampled_from((*sorted(LEDGERS), *MOVED)))
+    def a_person_retires(self, ledger: str) -> None:
+        request = OverrideRequest("retire", "r", "ann", ledger=ledger)
+        if self.memory.retire(ledger):
+            self.receiver.controller.override(request)
+        else:
+            with pytest.raises(UserError, match=r"lives|no ledger that was seen today"):
+                self.receiver.controller.override(request)
+
+    @rule(
         high=truths,
         low=truths,
         spoilt=st.sampled_from(SPOILS),
@@ -133,8 +239,9 @@ class Convergence(RuleBasedStateMachine):
         seconds=st.sampled_from((2, 2, 16)),
         day_at=st.sampled_from((None, 0, 1)),
         late=st.sampled_from((0, 61)),
+        lasting=st.booleans(),
     )
-    def a_fall_with_one_bad_round(
+    def a_fall_with_bad_rounds(
         self,
         high: Any,
         low: Any,
@@ -144,15 +251,16 @@ class Convergence(RuleBasedStateMachine):
         seconds: float,
         day_at: int | None,
         late: float,
+        lasting: bool,
     ) -> None:
-        """Perhaps over a new day, and perhaps today wants it, too, before it falls."""
+        """Or all from then on; perhaps over a new day, and perhaps today wants it, too, first."""
         self._truthful_round(high)
         for number in range(9):
             if number == day_at:
                 self.a_day_begins(late)
                 if late:
                     self._truthful_round(high)
-            if number == at:
+            if number == at or (lasting and number > at):
                 self._almost_truthful_round(low, spoilt, entry, seconds)
             else:
                 self._truthful_round(low)
@@ -163,8 +271,7 @@ class Convergence(RuleBasedStateMachine):
     ) -> None:
         """One thing is wrong, missing or old; the rest is as it should be."""
         self.receiver.clock.advance(seconds)
-        zero = frozenset(ENTRIES) - truth
-        one: Any = {"firing": truth, "wanted": truth, "zero": zero, "sick": frozenset(), "age": 0}
+        one, zero = self._truth(truth), frozenset(ENTRIES) - truth
         managers: list[Any] = [truth, truth]
         exporters = [("today", False), ("today", False)]
         other = dict(one)
@@ -173,11 +280,11 @@ class Convergence(RuleBasedStateMachine):
         elif spoilt == "suppressed":
             managers[1] = truth | {entry}
         elif spoilt == "prometheus away":
-            other = None  # type: ignore[assignment]
+            other.clear()
         elif spoilt in ("zero", "sick", "wanted", "firing"):
             other[spoilt] = zero - {entry} if spoilt == "zero" else other[spoilt] | {entry}
-        elif spoilt == "age":
-            other["age"] = 14
+        elif spoilt in CHANGES:
+            other |= CHANGES[spoilt]
         else:
             exporters[1] = (spoilt, False)
         self._round(managers, [one, other], exporters)
@@ -191,13 +298,52 @@ class Convergence(RuleBasedStateMachine):
         self.day += 1
         self.receiver.clock.set(max(self.now, NOW + self.day * DAY + late))
 
+    @rule(
+        truth=truths,
+        level=st.sampled_from(LEVELS[1:]),
+        resolved=st.booleans(),
+        age=st.sampled_from((0, 3)),
+    )
+    def a_day_turns_just_after_a_webhook(
+        self, truth: Any, level: str, resolved: bool, age: float
+    ) -> None:
+        """The first records of the new day are from before it, or from after it."""
+        self.receiver.clock.set(max(self.now, NOW + (self.day + 1) * DAY - 5))
+        self._truthful_round(truth)
+        self._truthful_round(frozenset())
+        for firing in (True, False)[: 1 + resolved]:
+            told = self._alert(level, 0, firing, 0, 0)
+            self._notify(Notification("4", "firing", [told]))
+        self.a_day_begins(0)
+        self.receiver.clock.advance(0.5)
+        one = self._truth(frozenset()) | {"age": age}
+        self._round([frozenset()] * 2, [one, one], [("today", False)] * 2)
+
     @rule(lost=st.booleans())
     def the_receiver_restarts(self, lost: bool) -> None:
         now = self.now
         self.receiver.close()
         self._start(now)
-        for part in (self.ladder, self.tuning, self.backstop):
+        for part in (self.ladder, self.tuning, self.backstop, self.memory):
             part.restart()
+        self.heard_days = ()
+
+    @rule(left=st.sampled_from((None, b"", b'{"level": "no', b"\0" * 400)))
+    def the_state_is_damaged(self, left: bytes | None) -> None:
+        """Over a restart; what was in force stays, and what was remembered besides is gone."""
+        before, now = self.receiver.store.in_force, self.now
+        self.receiver.close()
+        if left is None:
+            self.receiver.store.state_path.unlink()
+        else:
+            self.receiver.store.state_path.write_bytes(left)
+        self._start(now)
+        state = self.receiver.store.state
+        assert LEVELS.index(state.level) >= LEVELS.index(before.level)
+        assert set(state.tunings) >= set(before.tunings)
+        self.ladder = Track(4, HOLD, LEVELS.index(state.level))
+        self.tuning = Track(1, HOLD, int(TUNING in state.tunings))
+        self.backstop, self.memory = Backstop(HOLD), Memory()
         self.heard_days = ()
 
     @rule(
@@ -222,6 +368,10 @@ class Convergence(RuleBasedStateMachine):
         assert (TUNING in store.state.tunings) == bool(self.tuning.rank)
         assert (store.state.backstop is not None) == self.backstop.on
         assert store.ok
+        memory, kept = self.memory, store.state.ledgers
+        assert {ledger: seen.day for ledger, seen in kept.items()} == memory.day
+        assert {one: seen.exporter for one, seen in kept.items() if seen.exporter} == memory.address
+        assert {ledger for ledger, seen in kept.items() if seen.retired} == memory.retired
 
     @invariant()
     def the_effective_file_shows_what_is_in_force(self) -> None:
@@ -234,7 +384,12 @@ class Convergence(RuleBasedStateMachine):
         """Whatever was before: with everyone well, the truth is in force a few holds later."""
         self.receiver.controller.override(OverrideRequest("release", "r", "ann"))
         truth = frozenset({"conserve", "control"})
-        rounds = int((len(LEVELS) * (HOLD + 2 * ROUND) + 61) / ROUND)
+        self.receiver.clock.set(max(self.now, NOW + self.day * DAY))
+        self._truthful_round(truth)
+        for ledger in sorted(self.memory.away()):
+            self.a_person_retires(ledger)
+        hold = max(HOLD, 3 + self.delay)
+        rounds = int((len(LEVELS) * (hold + 2 * ROUND) + 61) / ROUND)
         for _ in range(rounds):
             self._truthful_round(truth)
             self.the_receiver_does_what_the_reference_does()
@@ -245,12 +400,10 @@ class Convergence(RuleBasedStateMachine):
     # How it is made
 
     def _alert(self, entry: str, number: int, firing: bool, start: int, end: int) -> Alert:
-        name, _, scope = entry.partition("/")
-        labels = {"tuning": name, "roaster": scope} if scope else {"degradation": name}
         moment = datetime.fromtimestamp(self.now, UTC).timestamp()
         return Alert(
             "firing" if firing else "resolved",
-            {"alertname": "X", **labels},
+            {"alertname": "X", **self._labels(entry)},
             datetime.fromtimestamp(moment - start, UTC),
             datetime.fromtimestamp(moment - end, UTC),
             f"{entry} {number}",
@@ -271,68 +424,163 @@ class Convergence(RuleBasedStateMachine):
 
     def _truthful_round(self, truth: frozenset[str]) -> None:
         self.receiver.clock.advance(ROUND)
-        zero = frozenset(ENTRIES) - truth
-        one = {"firing": truth, "wanted": truth, "zero": zero, "sick": frozenset(), "age": 0}
+        one = self._truth(truth)
         self._round([truth, truth], [one, one], [("today", False)] * 2)
+
+    def _truth(self, truth: frozenset[str]) -> dict[str, Any]:
+        """What a Prometheus says that is well."""
+        zero, none = frozenset(ENTRIES) - truth, frozenset[str]()
+        asked = {"firing": truth, "wanted": truth, "zero": zero, "sick": none}
+        return asked | {
+            "age": 0, "interval": 1, "day": "today", "live": LEDGERS, "spent": LEDGERS,
+        }  # fmt: skip
 
     def _round(self, managers: list[Any], prometheuses: list[Any], exporters: list[Any]) -> None:
         observed = Observations(
             tuple(AlertmanagerAnswer("a", m) if m is not None else LOST for m in managers),
             tuple(self._prometheus(p) if p else LOST for p in prometheuses),
-            tuple(self._exporter(*e) for e in exporters),
+            tuple(self._exporter(number, *e) for number, e in enumerate(exporters)),
         )
+        before = LEVELS.index(self.receiver.store.state.level)
         self.receiver.observe(observed)
-        days = tuple(e.day_start for e in observed.exporters if isinstance(e, ExporterAnswer))
-        everyone = all(state in ("today", "yesterday") for state, _ in exporters)
+        answered = {
+            one.url: (one.ledger, one.day_start) if isinstance(one, ExporterAnswer) else None
+            for one in observed.exporters
+        }
+        heard = [self._heard(p) if p else None for p in prometheuses]
+        waived = self.memory.hear(answered, heard)
+        listed = [state for n, (state, _) in enumerate(exporters) if f"e{n}" not in waived]
+        days = tuple(one[1] for one in answered.values() if one)
+        round_ = Round(
+            managers, prometheuses, heard, days, listed, not self.memory.away(), self.now
+        )
         for track, names in ((self.ladder, LEVELS[1:]), (self.tuning, (TUNING,))):
-            track.round(evidence(names, managers, prometheuses, days, everyone, self.now), self.now)
+            seen = evidence(names, round_)
+            track.round(seen, self.now)
         spent = [gone for state, gone in exporters if state != "away"]
         exhausted = bool(spent) and any(spent)  # one of them alone has spent it all
-        self.backstop.round(exhausted, everyone, days, self.ladder, self.now)
+        everyone = not {"away", "full"} & {state for state, _ in exporters}
+        complete = everyone and set(self.memory.day) <= self.memory.live
+        self.backstop.round(exhausted, complete, seen, self.ladder, self.now)
         self.heard_days = days
+        self._a_fall_has_its_proof(before, round_)
+
+    def _a_fall_has_its_proof(self, before: int, round_: "Round") -> None:
+        """Never lower than evidence newer than the rise allows, whatever else the rules are."""
+        after = LEVELS.index(self.receiver.store.state.level)
+        self.risen_at = self.now if after > before else min(self.risen_at, self.now)
+        for given in round_.prometheuses if after < before else ():
+            assert given, "a Prometheus did not answer"
+            assert self.now - given["age"] > self.risen_at, "evidence from before the rise"
+            assert set(LEVELS[after + 1 :]) <= given["zero"] - given["wanted"]
+            assert not self.memory.away()
 
     def _prometheus(self, given: dict[str, Any]) -> PrometheusAnswer:
-        sick = {entry.partition("/")[0]: "health err" for entry in given["sick"]}
-        zero = given["zero"] - given["wanted"]
-        evaluated = self.now - given["age"]
-        return PrometheusAnswer("p", given["firing"], evaluated, sick, zero, given["wanted"])
+        """Its two answers as JSON, as the receiver reads them."""
+        ago = NOW - self.now
+        labels = {entry: self._labels(entry) for entry in ENTRIES}
+        rules = [
+            said.rule(
+                age=ago + EVALUATED,
+                labels=labels[entry],
+                health="err" if entry in given["sick"] else "ok",
+                alerts=[{"labels": labels[entry], "state": "firing"}] * (entry in given["firing"]),
+            )
+            for entry in ENTRIES
+        ]
+        records, at = (("zero", 0), ("wanted", 1)), ago + given["age"]
+        samples = [(labels[e], value, at) for key, value in records for e in sorted(given[key])]
+        spent, live = " ".join(sorted(given["spent"])), " ".join(sorted(given["live"]))
+        facts = said.facts(at, day=self._day(given) or 0.0, live=live, spent=spent)
+        if given["day"] is None:
+            facts = [one for one in facts if not one["metric"]["fact"].startswith("day")]
+        groups, vector = (
+            msgspec.json.decode(msgspec.json.encode(document), type=PrometheusBody).data
+            for document in (
+                said.rules(*rules, interval=given["interval"]),
+                said.wanted(*samples, facts=facts),
+            )
+        )
+        return prometheus_answer("p", groups.groups, vector.result, LADDER, self.now, self.delay)
 
-    def _exporter(self, state: str, exhausted: bool) -> Any:
+    def _heard(self, given: dict[str, Any]) -> Heard:
+        at, interval = self.now - given["age"], given["interval"]
+        day = self._day(given)
+        return Heard(at, interval, self.delay, day, given["live"], given["spent"]).fresh(self.now)
+
+    def _day(self, given: dict[str, Any]) -> float | None:
+        start: float = NOW + (self.day - (given["day"] == "yesterday")) * DAY
+        return None if given["day"] is None else start
+
+    @staticmethod
+    def _labels(entry: str) -> dict[str, str]:
+        name, _, scope = entry.partition("/")
+        return {"tuning": name, "roaster": scope} if scope else {"degradation": name}
+
+    def _exporter(self, number: int, state: str, exhausted: bool) -> Any:
         if state == "away":
-            return LOST
+            return NoAnswer(f"e{number}", "no answer in time")
         start = NOW + (self.day - (state == "yesterday")) * DAY
-        spend = "100" if exhausted else "0"
-        return ExporterAnswer("e", start, figures(spend), state != "full")
+        ledger = (MOVED if state == "moved" else LISTED)[number]
+        spend = figures("100" if exhausted else "0")
+        return ExporterAnswer(f"e{number}", start, spend, state != "full", ledger)
 
 
 LOST = NoAnswer("x", "no answer in time")
 
 
-def evidence(
-    names: tuple[str, ...],
-    managers: list[Any],
-    prometheuses: list[Any],
-    days: tuple[float, ...],
-    everyone: bool,
-    now: float,
-) -> Evidence:
+@dataclass(frozen=True)
+class Round:
+    """What one round hears. listed: how the exporters are whose silence is not waived."""
+
+    managers: list[Any]
+    prometheuses: list[Any]
+    heard: list[Heard | None]
+    days: tuple[float, ...]
+    listed: list[str]
+    no_ledger_away: bool
+    now: float
+
+
+def evidence(names: tuple[str, ...], round_: Round) -> Evidence:
     """One track's part of what a round hears."""
 
     def ranks(given: frozenset[str]) -> frozenset[int]:
         return frozenset(rank_of(entry) for entry in given & set(names))
 
-    said = [p for p in prometheuses if p]
-    asked = [*(m for m in managers if m is not None), *(p["firing"] for p in said)]
-    zeros = [ranks(p["zero"] - p["wanted"]) for p in said]
+    now, pairs = round_.now, list(zip(round_.prometheuses, round_.heard, strict=True))
+    told = [(p, heard) for p, heard in pairs if p and heard]
+    able = bool(round_.listed) and not {"away", "full"} & set(round_.listed)
+    earliest = min(round_.days) if able else None
+    asked = [*(m for m in round_.managers if m is not None), *(p["firing"] for p, _ in told)]
+    zeros, wanted, today, evaluated = [], frozenset[int](), frozenset[int](), [math.inf]
+    for given, heard in told:
+        fresh = heard.at > now - heard.settling - 1
+        recorded = fresh and bool(given["zero"] | given["wanted"])
+        at = min(now - EVALUATED, heard.at if recorded else now)
+        wants = ranks(given["wanted"]) if fresh else frozenset[int]()
+        zeros.append(ranks(given["zero"]) - wants if fresh else frozenset[int]())
+        wanted |= wants
+        evaluated.append(at)
+        of_day = earliest is not None and heard.day is not None and heard.day >= earliest
+        if of_day and at > (earliest or 0.0) + heard.settling:
+            today |= wants
     return Evidence(
-        known=None not in managers and None not in prometheuses,
+        known=None not in round_.managers
+        and all(round_.prometheuses)
+        and not {"away", "full"} & set(round_.listed)
+        and round_.no_ledger_away,
         asked=frozenset().union(*map(ranks, asked)),
         zero=frozenset.intersection(*zeros) if zeros else frozenset(),
-        wanted=frozenset().union(*(ranks(p["wanted"]) for p in said)),
-        sick=frozenset().union(*(ranks(p["sick"]) for p in said)),
-        evaluated_at=min((now - p["age"] for p in said), default=0.0),
-        days=days,
-        all_exporters=everyone,
+        wanted=wanted,
+        sick=frozenset().union(*(ranks(p["sick"]) for p, _ in told)),
+        evaluated_at=min(evaluated),
+        days=round_.days,
+        all_exporters=able,
+        today=today,
+        of_today=all(earliest is None or (h.day or 0.0) >= earliest for _, h in told),
+        least=max((heard.settling for _, heard in told), default=0.0),
+        gap=2 * max((heard.interval for _, heard in told), default=0.0),
     )
 
 
@@ -340,3 +588,47 @@ TestConvergence = Convergence.TestCase
 TestConvergence.settings = settings(
     max_examples=examples(40), stateful_step_count=20, deadline=None
 )
+
+
+# The state machine meets these only now and then; each is one condition of the evidence.
+
+
+@pytest.mark.parametrize("spoilt", SPOILS)
+def test_what_is_wrong_for_long_is_judged_as_the_reference_does(spoilt: str) -> None:
+    with contextlib.closing(Convergence()) as machine:
+        machine.a_fall_with_bad_rounds(
+            high=frozenset(LEVELS[1:]), low=frozenset(), spoilt=spoilt, entry="control", at=1,
+            seconds=2, day_at=None, late=0, lasting=True,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("ledger", [UNLISTED, LISTED[0]])
+@pytest.mark.parametrize("wiped", [False, True])
+@pytest.mark.parametrize("retired_at", [None, 1])
+@pytest.mark.parametrize(("back_at", "day_at"), [(None, None), (9, None), (None, 5)])
+def test_a_ledger_that_vanishes_is_missed_as_the_reference_does(
+    ledger: str, wiped: bool, retired_at: int | None, back_at: int | None, day_at: int | None
+) -> None:
+    with contextlib.closing(Convergence()) as machine:
+        machine.a_ledger_vanishes(
+            high=frozenset(LEVELS[1:4]), low=frozenset(), ledger=ledger, wiped=wiped,
+            retired_at=retired_at, back_at=back_at, day_at=day_at, exhausted=True,
+        )  # fmt: skip
+        ends = day_at is not None and ledger == UNLISTED  # a listed exporter still blocks
+        stays = back_at is None and retired_at is None and not ends
+        assert (machine.receiver.store.state.level == "emergency") == stays
+
+
+@pytest.mark.parametrize(("late", "level"), [(0, "none"), (10, "emergency")])
+def test_what_the_rules_want_in_a_days_first_moments_may_be_yesterdays(
+    late: float, level: str
+) -> None:
+    with contextlib.closing(Convergence()) as machine:
+        high, low = frozenset(LEVELS[1:4]), frozenset[str]()
+        for truth in (high, high, low):
+            machine.receiver.clock.advance(late)
+            machine._truthful_round(truth)
+            machine.the_receiver_does_what_the_reference_does()
+            if not machine.day:
+                machine.a_day_begins(0)
+        assert machine.receiver.store.state.level == level

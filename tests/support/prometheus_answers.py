@@ -1,5 +1,6 @@
 """What a Prometheus answers to the receiver, as JSON documents."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from common.clock import iso8601
@@ -25,12 +26,24 @@ def rules(*found: dict[str, Any], interval: float = 5) -> dict[str, Any]:
     return {"status": "success", "data": {"groups": [group]}}
 
 
-def wanted(*samples: tuple[dict[str, str], int, float]) -> dict[str, Any]:
+def facts(
+    age: float = 0.5, *, day: float = NOW - 3600, live: str = "aa", spent: str = "aa bb"
+) -> list[dict[str, Any]]:
+    """What the rules record besides, so long ago: the day's start, ledgers by their names."""
+    rows = [({"fact": "day"}, day), ({"fact": "day_at"}, NOW - age)]
+    rows += [({"fact": "live", "ledger": ledger}, NOW - age) for ledger in live.split()]
+    rows += [({"fact": "spent", "ledger": ledger}, NOW - age) for ledger in spent.split()]
+    return [{"metric": labels, "value": [NOW, str(value)]} for labels, value in rows]
+
+
+def wanted(
+    *samples: tuple[dict[str, str], int, float], facts: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     result = [
         {"metric": {**labels, "wanted": str(value)}, "value": [NOW, str(NOW - age)]}
         for labels, value, age in samples
     ]
-    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+    return {"status": "success", "data": {"resultType": "vector", "result": [*result, *facts]}}
 
 
 def all_rules(**changes: Any) -> dict[str, Any]:
@@ -41,4 +54,5 @@ def all_rules(**changes: Any) -> dict[str, Any]:
 
 def nothing_wanted() -> dict[str, Any]:
     levels = ("conserve", "control", "emergency", "fallback")
-    return wanted(*(({"degradation": level}, 0, 1.0) for level in levels))
+    samples = (({"degradation": level}, 0, 1.0) for level in levels)
+    return wanted(*samples, facts=facts(day=NOW - 60, spent="aa"))

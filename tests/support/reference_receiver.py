@@ -3,17 +3,103 @@
 Ranks instead of names, one round at a time, nothing shared with the receiver's code.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-GAP, NEW_DAY, EXHAUSTED_FOR = 15.0, 60.0, 60.0
+GAP, EXHAUSTED_FOR = 15.0, 60.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one Prometheus' records say, late or not. Times are Unix seconds.
+
+    at: of the records; day, live, spent: the budget day, ledgers scraped just now, in its spend.
+    """
+
+    at: float
+    interval: float
+    delay: float
+    day: float | None
+    live: frozenset[str]
+    spent: frozenset[str]
+
+    @property
+    def settling(self) -> float:
+        return 3 * self.interval + self.delay
+
+    def fresh(self, now: float) -> "Heard":
+        """The same, without what is too old, or may be of the day before."""
+        if self.at <= now - self.settling - 1 or self.day is None or self.day > now + 5:
+            live = self.live if self.at > now - self.settling - 1 else frozenset[str]()
+            return replace(self, day=None, live=live, spent=frozenset())
+        settled = self.at > self.day + self.settling
+        return replace(self, spent=self.spent if settled else frozenset())
+
+
+@dataclass
+class Memory:
+    """The ledgers seen today."""
+
+    day: dict[str, float] = field(default_factory=dict)
+    address: dict[str, str] = field(default_factory=dict)
+    retired: set[str] = field(default_factory=set)
+    live: set[str] = field(default_factory=set)  # in the last round
+    latest: float = 0.0  # day that anybody said in the last round
+
+    def hear(
+        self, exporters: dict[str, tuple[str, float] | None], rulers: list[Heard | None]
+    ) -> set[str]:
+        """Exporters by address: ledger and day. The addresses whose silence a person waived."""
+        answers = {url: one for url, one in exporters.items() if one}
+        heard = [one for one in rulers if one]
+        self.live = {ledger for ledger, _ in answers.values()}.union(*(one.live for one in heard))
+        days = [day for _, day in answers.values()] + [one.day for one in heard if one.day]
+        self.latest = max(days, default=0.0)
+        back_or_over = {one for one in self.retired if self.day[one] < self.latest} | self.live
+        self.retired -= back_or_over
+        waived = {self.address.get(one, "") for one in self.retired} - set(answers)
+        silent = set(exporters) - set(answers) - waived
+        if days and not silent and len(heard) == len(rulers) and all(one.day for one in heard):
+            self._forget(min(days))
+        for url, (ledger, day) in answers.items():
+            self._see(ledger, day)
+            self.address = {one: at for one, at in self.address.items() if at != url}
+            self.address[ledger] = url
+        for one in heard:
+            for ledger in one.spent:
+                self._see(ledger, one.day or 0.0)
+        return waived
+
+    def away(self) -> set[str]:
+        return set(self.day) - self.live - self.retired
+
+    def retire(self, ledger: str) -> bool:
+        """Whether it may be."""
+        if ledger not in self.day or ledger in self.live:
+            return False
+        self.retired.add(ledger)
+        self._see(ledger, self.latest)
+        return True
+
+    def restart(self) -> None:
+        self.live, self.latest = set(), 0.0
+
+    def _see(self, ledger: str, day: float) -> None:
+        self.day[ledger] = max(day, self.day.get(ledger, day))
+
+    def _forget(self, day: float) -> None:
+        self.day = {ledger: seen for ledger, seen in self.day.items() if seen >= day}
+        self.address = {ledger: at for ledger, at in self.address.items() if ledger in self.day}
+        self.retired &= set(self.day)
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What one round hears of one track (the ladder, or one tuning), as ranks.
 
-    asked: by Alertmanagers and Prometheuses; zero, wanted: llm_degradation_wanted, fresh;
-    sick: whose rules are not well; days: of the exporters that answer.
+    known: every source answers and no ledger is away. asked: by Alertmanagers and Prometheuses;
+    zero, wanted: llm_degradation_wanted, fresh; today: wanted by records that have settled on the
+    exporters' day; sick: whose rules are not well; days: of the exporters that answer.
+    of_today: all records are of the exporters' day. least: the shortest hold; gap: as it may be.
     """
 
     known: bool
@@ -24,9 +110,18 @@ class Evidence:
     evaluated_at: float
     days: tuple[float, ...]
     all_exporters: bool
+    today: frozenset[int]
+    of_today: bool
+    least: float
+    gap: float
 
     def clear(self, ranks: set[int]) -> bool:
-        return self.known and ranks <= self.zero and not ranks & (self.wanted | self.sick)
+        return (
+            self.known
+            and self.of_today
+            and ranks <= self.zero
+            and not ranks & (self.wanted | self.sick)
+        )
 
 
 @dataclass
@@ -73,14 +168,14 @@ class Track:
         earliest = min(seen.days) if seen.all_exporters else None
         if self.day is None:
             self.day = latest
-        elif earliest is not None and now >= earliest + NEW_DAY and above & seen.wanted:
+        elif earliest is not None and above & seen.today:
             self.day = max(earliest, self.day)
         if above & (asked | seen.wanted):
             self.clear_from = None
-        elif seen.clear(above):
+        elif seen.clear(above) and seen.evaluated_at > self.changed:
             if earliest is not None and self.day is not None and earliest > self.day:
                 self._new_day(asked, seen, now)
-            elif self._held(now):
+            elif self._held(seen, now):
                 self._lower(self.rank - 1, now)
 
     def _still_claimed(self, seen: Evidence) -> set[int]:
@@ -94,11 +189,11 @@ class Track:
             self._lower(max(asked | seen.wanted, default=0), now)
             self.day = max(seen.days)
 
-    def _held(self, now: float) -> bool:
-        if self.clear_from is None or now - self.clear_last > GAP:
+    def _held(self, seen: Evidence, now: float) -> bool:
+        if self.clear_from is None or now - self.clear_last > max(GAP, seen.gap):
             self.clear_from = now
         self.clear_last = now
-        return now - max(self.clear_from, self.changed) >= self.hold
+        return now - max(self.clear_from, self.changed) >= max(self.hold, seen.least)
 
     def _lower(self, rank: int, now: float) -> None:
         self.rank, self.changed, self.clear_from = rank, now, None
@@ -128,8 +223,9 @@ class Backstop:
     clear_last: float = 0.0
 
     def round(
-        self, exhausted: bool, everyone: bool, days: tuple[float, ...], ladder: Track, now: float
+        self, exhausted: bool, everyone: bool, seen: Evidence, ladder: Track, now: float
     ) -> None:
+        days = seen.days
         self.changed, self.clear_last = min(self.changed, now), min(self.clear_last, now)
         self.clear_from = None if self.clear_from is None else min(self.clear_from, now)
         if exhausted:
@@ -142,10 +238,10 @@ class Backstop:
             if self.day is not None and min(days) > self.day:
                 self.on = False
             elif self.on:
-                if self.clear_from is None or now - self.clear_last > GAP:
+                if self.clear_from is None or now - self.clear_last > max(GAP, seen.gap):
                     self.clear_from = now
                 self.clear_last = now
-                self.on = now - max(self.clear_from, self.changed) < self.hold
+                self.on = now - max(self.clear_from, self.changed) < max(self.hold, seen.least)
 
     def restart(self) -> None:
         self.clear_from = None

@@ -8,12 +8,16 @@ from msgspec import Struct, field
 
 from alertmanager.receiver.alerts import entry_of, requested_name, unix
 from alertmanager.receiver.evidence.observations import ExporterAnswer, PrometheusAnswer
+from alertmanager.receiver.evidence.ruler import (
+    EVALUATIONS,
+    SLACK_SECONDS,
+    Ruler,
+    ledger_id,
+    ruler_of,
+)
 from alertmanager.receiver.ladder.ladder import Ladder
 from common.budget_status import BudgetFigures
 
-# Fresh means younger than three evaluations; the second is for the way and for rounding.
-FRESH_EVALUATIONS = 3
-SLACK_SECONDS = 1.0
 AHEAD_SECONDS = 5.0  # so much may a source's clock be ahead of ours
 MAX_INTERVAL_SECONDS = 3600.0  # of evaluation; evidence of a longer one would be fresh for hours
 
@@ -89,13 +93,17 @@ class StatusAnswer(BudgetFigures, frozen=True, kw_only=True):
     """An exporter's /api/v1/status."""
 
     day: DayStart
+    ledger: str
     writable: bool = True
 
 
 def prometheus_answer(
-    url: str, groups: list[Group], vector: list[Sample], ladder: Ladder, now: float
+    url: str, groups: list[Group], vector: list[Sample], ladder: Ladder, now: float, delay: float
 ) -> PrometheusAnswer:
-    """What the two answers mean at a moment. Raises ValueError for what cannot be meant."""
+    """What the two answers mean at a moment. Raises ValueError for what cannot be meant.
+
+    delay: how many seconds the records may lie behind their evaluation (--ruler-delay).
+    """
     rules = _ladder_rules(groups)
     claimed = {
         entry_of({**rule.labels, **alert.labels}, ladder)
@@ -110,7 +118,8 @@ def prometheus_answer(
     for rule, interval in rules:
         if problem := _problem(rule, now - _freshness(interval), until):
             unhealthy[requested_name(rule.labels)] = problem
-    fresh_after = now - _freshness(max(interval for _, interval in rules))
+    interval = max(interval for _, interval in rules)
+    fresh_after = now - _freshness(interval) - delay
     wanted: dict[str, set[str]] = {"0": set(), "1": set()}
     evaluated = [unix(rule.last_evaluation) for rule, _ in rules]
     for sample in vector:
@@ -118,6 +127,8 @@ def prometheus_answer(
         if entry and fresh_after < taken_at <= until:
             wanted[value].add(entry)
             evaluated.append(taken_at)
+    rows = [(sample.metric, float(sample.value[1])) for sample in vector]
+    last = max(unix(rule.last_evaluation) for rule, _ in rules)
     return PrometheusAnswer(
         url,
         frozenset(filter(None, claimed)),
@@ -125,6 +136,7 @@ def prometheus_answer(
         unhealthy,
         frozenset(wanted["0"] - wanted["1"]),
         frozenset(wanted["1"]),
+        ruler_of(rows, Ruler(interval, delay), last, (fresh_after, until)),
     )
 
 
@@ -157,11 +169,12 @@ def exporter_answer(url: str, status: StatusAnswer, now: float) -> ExporterAnswe
         raise ValueError("its budget day begins in the future; the machines' clocks differ")
     if min(getattr(status, name) for name in BudgetFigures.__struct_fields__) < 0:
         raise ValueError("it has a negative amount")
-    return ExporterAnswer(url, status.day.start, status, status.writable)
+    ledger = ledger_id(status.ledger)
+    return ExporterAnswer(url, status.day.start, status, status.writable, ledger)
 
 
 def _freshness(interval: float) -> float:
-    return FRESH_EVALUATIONS * interval + SLACK_SECONDS
+    return EVALUATIONS * interval + SLACK_SECONDS
 
 
 def _problem(rule: Rule, fresh_after: float, until: float) -> str | None:

@@ -19,6 +19,7 @@ from alertmanager.receiver.evidence.observations import (
     Observations,
     PrometheusAnswer,
 )
+from alertmanager.receiver.evidence.ruler import FACTS_QUERY
 from alertmanager.receiver.ladder.ladder import Ladder
 from common.auth import read_token
 from common.clock import Clock
@@ -36,6 +37,7 @@ WANTED_QUERY = " or ".join(
     f' "wanted", "{value}", "", "")'
     for value in (0, 1)
 )
+QUERY = f"{WANTED_QUERY} or {FACTS_QUERY}"
 T = TypeVar("T")
 
 
@@ -49,9 +51,15 @@ class Sources:
         alertmanagers: list[str],
         prometheuses: list[str],
         exporters: list[str],
+        *,
         gateway: Gateway | None = None,
+        ruler_delay: float = 0.0,
     ) -> None:
-        """ladder: gives the current one. alertmanagers, prometheuses, exporters: base URLs."""
+        """ladder: gives the current one. alertmanagers, prometheuses, exporters: base URLs.
+
+        ruler_delay: seconds by which the rules' records may lie behind their evaluation.
+        """
+        self.ruler_delay = ruler_delay
         self._ladder = ladder
         self._clock = clock
         self._gateway = gateway or Gateway()
@@ -90,11 +98,12 @@ class Sources:
         return AlertmanagerAnswer(without_password(url), frozenset(filter(None, entries)))
 
     def prometheus(self, url: str) -> PrometheusAnswer:
-        """The ladder's rules, then llm_degradation_wanted."""
+        """The ladder's rules, then llm_degradation_wanted and what else the rules record."""
         rules = self._get(f"{url}/api/v1/rules", PrometheusBody, {"type": "alert"}).data
-        wanted = self._get(f"{url}/api/v1/query", PrometheusBody, {"query": WANTED_QUERY}).data
+        found = self._get(f"{url}/api/v1/query", PrometheusBody, {"query": QUERY}).data
         ladder, now = self._ladder(), self._clock.now()
-        return prometheus_answer(without_password(url), rules.groups, wanted.result, ladder, now)
+        url, delay = without_password(url), self.ruler_delay
+        return prometheus_answer(url, rules.groups, found.result, ladder, now, delay)
 
     def exporter(self, url: str) -> ExporterAnswer:
         """Its own figures."""

@@ -1,10 +1,13 @@
 """llm-budget check: all files together, each mistake in one sentence that names it."""
 
+import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +179,47 @@ def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:
             state("prometheus", int(server.url.rpartition(":")[2]))
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("problems", "status", "detail"),
+    [
+        ({}, "ok", "http://p ok, every 5 s, records 0.4 s behind"),
+        ({"hold": "--hold 10 is below", "ruler": "too late"}, "error", "--hold 10 is below; too"),
+    ],
+)
+def test_a_receiver_that_runs_is_asked_for_its_problems_and_its_rulers_lag(
+    problems: dict[str, str], status: str, detail: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = {"http://p": "ok, every 5 s, records 0.4 s behind"}
+    state = {"override": None, "problems": problems, "sources": sources}
+    with served(json.dumps(state).encode()) as port:
+        found = check(capsys, ports=replace(Ports.free(), receiver=port))[1]
+    assert found["receiver"]["status"] == status
+    assert found["receiver"]["detail"].startswith(detail)
+
+
+def test_a_stranger_on_the_receivers_port_has_no_problems_of_ours(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for body in (b"[]", b"{}", b'{"problems": 1, "sources": {}}', b"<html>"):
+        with served(body) as port:
+            assert "receiver" not in check(capsys, ports=replace(Ports.free(), receiver=port))[1]
+
+
+@contextlib.contextmanager
+def served(body: bytes) -> Iterator[int]:
+    """The port of a server that answers every GET with this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_port
+        server.shutdown()

@@ -5,12 +5,20 @@ from collections.abc import Callable
 
 import pytest
 
+from alertmanager.receiver.evidence.observations import (
+    ExporterAnswer,
+    Observations,
+    PrometheusAnswer,
+)
+from alertmanager.receiver.evidence.ruler import Ruler
 from command.degrade import parse_time
 from command.main import main
 from common.errors import UserError
-from tests.support.receivers import Receiver, alert
+from tests.support.budget_statuses import figures
+from tests.support.receivers import NOW, Receiver, alert
 
 Say = Callable[..., int]
+NONE: frozenset[str] = frozenset()
 WHY = ("--reason", "a launch", "--author", "ann")
 
 
@@ -46,6 +54,9 @@ def test_a_floor_a_pin_and_a_release(
         (("optimize", "--apply", "batch_up"), "--reason"),
         (("optimize", "--apply", "field_threshold/nose", *WHY), "nothing for field_threshold/nose"),
         (("history", "--limit", "0"), "from 1 to 1000"),
+        (("retire", "aa", *WHY), "'aa' is no ledger that was seen today; seen: none"),
+        (("retire", "aa", "--reason", ""), "reason"),
+        (("retire", "aa\n", *WHY), "printable"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(
@@ -55,6 +66,38 @@ def test_a_mistake_is_one_sentence_and_status_2(
     printed = capsys.readouterr().err.strip()
     assert error in printed
     assert "\n" not in printed
+
+
+def test_a_ledger_that_is_gone_is_retired_once_for_the_day(
+    say: Say, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, gone = seen("a1"), seen()
+    receiver.observe(both)
+    assert say("retire", "a1", *WHY) == 2
+    assert "ledger a1 lives" in capsys.readouterr().err
+    receiver.observe(gone)
+    assert say("retire", "a", *WHY) == 0
+    assert capsys.readouterr().out.strip() == (
+        "In force: none. The alerts ask for: none. Ledger a1 is retired."
+    )
+    assert receiver.metric("llm_ledger_retired", ledger="a1") == 1
+    last = receiver.audit()[-1]
+    assert (last["said"], last["why"], last["who"]) == ("retire a1", "a launch", "ann")
+    again = Receiver(receiver.folder, now=receiver.clock.now())
+    again.observe(gone)
+    assert again.http.get("/state").json()["ledgers"] == {"a1": "retired"}
+    again.observe(both)
+    assert again.http.get("/state").json()["ledgers"] == {"a1": "live"}
+    assert again.metric("llm_ledger_retired", ledger="a1") is None
+    again.close()
+
+
+def seen(*ledgers: str) -> Observations:
+    """A round in which a Prometheus and these ledgers' exporters answer."""
+    rules = PrometheusAnswer("p", NONE, NOW, {}, NONE, NONE, Ruler(5, day_start=NOW))
+    return Observations(
+        (), (rules,), tuple(ExporterAnswer(one, NOW, figures("1"), ledger=one) for one in ledgers)
+    )
 
 
 def test_a_wrong_token_and_a_receiver_that_is_away_are_named(

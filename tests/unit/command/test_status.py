@@ -67,6 +67,19 @@ def test_the_words_straddle_the_thresholds_of_the_rules(utilization: str, word: 
     assert severity(Decimal(utilization), LIMITS) == word
 
 
+def test_ledgers_that_are_away_or_retired_are_named(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"level": "none", "ledgers": {"a1": "live", "b2": "away", "c3": "retired"}}
+    url = serve({"/api/v1/status": report("10"), "/state": state})
+    assert main(["status", "--exporter", url, "--receiver", url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("Ledger ")] == [
+        "Ledger b2 is away.",
+        "Ledger c3 is retired.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("spend", "code"), [("10", 0), ("60", 0), ("80", 1), ("95", 2), ("100", 2)]
 )

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-from alertmanager.receiver.evidence.observations import Observations
+from alertmanager.receiver.evidence.observations import Observations, PrometheusAnswer
+from alertmanager.receiver.evidence.ruler import Ruler
+from alertmanager.receiver.state import SeenLedger
 from tests.support.receivers import NOW, Receiver, alert
 
 
@@ -63,3 +65,46 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_without_sources_a_round_observes_nothing(receiver: Receiver) -> None:
     assert receiver.controller.sources.ask() == Observations()
+
+
+def ruled(ruler: Ruler) -> Observations:
+    none: frozenset[str] = frozenset()
+    return Observations((), (PrometheusAnswer("p", none, NOW, {}, none, none, ruler),))
+
+
+def test_a_hold_below_three_intervals_and_the_delay_is_a_problem_with_the_numbers(
+    receiver: Receiver,
+) -> None:
+    receiver.observe(ruled(Ruler(180, 60)))
+    assert receiver.http.get("/health").status_code == 200
+    receiver.observe(ruled(Ruler(181, 60)))
+    health = receiver.http.get("/health")
+    assert health.status_code == 503
+    assert health.json()["problems"]["hold"] == (
+        "--hold 600 is below three evaluation intervals and the ruler's delay, 3 * 181 + 60: "
+        "lowering waits for 603 s"
+    )
+    assert "hold" in receiver.http.get("/state").json()["problems"]
+
+
+def test_the_lag_and_a_ledger_that_is_away_are_shown_in_the_state_alone(
+    receiver: Receiver,
+) -> None:
+    receiver.observe(ruled(Ruler(5, lag=4.2, spent=frozenset({"a1"}), day_start=NOW - 60)))
+    state = receiver.http.get("/state").json()
+    assert state["sources"]["p"].endswith("Z, every 5 s, records 4.2 s behind")
+    assert state["ruler_delay_seconds"] == 0
+    assert (state["ledgers"], set(state["problems"])) == ({"a1": "away"}, {"ledgers"})
+    receiver.observe(ruled(Ruler(5, lag=34, day_start=NOW - 60)))
+    assert "--ruler-delay 0" in receiver.http.get("/state").json()["problems"]["ruler of p"]
+    assert receiver.http.get("/health").status_code == 200
+
+
+def test_the_ledgers_of_today_survive_a_restart_and_a_wiped_prometheus(tmp_path: Path) -> None:
+    first = Receiver(tmp_path)
+    first.observe(ruled(Ruler(5, spent=frozenset({"a1"}), day_start=NOW - 60)))
+    first.close()
+    again = Receiver(tmp_path)
+    again.observe(ruled(Ruler(5, day_start=NOW - 60)))
+    assert again.store.state.ledgers == {"a1": SeenLedger(NOW - 60)}
+    again.close()

@@ -13,7 +13,8 @@ from alertmanager.receiver.evidence.observations import (
     Observations,
     PrometheusAnswer,
 )
-from alertmanager.receiver.state import Active, Claim, State, in_force
+from alertmanager.receiver.evidence.ruler import Ruler
+from alertmanager.receiver.state import Active, Claim, SeenLedger, State, in_force
 from tests.support.budget_statuses import figures
 from tests.support.ladders import shipped_ladder
 
@@ -29,8 +30,9 @@ def prometheus(firing: set[str] = frozenset(), **changes: Any) -> PrometheusAnsw
     """A healthy one; wanted is what fires, unless told otherwise."""
     wanted = changes.pop("wanted", set(firing))
     not_wanted = changes.pop("not_wanted", ({*LEVELS, "roaster/naivo"}) - set(wanted))
+    ruler = Ruler(interval=5, day_start=changes.pop("day", TOMORROW))
     answer = PrometheusAnswer(
-        "p", frozenset(firing), NOW, {}, frozenset(not_wanted), frozenset(wanted)
+        "p", frozenset(firing), NOW, {}, frozenset(not_wanted), frozenset(wanted), ruler
     )
     return replace(answer, **changes)
 
@@ -60,11 +62,16 @@ def at(level: str, **changes: Any) -> State:
 def run(
     state: State, evidence: Observations, seconds: float = HOLD + 2, step: float = 2.0
 ) -> Decision:
-    """Rounds with the same evidence, for that long."""
+    """Rounds with the same evidence, evaluated anew, for that long."""
     now, end = NOW, NOW + seconds
     decision = Decision(state)
     while now <= end:
-        decision = decide(decision.state, evidence, LADDER, HOLD, now)
+        answers = [
+            one if isinstance(one, NoAnswer) else replace(one, evaluated_at=now)
+            for one in evidence.prometheuses
+        ]
+        this = replace(evidence, prometheuses=answers)
+        decision = decide(decision.state, this, LADDER, HOLD, now)
         now += step
     return decision
 
@@ -117,6 +124,7 @@ def test_it_stops_at_what_is_still_asked_for() -> None:
         (observed(not_wanted={"conserve", "control", "emergency"}), "evidence_missing"),
         (observed(wanted={"fallback"}), "wanted"),  # contradiction: no alert, yet wanted
         (observed(unhealthy={"fallback": "rule X has health err"}), "rule_unknown"),
+        (observed(day=None), "evidence_missing"),  # of which day are they?
     ],
 )
 def test_missing_old_or_contradictory_evidence_holds_for_ever(
@@ -257,3 +265,113 @@ def test_what_a_new_day_wants_itself_waits_its_hold_when_it_ends() -> None:
     clear = decide(wants, observed(exporters=tomorrow), LADDER, HOLD, NOW + 2).state
     assert clear.level == "control"
     assert run(clear, observed(exporters=tomorrow), HOLD + 8).state.level == "conserve"
+
+
+@pytest.mark.parametrize("other", [LOST, replace(exporter(), writable=False)])
+def test_an_exporter_that_is_away_or_cannot_book_keeps_everything_up(other: Any) -> None:
+    for evidence in (
+        observed(exporters=(exporter(), other)),
+        Observations(CLEAR.alertmanagers, (), (exporter(), other)),
+    ):
+        decision = run(at("control"), evidence, 3 * HOLD)
+        assert decision.state.level == "control"
+        assert reasons(decision) == {"exporter_unknown"}
+
+
+def test_a_ledger_of_today_that_is_away_keeps_everything_up_until_it_is_retired() -> None:
+    seen = {"aa": SeenLedger(TOMORROW)}
+    decision = run(at("control", ledgers=seen, backstop=Active(0, TODAY)), CLEAR, 3 * HOLD)
+    assert decision.state.level == "control"
+    assert decision.state.backstop
+    assert reasons(decision) == {"exporter_unknown"}
+    assert "rules: aa; nothing" in decision.holds[0].detail
+    claimed = at("control", ledgers=seen, claims={"f": Claim("control", 0, NOW - 100)})
+    assert decide(claimed, CLEAR, LADDER, HOLD, NOW).state.claims
+    retired = {"aa": SeenLedger(TOMORROW, retired=True)}
+    waived = run(at("control", ledgers=retired, backstop=Active(0, TODAY)), CLEAR, HOLD + 4).state
+    assert waived.level == "conserve"
+    assert waived.backstop, "its spend still counts, and the exporters' figures lack it"
+
+
+def test_the_exporter_of_a_retired_ledger_may_be_away() -> None:
+    gone = replace(CLEAR, exporters=(exporter(), NoAnswer("b", "no answer in time")))
+    seen = {"bb": SeenLedger(TOMORROW, "b", retired=True)}
+    assert run(at("control", ledgers=seen), gone, HOLD + 4).state.level == "conserve"
+    other = {"bb": SeenLedger(TOMORROW, "elsewhere", retired=True)}
+    assert run(at("control", ledgers=other), gone, HOLD + 4).state.level == "control"
+
+
+def test_yesterdays_records_lower_nothing_on_a_new_day() -> None:
+    tomorrow = (exporter(day=TOMORROW),)
+    old = observed(exporters=tomorrow, day=TODAY)
+    decision = decide(at("fallback"), old, LADDER, HOLD, NOW)
+    assert decision.state.level == "fallback"
+    assert reasons(decision) == {"evidence_missing"}
+    both = (prometheus(), prometheus(day=TODAY))
+    half = Observations(CLEAR.alertmanagers, both, tomorrow)
+    assert decide(at("fallback"), half, LADDER, HOLD, NOW).state.level == "fallback"
+    new = observed(exporters=tomorrow)
+    assert decide(at("fallback"), new, LADDER, HOLD, NOW).state.level == "none"
+
+
+@pytest.mark.parametrize(
+    ("ruler", "age", "level"),
+    [
+        (Ruler(30, 60, day_start=TOMORROW), 150, "none"),  # may still be yesterday's wish
+        (Ruler(30, 60, day_start=TOMORROW), 151, "control"),  # today's, which waits its hold
+        (Ruler(30, 60, day_start=TODAY), 151, "none"),
+        (Ruler(5, 0, day_start=TOMORROW), 16, "control"),
+    ],
+)
+def test_a_late_ruler_wants_for_the_new_day_only_once_its_records_have_settled(
+    ruler: Ruler, age: float, level: str
+) -> None:
+    tomorrow, evaluated = (exporter(day=TOMORROW),), TOMORROW + age
+    wants = observed({"control"}, exporters=tomorrow, evaluated_at=evaluated, ruler=ruler)
+    risen = State(level="control", active=Active(TODAY + 60, TODAY))
+    state = decide(risen, wants, LADDER, HOLD, evaluated).state
+    clear = observed(exporters=tomorrow, evaluated_at=evaluated)
+    assert decide(state, clear, LADDER, HOLD, evaluated + 2).state.level == level
+
+
+@pytest.mark.parametrize(("interval", "gap"), [(5, EVIDENCE_GAP_SECONDS), (30, 60)])
+def test_a_gap_of_two_evaluations_keeps_the_hold(interval: float, gap: float) -> None:
+    slow = observed(ruler=Ruler(interval, day_start=TODAY))
+    halfway = run(at("control"), slow, HOLD / 2).state.active
+    assert halfway.clear_seen is not None
+    for late, since in ((gap, halfway.clear_since), (gap + 1, halfway.clear_seen + gap + 1)):
+        state = State(level="control", active=replace_active(halfway))
+        after = decide(state, slow, LADDER, HOLD, halfway.clear_seen + late).state
+        assert after.active.clear_since == since
+
+
+def replace_active(active: Active) -> Active:
+    return Active(active.changed_at, active.risen_day, active.clear_since, active.clear_seen)
+
+
+@pytest.mark.parametrize(
+    ("ruler", "least"), [(Ruler(5, 0), 15), (Ruler(30, 0), 90), (Ruler(30, 60), 150)]
+)
+def test_a_hold_that_is_too_short_waits_for_three_evaluations_and_the_rulers_delay(
+    ruler: Ruler, least: float
+) -> None:
+    slow = replace(prometheus(), ruler=replace(ruler, day_start=TODAY))
+    evidence = Observations(CLEAR.alertmanagers, (prometheus(), slow), (exporter(),))
+    state = decide(at("control"), evidence, LADDER, 10.0, NOW).state
+    for second in range(2, int(least), 2):
+        state = decide(state, evidence, LADDER, 10.0, NOW + second).state
+        assert state.level == "control"
+    assert decide(state, evidence, LADDER, 10.0, NOW + least).state.level == "conserve"
+
+
+def test_evidence_from_before_the_rise_lowers_nothing() -> None:
+    tomorrow = (exporter(day=TOMORROW),)
+    level, tuning = Active(NOW, TODAY), Active(NOW, TODAY)
+    state = State(level="control", active=level, tunings={"roaster/naivo": tuning})
+    for evidence in (CLEAR, observed(exporters=tomorrow)):
+        kept = decide(state, evidence, LADDER, 0.0, NOW + 14)
+        assert (kept.state.level, set(kept.state.tunings)) == ("control", {"roaster/naivo"})
+        assert reasons(kept) == {"evidence_missing"}
+    newer = observed(exporters=tomorrow, evaluated_at=NOW + 1)
+    lowered = decide(state, newer, LADDER, 0.0, NOW + 14).state
+    assert (lowered.level, lowered.tunings) == ("none", {})

@@ -28,6 +28,13 @@ from tests.support.waiting import until
         (["--hold", "nan"], "0 or more seconds"),
         (["--header", "X-Scope-OrgID=/nowhere/tenant"], "cannot read /nowhere/tenant of --header"),
         (["--ca-file", "/dev/null"], "cannot read the CA file /dev/null: it is not a regular file"),
+        (["--ruler-delay", "-1"], "must be 0 to 300 seconds"),
+        (["--ruler-delay", "301"], "must be 0 to 300 seconds"),
+        (["--ruler-delay", "nan"], "must be 0 to 300 seconds"),
+        (
+            ["--hold", "59", "--ruler-delay", "60"],
+            "--hold must be 60 or more seconds, --ruler-delay and three evaluation intervals",
+        ),
     ],
 )
 def test_what_keeps_it_from_starting_is_one_sentence_and_status_2(

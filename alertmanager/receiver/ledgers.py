@@ -1,0 +1,97 @@
+"""The ledgers seen today: one that is away keeps what is in force, unless a person retires it.
+
+Prometheus forgets a ledger when it loses its data; the receiver's state file does not.
+"""
+
+import logging
+from dataclasses import replace
+
+from alertmanager.receiver.evidence.observations import NoAnswer, Observations
+from alertmanager.receiver.state import SeenLedger, State
+from common.errors import UserError
+
+log = logging.getLogger("receiver")
+MAX_LEDGERS = 1_000  # a day; a budget has a few
+
+
+def follow(state: State, observed: Observations) -> Observations:
+    """Remember who was seen, end what is over; the observations without the retired exporters."""
+    _end_waivers(state, observed)
+    waived = {seen.exporter for seen in state.ledgers.values() if seen.retired}
+    gone = [one for one in observed.exporters if isinstance(one, NoAnswer) and one.url in waived]
+    exporters = tuple(one for one in observed.exporters if one not in gone)
+    observed = replace(observed, exporters=exporters)
+    days = observed.days()
+    if None not in days:  # every source has reached the earliest of them
+        today = min(filter(None, days), default=0.0)
+        state.ledgers = {one: seen for one, seen in state.ledgers.items() if seen.day >= today}
+    for answer in observed.answered_exporters():
+        _remember(state, answer.ledger, answer.day_start, answer.url)
+    for ruler in (answer.ruler for answer in observed.answered_prometheuses()):
+        for ledger in sorted(ruler.spent):
+            _remember(state, ledger, ruler.day_start or 0.0)
+    return observed
+
+
+def standing(state: State, observed: Observations) -> dict[str, str]:
+    """Each ledger seen today: retired by a person, live or away."""
+    live = observed.live_ledgers()
+    return {
+        ledger: "retired" if seen.retired else "live" if ledger in live else "away"
+        for ledger, seen in sorted(state.ledgers.items())
+    }
+
+
+def problems(state: State, observed: Observations) -> dict[str, str]:
+    """What people should know of today's ledgers, in sentences."""
+    found = {}
+    if away := [one for one, status in standing(state, observed).items() if status == "away"]:
+        found["ledgers"] = (
+            f"seen today, but neither answering nor fresh in the rules: {_first(away)}; nothing is "
+            "lowered until they are back, the day is over, or llm-budget retire LEDGER --reason WHY"
+        )
+    if len(state.ledgers) >= MAX_LEDGERS:
+        found["too many ledgers"] = f"{MAX_LEDGERS} were seen today; no more are remembered"
+    return found
+
+
+def retire(given: str, state: State, observed: Observations) -> str:
+    """Waive a ledger's evidence for the budget day; the request in short, for the audit trail.
+
+    given: its id, or the beginning of it. Raises UserError for one that lives or was not seen.
+    """
+    known = sorted(state.ledgers)
+    found = [given] if given in known else [one for one in known if one.startswith(given)]
+    if len(found) != 1:
+        fits = "fits several ledgers" if found else "is no ledger that was seen today"
+        raise UserError(f"{given[:80]!r} {fits}; seen: {_first(found or known) or 'none'}")
+    ledger = found[0]
+    if ledger in observed.live_ledgers():
+        raise UserError(f"ledger {ledger} lives: it answers, or its figures in the rules are fresh")
+    seen = state.ledgers[ledger]
+    seen.retired, seen.day = True, max([seen.day, *filter(None, observed.days())])
+    return f"retire {ledger}"
+
+
+def _end_waivers(state: State, observed: Observations) -> None:
+    live, latest = observed.live_ledgers(), max(filter(None, observed.days()), default=0.0)
+    for ledger, seen in state.ledgers.items():
+        if seen.retired and (ledger in live or seen.day < latest):
+            log.info("ledger %s is no longer retired: it is back, or the day is over", ledger)
+            seen.retired = False
+
+
+def _remember(state: State, ledger: str, day: float, exporter: str = "") -> None:
+    """exporter: the address that it answers at; whoever answered there before has moved out."""
+    if not ledger or (ledger not in state.ledgers and len(state.ledgers) >= MAX_LEDGERS):
+        return
+    seen = state.ledgers.setdefault(ledger, SeenLedger(day))
+    seen.day = max(seen.day, day)
+    if exporter and seen.exporter != exporter:
+        for other in state.ledgers.values():
+            other.exporter = "" if other.exporter == exporter else other.exporter
+        seen.exporter = exporter
+
+
+def _first(ledgers: list[str]) -> str:
+    return ", ".join([*ledgers[:5], *(["…"] if ledgers[5:] else [])])

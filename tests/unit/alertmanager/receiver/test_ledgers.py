@@ -1,0 +1,163 @@
+"""Ledgers seen today: remembered, missed, retired, forgotten with the day."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from alertmanager.receiver.evidence.observations import (
+    ExporterAnswer,
+    NoAnswer,
+    Observations,
+    PrometheusAnswer,
+)
+from alertmanager.receiver.evidence.ruler import Ruler
+from alertmanager.receiver.ledgers import MAX_LEDGERS, follow, problems, retire, standing
+from alertmanager.receiver.state import SeenLedger, State
+from common.errors import UserError
+from tests.support.budget_statuses import figures
+
+DAY, NEXT = 86_400.0, 172_800.0
+NONE: frozenset[str] = frozenset()
+
+
+def exporter(ledger: str, day: float = DAY, url: str = "") -> ExporterAnswer:
+    return ExporterAnswer(url or f"at {ledger}", day, figures("1"), ledger=ledger)
+
+
+def away(ledger: str) -> NoAnswer:
+    return NoAnswer(f"at {ledger}", "cannot be reached")
+
+
+def rules(day: float | None = DAY, spent: str = "", live: str = "") -> PrometheusAnswer:
+    """spent, live: ledgers of one letter."""
+    ruler = Ruler(5, 0, None, day, frozenset(live), frozenset(spent))
+    return PrometheusAnswer("p", NONE, 0.0, {}, NONE, NONE, ruler)
+
+
+def seen(*rounds: Observations, state: State | None = None) -> State:
+    state = state or State()
+    for observed in rounds:
+        follow(state, observed)
+    return state
+
+
+def both(*answers: Any, prometheus: PrometheusAnswer | None = None) -> Observations:
+    return Observations((), (prometheus or rules(),), answers)
+
+
+def test_a_ledger_is_remembered_from_its_exporter_and_from_the_rules() -> None:
+    state = seen(both(exporter("a"), prometheus=rules(spent="ab", live="ab")))
+    assert state.ledgers == {"a": SeenLedger(DAY, "at a"), "b": SeenLedger(DAY)}
+
+
+def test_one_that_neither_answers_nor_is_fresh_is_away_even_if_prometheus_forgot_it() -> None:
+    state = seen(both(exporter("a"), prometheus=rules(spent="ab", live="ab")))
+    wiped = both(exporter("a"))
+    seen(wiped, state=state)
+    assert standing(state, wiped) == {"a": "live", "b": "away"}
+    assert (
+        "seen today, but neither answering nor fresh in the rules: b; nothing"
+        in (problems(state, wiped)["ledgers"])
+    )
+    for back in (
+        both(exporter("a"), exporter("b")),
+        both(exporter("a"), prometheus=rules(live="b")),
+    ):
+        assert standing(state, back) == {"a": "live", "b": "live"}
+        assert problems(state, back) == {}
+
+
+def test_a_ledger_is_forgotten_once_every_source_is_on_a_later_day() -> None:
+    state = seen(both(exporter("a"), prometheus=rules(spent="b")))
+    for not_yet in (
+        both(exporter("a", NEXT)),
+        both(exporter("a"), prometheus=rules(NEXT)),
+        both(exporter("a", NEXT), away("b"), prometheus=rules(NEXT)),
+        both(exporter("a", NEXT), prometheus=rules(None)),
+        Observations((), (NoAnswer("p", "x"),), (exporter("a", NEXT),)),
+        Observations(),
+    ):
+        seen(not_yet, state=state)
+        assert set(state.ledgers) == {"a", "b"}
+    seen(both(exporter("a", NEXT), prometheus=rules(NEXT)), state=state)
+    assert set(state.ledgers) == {"a"}
+
+
+def test_a_ledger_that_took_over_an_address_leaves_the_old_one_without() -> None:
+    state = seen(both(exporter("a", url="u")), both(exporter("b", url="u")))
+    assert state.ledgers == {"a": SeenLedger(DAY), "b": SeenLedger(DAY, "u")}
+    retire("a", state, both(exporter("b", url="u")))
+    lost = both(NoAnswer("u", "x"))
+    assert follow(state, lost).exporters == lost.exporters, "b was waived for a"
+
+
+def test_a_retired_ledger_waives_its_exporter_until_it_is_back_or_the_day_is_over() -> None:
+    gone = both(exporter("a"), away("b"))
+    state = seen(both(exporter("a"), exporter("b")), gone)
+    assert retire("b", state, gone) == "retire b"
+    assert follow(state, gone).exporters == (exporter("a"),)
+    assert standing(state, gone) == {"a": "live", "b": "retired"}
+    assert problems(state, gone) == {}
+    for over in (
+        both(exporter("a"), exporter("b")),
+        both(exporter("a"), away("b"), prometheus=rules(live="b")),
+        both(exporter("a", NEXT), away("b")),
+        both(exporter("a"), away("b"), prometheus=rules(NEXT)),
+    ):
+        waived = seen(gone, state=State(ledgers=copies(state)))
+        assert waived.ledgers["b"].retired
+        assert follow(waived, over).exporters == over.exporters
+        assert not waived.ledgers["b"].retired
+
+
+def copies(state: State) -> dict[str, SeenLedger]:
+    return {
+        ledger: SeenLedger(one.day, one.exporter, one.retired)
+        for ledger, one in state.ledgers.items()
+    }
+
+
+def test_one_that_is_still_away_on_the_next_day_can_be_retired_again() -> None:
+    state = seen(both(exporter("a"), exporter("b")))
+    tomorrow = both(exporter("a", NEXT), away("b"), prometheus=rules(NEXT))
+    seen(tomorrow, state=state)
+    retire("b", state, tomorrow)
+    assert follow(state, tomorrow).exporters == (exporter("a", NEXT),)
+    assert state.ledgers["b"].retired
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("aaaa", "'aaaa' is no ledger that was seen today; seen: aab1, aac1, abc1"),
+        ("aa", "'aa' fits several ledgers; seen: aab1, aac1"),
+        ("", "'' fits several ledgers"),
+        ("aab1", "ledger aab1 lives"),
+        ("aac", "ledger aac1 lives"),
+    ],
+)
+def test_what_cannot_be_retired_is_one_sentence(given: str, words: str) -> None:
+    observed = both(exporter("aab1"), prometheus=rules(live=""))
+    fresh = replace(rules(), ruler=Ruler(5, day_start=DAY, live=frozenset({"aac1"})))
+    observed = replace(observed, prometheuses=(fresh,))
+    state = State(ledgers={one: SeenLedger(DAY) for one in ("aab1", "aac1", "abc1")})
+    with pytest.raises(UserError, match=r"\A[^\n]+\Z") as refused:
+        retire(given, state, observed)
+    assert words in str(refused.value)
+    assert retire("ab", state, observed) == "retire abc1"
+
+
+def test_nothing_was_seen_yet() -> None:
+    with pytest.raises(UserError, match="seen: none"):
+        retire("a", State(), Observations())
+
+
+def test_the_memory_is_bounded_and_says_so() -> None:
+    flood = [exporter(f"{number:04}") for number in range(MAX_LEDGERS + 5)]
+    state = seen(both(*flood))
+    assert len(state.ledgers) == MAX_LEDGERS
+    assert "no more are remembered" in problems(state, both(*flood))["too many ledgers"]
+    sentence = problems(state, both())["ledgers"]
+    assert "0000, 0001, 0002, 0003, 0004, …; nothing" in sentence
+    assert len(sentence) < 300
