@@ -222,7 +222,7 @@ class LogFile:
         last line that is left; of one that is much shorter, what comes after its present end.
         """
         size, offset = self.size, position.offset
-        if size >= offset and self._bytes(1, offset - 1) == b"\0":
+        if 0 < offset <= size and self._bytes(1, offset - 1) == b"\0":
             return self.at(offset)  # zeroed, not cut: what is new lies behind
         left, is_next_new = fingerprint.standing(position.fingerprint, self._bytes)
         if not is_next_new and size < offset and (left or self.begins_as(position)):

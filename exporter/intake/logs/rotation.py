@@ -193,9 +193,11 @@ class Opening:
                 # copytruncate's copy: what was not read before the truncation is read here.
                 self._begin_anew(lost)
                 return replace(lost, device=file.key[0], inode=file.key[1])
-        if rule is not None and recorded is not None and recorded.offset:
-            return self._resumed(file, recorded, rule)
-        return None if self._is_copy(file) else file.at(0)
+        if self._is_copy(file):
+            return None
+        if rule is None or recorded is None:
+            return file.at(0)
+        return self._resumed(file, recorded, rule)
 
     def _begin_anew(self, lost: Position) -> None:
         """All that is in the file itself came after its truncation, however alike it looks."""
