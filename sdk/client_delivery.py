@@ -219,10 +219,8 @@ class _Delivery:
             os.fsync(fd)
             os.rename(fold, f"{fold}.{os.urandom(8).hex()}")
             folder = os.open(os.path.dirname(os.path.abspath(fold)), os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            os.fsync(folder)
+            os.close(folder)
 
     def _send_fold(self, path: str) -> int:
         sent = 0

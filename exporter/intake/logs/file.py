@@ -245,7 +245,7 @@ class LogFile:
         if not line.startswith(b"{"):
             return 0
         starts = (found.start() for found in islice(re.finditer(b"{", line), MAX_GLUED))
-        return next((start for start in starts if _is_json(line[start:])), 0)
+        return next((start for start in starts if _json(line[start:])), 0)
 
     def holds(self, other: "LogFile") -> bool:
         """Whether another file's first and last kilobyte lie here, at the same places."""
@@ -333,10 +333,6 @@ def is_spool_header(line: bytes) -> bool:
     """Whether a line is a spool's header, which is no event."""
     value = _json(line) if b'"spool"' in line else None
     return isinstance(value, dict) and value.get("spool") == SPOOL
-
-
-def _is_json(line: bytes) -> bool:
-    return isinstance(_json(line), dict)
 
 
 def _json(line: bytes) -> object:

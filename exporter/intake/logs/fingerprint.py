@@ -31,11 +31,7 @@ def after(before: bytes, read: Read, data: bytes, start: int) -> bytes:
     ends = [0, *(found.end() for found in re.finditer(rb"\n+", data))]
     ends += [] if ends[-1] == len(data) else [len(data)]
     marks = list(_marks(before)) if start else [_MARK.pack(0, 0, _digest(b"")[:4])]
-    lines = list(itertools.pairwise(ends))
-    first = max(0, FIRST_MARKS - len(marks))
-    if len(lines) > first + LAST_MARKS:
-        lines = lines[:first] + lines[-LAST_MARKS:]
-    for begin, end in lines:
+    for begin, end in itertools.pairwise(ends):
         begin = max(begin, end - FINGERPRINT_BYTES)
         marks.append(_MARK.pack(start + end, end - begin, _digest(data[begin:end])[:4]))
     if len(marks) > FIRST_MARKS + LAST_MARKS:

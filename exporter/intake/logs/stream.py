@@ -59,8 +59,8 @@ class Stream:
         if key != self._named or not self._looked:
             self._follow(key)
         self._keep_deliveries_out()
-        self._look_for_folds()
         self.problem, self.locked = "", False
+        self._look_for_folds()
 
     def next(self) -> tuple[LogFile, Chunk] | None:
         """The next lines of the oldest file that has any.
@@ -142,14 +142,9 @@ class Stream:
         self._barred = False
 
     def _look_for_folds(self) -> None:
-        problem = None
         for name in spool.take_folds(self.path):
-            try:
+            with self.problems_noted():  # one that somebody planted; the others are read
                 self._add_fold(name)
-            except OSError as error:  # somebody planted it: the others are read all the same
-                problem = error
-        if problem:
-            raise problem
 
     def _add_fold(self, name: str) -> None:
         if key_at(name) in self._known.open:
