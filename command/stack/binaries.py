@@ -1,5 +1,6 @@
 """Prometheus and Alertmanager: found on PATH, or installed from the distribution where allowed."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -47,22 +48,26 @@ def need(name: str) -> str:
     return str(found)
 
 
-def ensure(*others: str) -> None:
-    """Install what is missing with apt-get when that is possible; raises UserError when not.
-
-    others: packages with a program of their name, which do not have to be there afterwards.
-    """
-    if _missing([*BINARIES, *others]) and (prefix := _apt_prefix()) is not None:
-        packages = [*PACKAGES, *others]
-        print(f"Installing {', '.join(packages)} with apt-get …", flush=True)
+def ensure() -> None:
+    """Install what is missing with apt-get when that is possible; raises UserError when not."""
+    if _missing(BINARIES) and (prefix := _apt_prefix()) is not None:
+        print(f"Installing {', '.join(PACKAGES)} with apt-get …", flush=True)
         new = _missing(SERVICES)
         _apt(prefix, "update")
-        _apt(prefix, "install", *packages)
+        _apt(prefix, "install", *PACKAGES)
         if find("promtool") is None:
             _apt(prefix, "install", "promtool")
         _keep_stopped(prefix, [SERVICES[name] for name in new])
     for name in BINARIES:
         need(name)
+
+
+def add(packages: Iterable[str]) -> None:
+    """Install packages with a program of their name, where possible; apt-get says why not."""
+    if (new := _missing(packages)) and (prefix := _apt_prefix()) is not None:
+        with contextlib.suppress(UserError):
+            _apt(prefix, "update")
+            _apt(prefix, "install", *new)
 
 
 def _missing(names: Iterable[str]) -> list[str]:
@@ -107,10 +112,11 @@ def _apt(prefix: list[str], *arguments: str) -> None:
 
 
 def main() -> int:
-    """Install what the tests need, and the packages named; 1 when that is not possible."""
+    """Install what the tests need; 1 when that is not possible. Further packages are optional."""
     settle()
     try:
-        ensure(*sys.argv[1:])
+        ensure()
+        add(sys.argv[1:])
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

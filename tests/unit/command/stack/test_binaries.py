@@ -73,3 +73,15 @@ def test_nothing_is_run_where_nothing_is_missing(machine: Path) -> None:
         script(machine / name, "")
     binaries.ensure()
     assert not (machine / "told.log").exists()
+
+
+def test_a_further_package_is_installed_alone_and_may_be_missing(machine: Path) -> None:
+    for name in (*INSTALLS, "strace"):
+        script(machine / name, "")
+    binaries.add(["strace"])
+    assert not (machine / "told.log").exists()
+    (machine / "strace").unlink()
+    binaries.add(["strace"])
+    assert told(machine)[1].endswith("install strace")
+    script(machine / "apt-get", "exit 1")
+    binaries.add(["strace"])
