@@ -43,8 +43,8 @@ class LedgerFiles:
         self._paths = (path, Path(f"{path}-wal"))
         self._has_log = self._paths[1].exists()  # not on file systems that cannot share memory
         names = (*self._paths, f"{path}-shm") if self._has_log else (path,)
-        self._fds = [os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in names]
         self._header = self._copied = b""
+        self._fds = [os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in names]
         self.check()
 
     def size(self) -> int:

@@ -1,5 +1,6 @@
 """The ledger's schema: migrations, each applied together with its record in one transaction."""
 
+import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -147,11 +148,13 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     The connection is for the writer thread. Raises UserError when the file is not a ledger, cannot
     be written, or comes from a newer version.
     """
-    try:
-        db = connect(path)
-        migrate(db, path)
-    except sqlite3.Error as error:
-        raise UserError(f"cannot open the ledger {path}: {error}") from error
+    with contextlib.ExitStack() as unless_it_works:
+        try:
+            db = unless_it_works.enter_context(contextlib.closing(connect(path)))
+            migrate(db, path)
+        except sqlite3.Error as error:
+            raise UserError(f"cannot open the ledger {path}: {error}") from error
+        unless_it_works.pop_all()
     return db
 
 
