@@ -167,7 +167,7 @@ CALLS = st.fixed_dictionaries(
                 "prompt_cache_hit_tokens": cached,
                 "completion_tokens": output,
             },
-            st.integers(0, 3),
+            st.integers(1, 3),
             st.integers(0, 3),
             st.sampled_from([0, 1, 9_999_999]),
         ),
