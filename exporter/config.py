@@ -5,12 +5,12 @@ import os
 from datetime import time
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta, Struct, field
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from common.errors import UserError
 from common.http import is_loopback
@@ -31,6 +31,15 @@ EventKey = Literal[
 ]  # fmt: skip
 Scalar = str | int | bool | None
 S = TypeVar("S", bound=Struct)
+
+
+def as_text(value: Any) -> Any:
+    """A JSON integer, whole float or boolean as the text that JSON has for it; else the value."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return str(value) if isinstance(value, int) else value
 
 
 class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,14 +138,21 @@ class Log(_Strict, frozen=True):
 
     path: Text  # of one file or a glob; relative to the folder of budget.yml
     keys: dict[EventKey, Text] = field(default_factory=dict)  # to dotted paths in the line
-    values: dict[EventKey, dict[str, Scalar]] = field(default_factory=dict)  # values translated
+    values: dict[EventKey, dict[str | int | bool, Scalar]] = field(default_factory=dict)
     defaults: dict[EventKey, Scalar] = field(default_factory=dict)  # where the line has none
     only: dict[Text, Scalar | list[Scalar]] = field(default_factory=dict)  # other lines are skipped
     start: Literal["beginning", "end"] = "beginning"
     timezone: Text | None = None  # of times that name none
     split: Split | None = None  # of totals; without it they are refused
+    format: Literal["json", "docker", "cri"] = "json"  # what a container's runtime wraps lines in
+    other_lines: Literal["refuse", "ignore"] = "refuse"  # those that are not JSON objects
 
     def __post_init__(self) -> None:
+        words = {key: {as_text(w): v for w, v in map_.items()} for key, map_ in self.values.items()}
+        for key, translated in words.items():
+            if len(translated) < len(self.values[key]):
+                raise UserError(f"log: values of {key} name a word twice, as text and as a number")
+        force_setattr(self, "values", words)  # YAML reads 200 and true as no text
         if "\0" in self.path:
             raise UserError(f"log: path {self.path!r} is not a path")
         if self.timezone is None:

@@ -28,7 +28,7 @@ Sum = Annotated[int, Meta(ge=0, le=MAX_TOKENS * MAX_CALLS)]  # over the calls of
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 Reason = Literal[
-    "malformed", "too_long", "schema", "time", "label", "usage", "too_old", "conflict",
+    "malformed", "not_json", "too_long", "schema", "time", "label", "usage", "too_old", "conflict",
     "implausible", "unstorable",
 ]  # fmt: skip
 # The details of usage that are in a digest.

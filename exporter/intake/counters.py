@@ -50,6 +50,9 @@ class IntakeMetrics:
         self.log_lag = Gauge(
             names.LOG_LAG, "Bytes of followed logs that are not booked yet.", registry=registry
         )
+        self.log_problems = Gauge(
+            names.LOG_PROBLEMS, "Followed logs of which something is not read.", registry=registry
+        )
 
     def booked(
         self,

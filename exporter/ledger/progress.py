@@ -39,7 +39,7 @@ class LogPlaces:
     """What the ledger knows of log files, as of the last commit."""
 
     followed: set[str] = field(default_factory=set)
-    positions: dict[FileKey, Position] = field(default_factory=dict)
+    positions: dict[FileKey, Position] = field(default_factory=dict)  # the latest recorded last
 
     def apply(self, progress: LogProgress) -> None:
         """Take over what was committed."""
@@ -47,6 +47,7 @@ class LogPlaces:
         for key in progress.forgotten:
             self.positions.pop(key, None)
         for position in progress.positions:
+            self.positions.pop(position.key, None)
             self.positions[position.key] = position
 
 
@@ -59,9 +60,9 @@ def write_progress(db: sqlite3.Connection, progress: LogProgress, now: float) ->
     )
     db.executemany(
         "INSERT OR REPLACE INTO log_positions VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (str(p.device), str(p.inode), p.log, p.offset, p.fingerprint, int(p.in_long_line), now)
-            for p in progress.positions
+        [  # microseconds apart, so that their order is kept
+            (*map(str, p.key), p.log, p.offset, p.fingerprint, p.in_long_line, now + i / 1e6)
+            for i, p in enumerate(progress.positions)
         ],
     )
     if progress.expire:
@@ -71,7 +72,10 @@ def write_progress(db: sqlite3.Connection, progress: LogProgress, now: float) ->
 def read_places(db: sqlite3.Connection) -> LogPlaces:
     """Everything recorded so far."""
     places = LogPlaces({path for (path,) in db.execute("SELECT path FROM logs")})
-    query = "SELECT log, device, inode, offset, fingerprint, in_long_line FROM log_positions"
+    query = (
+        "SELECT log, device, inode, offset, fingerprint, in_long_line FROM log_positions"
+        " ORDER BY recorded"
+    )
     for log, device, inode, offset, fingerprint, in_long_line in db.execute(query):
         position = Position(log, int(device), int(inode), offset, fingerprint, bool(in_long_line))
         places.positions[position.key] = position

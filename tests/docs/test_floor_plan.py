@@ -57,7 +57,6 @@ TESTED_BY = {
     "exporter/composition.py": "tests/unit/exporter/test_service.py",
     "exporter/intake/counters.py": "tests/unit/exporter/intake/test_http.py",
     "exporter/intake/logs/file.py": "tests/unit/exporter/intake/logs/test_source.py",
-    "exporter/intake/logs/rotation.py": "tests/properties/test_logs.py",
     "exporter/intake/logs/stream.py": "tests/properties/test_logs.py",
     "exporter/ledger/adjustments.py": "tests/unit/exporter/web/test_admin.py",
     "exporter/ledger/books.py": "tests/properties/test_ledger.py",

@@ -1,5 +1,6 @@
 """Any sequence of writes, rotations, reads, restarts and deaths: each line counts exactly once."""
 
+import gzip
 import os
 import shutil
 import tempfile
@@ -8,11 +9,35 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from exporter.config import Log
 from tests.support.examples import examples
 from tests.support.log_followers import Follower, append, line
+
+# How rotation names older files: shifted (the newest is 1), or by a number or date that grows.
+NAMES = [
+    "llm.log.{}",
+    "llm-{:03}.log",
+    "llm.2026-11-24_10-00-{:02}_123456.log",
+    "llm.2026-11-24.{}.log",
+    "llm202611{:02}.log",
+    "202611{:02}-1000-01-llm.log",
+    "archive/llm-202611{:02}.log",
+]
+ODD = [
+    b"",
+    rb', "odd": "\ud83d"',
+    b', "odd": NaN',
+    b', "odd": "\x01\xff\t"',
+    b', "odd": ' + b"9" * 5000,
+]
 
 
 class Rotation(RuleBasedStateMachine):
@@ -22,8 +47,10 @@ class Rotation(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.log = self.folder / "llm.log"
+        self.names = NAMES[0]
+        self.rotations = 0
         self.written = 0
-        self.torn = ""  # the rest of a line of which the first half is written
+        self.torn = b""  # the rest of a line of which the first half is written
         self.follower = Follower(self.folder, Log(str(self.log)))
         self.follower.poll()
 
@@ -39,9 +66,10 @@ class Rotation(RuleBasedStateMachine):
             self.follower.close()
             shutil.rmtree(self.folder)
 
-    def next_line(self) -> str:
+    def next_line(self) -> bytes:
         self.written += 1
-        return line(f"r{self.written - 1}")
+        odd = ODD[self.written % len(ODD)]
+        return line(f"r{self.written - 1}").encode().replace(b"}", odd + b"}")
 
     @invariant()
     def nothing_counts_twice(self) -> None:
@@ -49,8 +77,8 @@ class Rotation(RuleBasedStateMachine):
 
     @rule(lines=st.integers(0, 30))
     def write(self, lines: int) -> None:
-        append(self.log, self.torn + "".join(self.next_line() for _ in range(lines)))
-        self.torn = ""
+        append(self.log, self.torn + b"".join(self.next_line() for _ in range(lines)))
+        self.torn = b""
 
     @precondition(lambda self: not self.torn)
     @rule(at=st.integers(1, 20))
@@ -59,11 +87,26 @@ class Rotation(RuleBasedStateMachine):
         append(self.log, text[:at])
         self.torn = text[at:]
 
+    @initialize(names=st.sampled_from(NAMES))
+    def choose(self, names: str) -> None:
+        self.names = names
+        (self.folder / names).parent.mkdir(exist_ok=True)
+
     def older(self) -> list[Path]:
-        files = self.folder.glob("llm.log.[0-9]*")
-        return sorted(files, key=lambda path: int(path.suffix[1:]), reverse=True)
+        """Those that were rotated, the newest last."""
+        files = [path for path in self.folder.rglob("*llm*log*") if path != self.log]
+        files = [path for path in files if path.suffix != ".gz"]
+        return sorted(files, key=self.age)
+
+    def age(self, path: Path) -> tuple[int, str]:
+        shifted = self.names == NAMES[0]
+        return (-int(path.suffix[1:]), "") if shifted else (0, path.name)
 
     def shift(self) -> Path:
+        """Where the next file goes."""
+        self.rotations += 1
+        if self.names != NAMES[0]:
+            return self.folder / self.names.format(self.rotations)
         for path in self.older():
             path.rename(path.with_suffix(f".{int(path.suffix[1:]) + 1}"))
         return self.folder / "llm.log.1"
@@ -76,7 +119,23 @@ class Rotation(RuleBasedStateMachine):
     @precondition(lambda self: self.older() and not self.torn)
     @rule()
     def write_late(self) -> None:
-        append(self.folder / "llm.log.1", self.next_line())
+        append(self.older()[-1], self.next_line())
+
+    @precondition(lambda self: self.names != NAMES[0] and self.older())
+    @rule()
+    def compress(self) -> None:
+        newest = self.older()[-1]
+        newest.with_name(f"{newest.name}.gz").write_bytes(gzip.compress(newest.read_bytes()))
+        newest.unlink()
+
+    @precondition(lambda self: self.log.exists() and not self.torn)
+    @rule(times=st.integers(1, 3))
+    def rotate_while_away(self, times: int) -> None:
+        self.follower.close()
+        for _ in range(times):
+            self.write(1)
+            self.log.rename(self.shift())
+        self.follower.open()
 
     @precondition(lambda self: self.log.exists() and not self.torn)
     @rule(looks=st.booleans())

@@ -51,8 +51,8 @@ class Sources:
         alertmanagers: list[str],
         prometheuses: list[str],
         exporters: list[str],
-        gateway: Gateway | None = None,
         *,
+        gateway: Gateway | None = None,
         ruler_delay: float = 0.0,
     ) -> None:
         """ladder: gives the current one. alertmanagers, prometheuses, exporters: base URLs.

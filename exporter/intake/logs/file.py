@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -39,12 +40,13 @@ class TruncatedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Lines read, and the position to commit with their events."""
+    """Lines read, and the position to commit with their events, perhaps with those of others."""
 
     lines: list[bytes]
     too_long: int  # lines that began here and are skipped
     position: Position
     zeroed: int = 0  # places where a power cut left zero bytes instead of lines
+    others: tuple[tuple["LogFile", Position], ...] = ()
 
 
 class WholeLines(NamedTuple):
@@ -54,6 +56,9 @@ class WholeLines(NamedTuple):
     consumed: int
     too_long: int = 0
     in_long_line: bool = False
+
+
+Join = Callable[[WholeLines, bool], WholeLines]
 
 
 def cut(data: bytes, in_long_line: bool, final: bool = False) -> WholeLines:
@@ -188,6 +193,7 @@ class LogFile:
             os.close(self._fd)
             raise
         self.modified = status.st_mtime_ns
+        self.held: list[bytes] = []  # lines that were read and are consumed with later ones
         self._drained_at: tuple[int, int] | None = None  # size and mtime when nothing was to read
 
     @property
@@ -262,7 +268,7 @@ class LogFile:
 
     def beginning(self) -> list[bytes]:
         """The first lines."""
-        return cut(self._chunk(0), in_long_line=False).lines
+        return self._chunk(self.at(0), final=False, join=None)[1].lines
 
     def end(self) -> int:
         """The offset after the last whole line."""
@@ -271,8 +277,11 @@ class LogFile:
         found = os.pread(self._fd, size - start, start).rfind(b"\n")
         return start + found + 1 if found >= 0 else start if start == 0 else size
 
-    def read(self, final: bool = False) -> Chunk | None:
-        """The next lines, or None when there is no whole one. Raises TruncatedError, OSError."""
+    def read(self, final: bool = False, join: Join | None = None) -> Chunk | None:
+        """The next lines, or None when there is no whole one. Raises TruncatedError, OSError.
+
+        join: makes fewer lines of them; the second argument says that no more will follow or fit.
+        """
         status = os.fstat(self._fd)
         look = (status.st_size, status.st_mtime_ns)
         if look == self._drained_at and not final:
@@ -280,10 +289,10 @@ class LogFile:
         before = self.position
         if not self.is_intact(before):
             raise TruncatedError
-        data = self._chunk(before.offset)
-        whole = cut(data, before.in_long_line, final)
+        data, found, whole = self._chunk(before, final, join)
         if not whole.consumed:
-            self._drained_at = look
+            self.held = found.lines
+            self._drained_at = None if self.held else look
             return None
         position = replace(
             self._after(before, data[: whole.consumed]), in_long_line=whole.in_long_line
@@ -301,16 +310,29 @@ class LogFile:
     def _bytes(self, count: int, offset: int) -> bytes:
         return os.pread(self._fd, count, offset)
 
-    def _chunk(self, offset: int) -> bytes:
-        data = os.pread(self._fd, CHUNK_BYTES, offset)
-        if len(data) == CHUNK_BYTES and b"\n" not in data:
-            data = os.pread(self._fd, MAX_LINE_BYTES, offset)
-        return data
+    def _chunk(
+        self, at: Position, final: bool, join: Join | None
+    ) -> tuple[bytes, WholeLines, WholeLines]:
+        """The next bytes, what they are cut into, and what that is joined into."""
+        most = MAX_LINE_BYTES * 2 if join else MAX_LINE_BYTES  # joined lines are wrapped
+        for size in (CHUNK_BYTES, most):
+            data = os.pread(self._fd, size, at.offset)
+            found = whole = cut(data, at.in_long_line, final)
+            if join:
+                whole = join(found, final or len(data) == most)
+            if whole.consumed or len(data) < size:
+                break
+        return data, found, whole
 
     def advance(self, position: Position) -> None:
         """The position was committed."""
         self.position = position
+        self.held = []
         self._drained_at = None
+
+    def end_of_held(self) -> int:
+        """The offset after the lines that are held."""
+        return self.position.offset + sum(len(line) + 1 for line in self.held)
 
     def is_spool(self) -> bool:
         """Whether the first line is the header of sdk/client.py's spool, or what is left of one."""

@@ -1,15 +1,20 @@
 """A line of a log as a usage event, through the log's key map and filter."""
 
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
-import msgspec
-
-from exporter.config import Log
-from exporter.event import EventError, UsageEvent, parse_event
+from exporter.config import Log, as_text
+from exporter.event import EventError, Reason, UsageEvent, parse_event
+from exporter.intake.logs.lenient import decode, inner
+from exporter.intake.logs.times import iso_time
 from exporter.usage import split_total
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_NUMBER = re.compile(r"\d{1,18}(?:\.\d{1,18})?", re.ASCII)
+_BEGINS_AS_OBJECT = re.compile(rb'\{\s*"')  # it may be the torn line of a call
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def read_line(line: bytes, rule: Log | None, received: float) -> UsageEvent | None:
@@ -18,18 +23,34 @@ def read_line(line: bytes, rule: Log | None, received: float) -> UsageEvent | No
     rule: None for lines that are usage events as they are. received: Unix seconds.
     Raises EventError.
     """
-    line = line.lstrip(b"\0").strip()
+    line = line.lstrip(b"\0").strip().removeprefix(BYTE_ORDER_MARK)
     if not line:
         return None
+    value = _decoded(line, rule)
     try:
-        value = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EventError("malformed", "this line is not JSON") from error
-    if rule is None or not isinstance(value, dict):
-        return parse_event(value, received)
-    if not all(_matches(find(value, path), wanted) for path, wanted in rule.only.items()):
-        return None
-    return parse_event(_split(_mapped(value, rule), rule), received)
+        if rule is None or not isinstance(value, dict):
+            return parse_event(value, received)
+        if not all(_matches(find(value, path), wanted) for path, wanted in rule.only.items()):
+            return None
+        return parse_event(_split(_mapped(value, rule), rule), received)
+    except UnicodeEncodeError as error:
+        raise EventError("schema", "text that is not Unicode in a key of the event") from error
+
+
+def _decoded(line: bytes, rule: Log | None) -> Any:
+    """The value of a line. Raises EventError, also for lines that the rule ignores."""
+    if b"\0" in line[:4] or line.startswith(UTF16_MARKS):
+        raise EventError("malformed", "this line is UTF-16; the log must be written as UTF-8")
+    ignoring = rule is not None and rule.other_lines == "ignore"
+    try:
+        value = decode(line)
+    except ValueError as error:
+        other = ignoring and not _BEGINS_AS_OBJECT.match(line)
+        reason: Reason = "not_json" if other else "malformed"
+        raise EventError(reason, "this line is not JSON") from error
+    if ignoring and not isinstance(value, dict):
+        raise EventError("not_json", "this line is not a JSON object")
+    return value
 
 
 def read_lines(
@@ -49,7 +70,11 @@ def read_lines(
 
 
 def find(value: Any, path: str) -> Any:
-    """What a dotted path leads to, None when it leads nowhere; a key that has dots comes first."""
+    """What a dotted path leads to, None when it leads nowhere; a key that has dots comes first.
+
+    A step also leads into text that holds a JSON object.
+    """
+    value = inner(value) if isinstance(value, str) else value
     if not isinstance(value, dict):
         return None
     if path in value:
@@ -66,19 +91,40 @@ def _matches(value: Any, wanted: Any) -> bool:
 
 def _mapped(line: Mapping[str, Any], rule: Log) -> dict[str, Any]:
     """The event's raw keys; without a key map the line's own."""
-    event: dict[str, Any] = {} if rule.keys else dict(line)
+    own = () if rule.keys else line.items()
+    event = {key: value for key, value in own if key.isascii()}  # as an event's keys are
     for key, path in rule.keys.items():
         _put(event, key, find(line, path))
     for key, words in rule.values.items():
-        value = find(event, key)
-        if isinstance(value, str) and value in words:
-            _put(event, key, words[value])
+        word = as_text(find(event, key))
+        if isinstance(word, str) and word in words:
+            _put(event, key, words[word])
     for key, value in rule.defaults.items():
         if find(event, key) is None:
             _put(event, key, value)
-    if "time" in event:
-        event["time"] = _time(event["time"], rule.timezone)
-    return event
+    return {key: _as_wanted(key, value, rule) for key, value in event.items()}
+
+
+def _as_wanted(key: str, value: Any, rule: Log) -> Any:
+    """A value of an event in the JSON type of its key, where that loses nothing."""
+    if key == "time":
+        return _time(value, rule.timezone)
+    if key in ("usage", "duration_seconds", "batch_items", "batch_slots", "count"):
+        value = inner(value) or value if isinstance(value, str) else value
+        return _numbers(value)
+    value = as_text(value)
+    if key == "estimated" and isinstance(value, str):
+        return _FLAGS.get(value.lower(), value)
+    return value
+
+
+def _numbers(value: Any, depth: int = 3) -> Any:
+    """Numbers written as text or as whole floats (100.0), also those in a usage object."""
+    if isinstance(value, dict) and depth:
+        return {key: _numbers(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value) if "." in value else int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _split(event: dict[str, Any], rule: Log) -> dict[str, Any]:
@@ -100,13 +146,7 @@ def _put(event: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _time(value: Any, zone: str | None) -> Any:
-    """Unix seconds become ISO 8601; a time without a zone gets the log's."""
     try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC).isoformat()
-        if zone is not None and isinstance(value, str):
-            moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).isoformat()
+        return iso_time(value, zone)
     except (ValueError, OverflowError, OSError) as error:
-        raise EventError("time", "not an ISO 8601 time or Unix seconds - at `$.time`") from error
-    return value
+        raise EventError("time", "not an ISO 8601 time or Unix time - at `$.time`") from error

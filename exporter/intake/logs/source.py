@@ -153,11 +153,15 @@ class LogSource:
     def _book(self, stream: Stream, file: LogFile, chunk: Chunk) -> None:
         """Parse, commit with the position, count. Raises LedgerUnavailableError."""
         events, refusals = self._parse(stream, file, chunk)
-        result = self._known.record(LogProgress(positions=(chunk.position,)), events)
-        file.advance(chunk.position)
+        ends = (*chunk.others, (file, chunk.position))
+        positions = tuple(position for _, position in ends)
+        result = self._known.record(LogProgress(positions=positions), events)
+        for one, position in ends:
+            one.advance(position)
         self._metrics.booked(SOURCE, events, result, refusals)
         for refusal in [*refusals, *(error for _, error in result.rejected)]:
-            stream.last_refusal = f"{refusal.reason}: {str(refusal)[:200]}"
+            if refusal.reason != "not_json":  # these are left out by the log's rule
+                stream.last_refusal = f"{refusal.reason}: {str(refusal)[:200]}"
 
     def _parse(
         self, stream: Stream, file: LogFile, chunk: Chunk
@@ -179,6 +183,7 @@ class LogSource:
         self._metrics.log_lag.set(sum(log.lag_bytes for log in report))
         fault = [LogStatus("", "problem", self._fault)] if self._fault else []
         self._report = report + fault
+        self._metrics.log_problems.set(len(self.problems))
 
     def _close(self) -> None:
         for stream in self._streams.values():

@@ -4,17 +4,17 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from common.budget_status import LogState, LogStatus
 from common.errors import UserError
 from exporter.config import Log
 from exporter.intake.logs import spool
-from exporter.intake.logs.file import Chunk, LogFile, TruncatedError, key_at
-from exporter.intake.logs.rotation import KnownFiles, Opening
-from exporter.ledger.progress import FileKey, LogProgress
-
-LINGER_SECONDS = 60.0  # for writers that have not noticed that their file was renamed
+from exporter.intake.logs.container import join
+from exporter.intake.logs.file import Chunk, Join, LogFile, TruncatedError, key_at
+from exporter.intake.logs.rotation import LINGER_SECONDS, KnownFiles, Opening
+from exporter.ledger.progress import FileKey, LogProgress, Position
 
 
 class Stream:
@@ -34,6 +34,10 @@ class Stream:
         self._missing = False
         self._named: FileKey | None = None  # the file that the path leads to
         self._looked = False
+        self._returned = False  # whether the path named a file since the exporter started
+        self._gone: Position | None = None  # up to where a file was read that cannot be found
+        self._unread: list[str] = []  # a sentence for each file that is known and not read
+        self._again = 0.0  # when to look for these once more: Unix seconds
         self._delivery_lock: int | None = None
         self._barred = False  # a delivery reads this spool
         self._folds: set[LogFile] = set()
@@ -56,10 +60,10 @@ class Stream:
         """
         key = key_at(self.path)
         self._missing = key is None
-        if key != self._named or not self._looked:
+        if key != self._named or not self._looked or self._is_to_look_again():
             self._follow(key)
         self._keep_deliveries_out()
-        self.problem, self.locked = "", False
+        self.problem, self.locked = "; ".join(self._unread), False
         self._look_for_folds()
 
     def next(self) -> tuple[LogFile, Chunk] | None:
@@ -70,17 +74,20 @@ class Stream:
         A file that the path no longer names is read to its end before its successor starts; it
         stays open for a while, for writers that have not noticed, and does not block meanwhile.
         """
+        before: list[LogFile] = []  # those that hold the first pieces of a line
         for file in [] if self._barred else list(self.files):
             final = file in self._folds or self._is_over(file)
             try:
-                chunk = file.read(final)
+                chunk = file.read(final, self._join(file, before))
             except TruncatedError:
                 self._restart(file)
                 return None
             if chunk is not None:
                 self._idle_since.pop(file, None)
-                return file, chunk
+                ends = tuple((one, one.at(one.end_of_held())) for one in before)
+                return file, replace(chunk, others=ends)
             self._drained(file, final)
+            before += [file] if file.held else []
         return None
 
     def status(self) -> LogStatus:
@@ -106,13 +113,23 @@ class Stream:
             os.close(self._delivery_lock)
             self._delivery_lock = None
 
+    def _join(self, file: LogFile, before: list[LogFile]) -> Join | None:
+        """How the lines of a file are to be joined, after what those before it hold."""
+        kind = self.rule.format
+        if kind == "json" or file in self._folds or file.is_spool():
+            return None
+        held = [line for one in before for line in one.held]
+        return lambda found, last: join(found, kind, held, last)
+
     def _follow(self, key: FileKey | None) -> None:
         """The path leads elsewhere than before: what it left behind first, then the new file."""
-        with Opening(self.path, self._known, self.files) as opening:
+        with Opening(self.path, self._known, self.files, self._gone) as opening:
             problem = None
             if key is not None and key not in self._known.open:
                 try:
-                    opening.open_named(self.rule, starting=not self._looked)
+                    opening.open_named(
+                        self.rule, starting=not self._looked, returning=not self._returned
+                    )
                 except (OSError, UserError) as error:
                     if opening.first:
                         raise  # so that `start: end` still finds its end
@@ -120,10 +137,26 @@ class Stream:
             opening.open_left_behind(None if self._looked else self.rule)
             for file in opening.keep():
                 self._add(file)
+            for file in opening.replaced:
+                self._drop(file)
+        self._note(opening)
         if problem:
             raise problem
-        self._looked = True
+        self._looked, self._returned = True, self._returned or key is not None
         self._named = key if any(file.key == key for file in self.files) else None
+
+    def _note(self, opening: Opening) -> None:
+        self._gone, self._unread = opening.gone, list(opening.unreadable)
+        if opening.gone is not None:
+            self._unread.append(
+                f"{self.path}: the file that was read up to byte {opening.gone.offset} is gone, and"
+                " what it got after that is not counted; put it or a copy back beside the log, or"
+                " restart the exporter to go on without it"
+            )
+        self._again = self._known.clock.now() + LINGER_SECONDS
+
+    def _is_to_look_again(self) -> bool:
+        return bool(self._unread) and self._known.clock.now() >= self._again
 
     def _restart(self, file: LogFile) -> None:
         """The file was truncated: finish the copy that copytruncate made, then begin again."""

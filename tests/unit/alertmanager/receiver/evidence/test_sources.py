@@ -373,7 +373,7 @@ def test_headers_go_to_every_source_and_are_read_anew(
     tenant.write_text("team-a\n")
     gateway = Gateway({"X-Scope-OrgID": tenant})
     urls = [peer.url]
-    sources = Sources(lambda: LADDER, ManualClock(NOW), urls, urls, urls, gateway)
+    sources = Sources(lambda: LADDER, ManualClock(NOW), urls, urls, urls, gateway=gateway)
     sources.ask()
     tenant.write_text("team-b\n")
     sources.ask()

@@ -113,7 +113,14 @@ def test_times(time: Any, zone: str | None, expected: float) -> None:
         ({"timestamp": True}, "schema"),
         ({"usage": None}, "usage"),
         ({"usage": [1]}, "schema"),
-        ({"roaster_id": 7}, "schema"),
+        ({"roaster_id": 7.5}, "schema"),
+        ({"roaster_id": [7]}, "schema"),
+        ({"event": "cache_hit", "roaster_id": "caf\ud83d"}, "label"),
+        ({"usage": {"prompt_tokens": 100.5}}, "schema"),
+        ({"usage": {"prompt_tokens": float("nan")}}, "schema"),
+        ({"usage": {"prompt_tokens": "many"}}, "schema"),
+        ({"usage": {"prompt_tokens": True}}, "schema"),
+        ({"usage": {"prompt_tokens": 1, "\ud83d": 1}}, "schema"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_reason(change: dict[str, Any], reason: str) -> None:
@@ -122,11 +129,96 @@ def test_what_does_not_fit_is_refused_by_reason(change: dict[str, Any], reason: 
     assert refusal.value.reason == reason
 
 
-@pytest.mark.parametrize("line", [b"{", b"[" * 10_000, b'{"a": "\xff"}', b"nul"])
+@pytest.mark.parametrize("line", [b"{", b"[" * 10_000, b"nul", b"{'a': 1}", b'{"a": 1}}'])
 def test_what_is_no_json_is_malformed(line: bytes) -> None:
     with pytest.raises(EventError) as refusal:
         read_line(line, None, NOON)
     assert refusal.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named_and_a_byte_order_mark_is_no_part_of_the_line(encoding: str) -> None:
+    for line in '{"outcome": "cached"}\n{"outcome": "cached"}'.encode(encoding).split(b"\n"):
+        with pytest.raises(EventError, match="UTF-16; the log must be written as UTF-8"):
+            read_line(line, msgspec.convert({"path": "x", "other_lines": "ignore"}, Log), NOON)
+    assert read_line(b'\xef\xbb\xbf{"outcome": "cached"}', None, NOON)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Traceback (most recent call last):",
+        b"[2027-01-15 12:00:00] INFO started",
+        b"{'a': 'python'}",
+        b"12",
+        b"null",
+        b'"text"',
+        b"[]",
+    ],
+)
+def test_other_lines_of_a_mixed_log_are_refused_or_ignored(line: bytes) -> None:
+    ignoring = msgspec.convert({**RULE, "other_lines": "ignore"}, Log)
+    with pytest.raises(EventError) as refusal:
+        read_line(line, ignoring, NOON)
+    assert refusal.value.reason == "not_json"
+    with pytest.raises(EventError) as refusal:
+        read_line(line, msgspec.convert(RULE, Log), NOON)
+    assert refusal.value.reason in ("malformed", "schema")
+
+
+def test_the_torn_line_of_a_call_is_not_ignored() -> None:
+    ignoring = msgspec.convert({**RULE, "other_lines": "ignore"}, Log)
+    with pytest.raises(EventError) as refusal:
+        read_line(json.dumps(STRUCTLOG).encode()[:90], ignoring, NOON)
+    assert refusal.value.reason == "malformed"
+
+
+@pytest.mark.parametrize(("status", "key"), [(200, 200), (200, "200"), ("200", 200), (200.0, 200)])
+@pytest.mark.parametrize("roaster", [17, 17.0, "17"])
+def test_integers_and_booleans_where_text_is_wanted(status: Any, key: Any, roaster: Any) -> None:
+    values: dict[str, Any] = {"outcome": {key: "success", True: "success", 429: "rate_limited"}}
+    for outcome in (status, True, "true"):
+        event = read({**STRUCTLOG, "event": outcome, "roaster_id": roaster}, values=values, only={})
+        assert event is not None
+        assert (event.outcome, event.roaster) == ("success", "17")
+
+
+@pytest.mark.parametrize("identity", [2**53 + 1, 10**30])
+def test_large_numbers_as_ids_stay_apart(identity: int) -> None:
+    change: dict[str, Any] = {"keys": {**RULE["keys"], "id": "request"}}
+    one, other = (read({**STRUCTLOG, "request": identity + i}, **change) for i in (0, 1))
+    assert one is not None
+    assert other is not None
+    assert one.digest != other.digest
+
+
+@pytest.mark.parametrize(("prompt", "completion"), [("100", "10"), (100.0, 10.0), ("100.0", 10)])
+def test_token_counts_as_text_and_as_whole_floats(prompt: Any, completion: Any) -> None:
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+    details = {"prompt_tokens_details": {"cached_tokens": "40"}}
+    event = read({**STRUCTLOG, "usage": {**usage, **details}})
+    assert event is not None
+    assert (event.input_tokens, event.cached_input_tokens, event.output_tokens) == (60, 40, 10)
+
+
+def test_flags_and_durations_as_text() -> None:
+    keys = {"outcome": "event", "estimated": "guess", "duration_seconds": "took"}
+    event = read({**STRUCTLOG, "event": "cache_hit", "guess": "True", "took": "0.25"}, keys=keys)
+    assert event is not None
+    assert (event.estimated, event.duration_seconds) == (True, 0.25)
+
+
+def test_a_path_leads_into_json_text() -> None:
+    call = {"choices": [], "usage": STRUCTLOG["usage"]}
+    keys = {**RULE["keys"], "usage": "msg.body.usage"}
+    for message in ({"body": json.dumps(call)}, json.dumps({"body": json.dumps(call)})):
+        event = read({**STRUCTLOG, "msg": message}, keys=keys)
+        assert event is not None
+        assert event.prompt_tokens == 812
+    event = read({**STRUCTLOG, "usage": json.dumps(STRUCTLOG["usage"])})
+    assert event is not None
+    assert event.prompt_tokens == 812
+    assert find({"a": "{no json"}, "a.b") is find({"a": "text"}, "a.b") is None
 
 
 def test_a_key_with_dots_comes_before_a_path() -> None:
@@ -160,6 +252,11 @@ def test_paths_in_the_config_are_relative_to_it(
         ("log: [{path: x, start: middle}]", "middle"),
         ("log: [{path: x, timezone: Mars/Base}]", "Mars/Base"),
         ("log: [{path: x, surprise: 1}]", "surprise"),
+        ("log: [{path: x, format: syslog}]", "log[0].format"),
+        ("log: [{path: x, other_lines: skip}]", "log[0].other_lines"),
+        ("log: [{path: x, values: {outcome: {null: error}}}]", "values"),
+        ("log: [{path: x, values: {outcome: {200: success, '200': error}}}]", "a word twice"),
+        ("log: [{path: x, values: {outcome: {1.5: error}}}]", "values"),
         ("log: {path: x}", "log"),
     ],
 )
