@@ -256,9 +256,16 @@ class Opening:
         """
         shape = shape_of(path, self._name)
         alike = shape in self._shapes if self._shapes else shape and self._is_mine(shape.folder)
-        if not alike or self._resumed or (path.endswith(PACKED) and not self._written):
+        unsure = path.endswith(PACKED) and self._positions and not self._written
+        if not alike or self._resumed or unsure:
             return False
         return os.stat(path).st_mtime_ns >= max(self._written, default=0) - LINGER_SECONDS * 1e9
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        """Whether a file is to be read from its beginning: also one that was opened, no more."""
+        recorded = self._known.places.positions.get(_key(entry))
+        opened = recorded is not None and recorded.log == self._path and not recorded.offset
+        return opened or self._is_successor(entry.path)
 
     def _is_mine(self, folder: str) -> bool:
         """Whether a folder is the log's, or one below that holds no log of the same name."""
@@ -304,7 +311,7 @@ class Opening:
         if self.first or read:
             self._place(head, replace(head.at(head.size), log=""))
         self._settle(head, None)
-        if not (self.first or read) and (begun or self._is_successor(entry.path)):
+        if not (self.first or read) and (begun or self._is_wanted(entry)):
             self._take_content(entry, begun)
 
     def _take_content(self, entry: Entry, begun: Position | None) -> None:
@@ -332,7 +339,7 @@ class Opening:
 
         rule: given for a file that was seen and has changed while the exporter was away.
         """
-        wanted = self.first or rule is not None or self._is_successor(entry.path)
+        wanted = self.first or rule is not None or self._is_wanted(entry)
         file = self._open(entry) if wanted else None
         if file is not None:
             self._settle(file, self._position_in(file, rule))
@@ -346,7 +353,7 @@ class Opening:
             return replace(file.at(file.size), log="")
         if original := self._original(file):
             self.replaced.append(original)
-            return file.at(original.position.offset)
+            return file.at(original.position.offset if original in self._ours else 0)
         if self._is_copy(file):
             return None
         damaged = self._recorded(file) if rule is not None else None
@@ -360,7 +367,7 @@ class Opening:
 
     def _original(self, file: LogFile) -> LogFile | None:
         """The current file that was deleted, is open still, and of which another is a copy."""
-        deleted = (old for old in self._ours if os.fstat(old.fileno()).st_nlink == 0)
+        deleted = (old for old in self._current if os.fstat(old.fileno()).st_nlink == 0)
         return next((old for old in deleted if old.size and file.holds(old)), None)
 
     def _is_copy(self, file: LogFile) -> bool:

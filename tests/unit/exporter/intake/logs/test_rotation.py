@@ -151,6 +151,16 @@ def test_compressed_twice_before_it_was_read(log: Path, follow: Follow) -> None:
     assert follower.poll().booked() == once("abcde")
 
 
+def test_compressed_before_the_log_was_ever_seen(log: Path, follow: Follow) -> None:
+    append(log, lines("x"))
+    pack(move(log, "llm.2026-11-20.log"))  # from before it was followed
+    follower = follow().poll()
+    append(log, lines("a"))
+    pack(move(log, "llm.2026-11-21.log"))
+    append(log, lines("b"))
+    assert follower.poll().booked() == once("ab")
+
+
 def test_compressed_after_it_was_read(log: Path, follow: Follow) -> None:
     append(log, lines("a"))
     pack(move(log, "llm-20261120.log"))  # from before it was followed
