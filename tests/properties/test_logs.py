@@ -49,7 +49,7 @@ class Rotation(RuleBasedStateMachine):
         self.log = self.folder / "llm.log"
         self.names = NAMES[0]
         self.rotations = 0
-        self.deleted = False
+        self.vanished = False
         self.written = 0
         self.torn = b""  # the rest of a line of which the first half is written
         self.follower = Follower(self.folder, Log(str(self.log)))
@@ -122,11 +122,11 @@ class Rotation(RuleBasedStateMachine):
     def write_late(self) -> None:
         append(self.older()[-1], self.next_line())
 
-    @precondition(lambda self: self.names != NAMES[0] and not self.deleted and self.older())
+    @precondition(lambda self: self.names != NAMES[0] and not self.vanished and self.older())
     @rule()
     def compress(self) -> None:
-        # Where the newest known file is gone, a packed one that was never seen is not read: that
-        # is a problem in /health.
+        # Not after a deletion or truncation: what is packed then, and was never seen, may be left
+        # unread, or be taken for another copy.
         newest = self.older()[-1]
         newest.with_name(f"{newest.name}.gz").write_bytes(gzip.compress(newest.read_bytes()))
         newest.unlink()
@@ -143,6 +143,7 @@ class Rotation(RuleBasedStateMachine):
     @precondition(lambda self: self.log.exists() and not self.torn)
     @rule(looks=st.booleans())
     def copytruncate(self, looks: bool) -> None:
+        self.vanished = True
         # A file that was never read and is truncated at once leaves no trace to be found by.
         self.follower.poll()
         self.write(1)
@@ -156,7 +157,7 @@ class Rotation(RuleBasedStateMachine):
     @rule(stopped=st.booleans())
     def delete(self, stopped: bool) -> None:
         self.follower.poll()
-        self.deleted = True
+        self.vanished = True
         if stopped:  # then its inode may be had again by the next file
             self.follower.close()
         self.log.unlink()
