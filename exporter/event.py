@@ -45,7 +45,8 @@ class EventError(ValueError):
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+        # It may quote a key with half an emoji, which no answer and no log line can carry.
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())
         self.reason: Reason = reason
         self.success = False
 

@@ -174,13 +174,20 @@ def _lock(kind: int, byte: int) -> bytes:
 class LogFile:
     """An open log file and the position up to which it is committed."""
 
-    def __init__(self, path: Path, log: str, *, fold: bool = False) -> None:
+    def __init__(
+        self, path: Path, log: str, *, fold: bool = False, opened: int | None = None
+    ) -> None:
         """Open path for the followed path `log`, at its beginning. fold: it may not be a link.
+
+        opened: a descriptor to read instead of the path's own content; it is the caller's.
 
         Raises OSError, and UserError when another exporter reads it.
         """
         self.path = path
-        self._fd = open_own(str(path)) if fold else _open_followed(str(path))
+        if opened is not None:
+            self._fd = os.dup(opened)
+        else:
+            self._fd = open_own(str(path)) if fold else _open_followed(str(path))
         try:
             status = os.fstat(self._fd)
             if not stat.S_ISREG(status.st_mode):

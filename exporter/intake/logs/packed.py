@@ -46,8 +46,8 @@ def open_packed(path: str, log: str, folder: Path, most: int = MAX_UNPACKED_BYTE
             raise UnpackError(0, reason) from error
         if plain.tell() >= room:
             raise UnpackError(0, f"it holds more than {room} bytes: unpack it by hand")
-        file = LogFile(Path(f"/proc/self/fd/{plain.fileno()}"), log)
+        file = LogFile(Path(path), log, opened=plain.fileno())
     status = os.stat(path)
-    file.path, file.modified = Path(path), status.st_mtime_ns
+    file.modified = status.st_mtime_ns
     file.position = replace(file.position, device=status.st_dev, inode=status.st_ino)
     return file
