@@ -66,7 +66,7 @@ test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 	@$(BIN)/python -m command.stack.binaries strace
 	LLM_BUDGET_KEEP_RESULTS=1 $(BIN)/python -m pytest tests/long/faults
 
-test-versions: $(VENV)/.dev ## fetch Prometheus 2.42, 2.53 and 3.5 into .tools; the rules on each, a loop
+test-versions: $(VENV)/.dev ## fetch Prometheus 2.42, 2.53, 3.5 and vmalert into .tools; the rules on each, a loop
 	@$(BIN)/python -m tests.support.versions
 	$(BIN)/python -m pytest tests/long/versions
 

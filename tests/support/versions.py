@@ -1,4 +1,4 @@
-"""Other versions of Prometheus and Alertmanager, and docker-compose, from Debian's archive.
+"""Other versions of Prometheus and Alertmanager, docker-compose and VictoriaMetrics, from Debian.
 
 `make test-versions` fetches them into .tools/ with this module. Nothing is installed: apt-get runs
 on a private sources list and state, dpkg unpacks its packages, and the mirror is the one that this
@@ -19,6 +19,12 @@ TOOLS = ROOT / ".tools"
 SUITES = {"2.42": "bookworm", "2.53": "trixie", "3.5": "sid"}
 NEWEST = "3.5"
 WITH_COMPOSE = "2.53"  # its release has the first docker-compose that needs no other package
+# What else a suite is there for: programs by the package that holds them.
+OTHERS: dict[str, dict[str, tuple[str, ...]]] = {
+    SUITES[WITH_COMPOSE]: {"docker-compose": ("docker-compose",)},
+    # The older suites have no vmalert-tool.
+    SUITES[NEWEST]: {"victoria-metrics": ("victoria-metrics", "vmalert", "vmalert-tool")},
+}
 # The older releases have promtool and amtool inside the other two.
 PACKAGES, SPLIT_PACKAGES = ("prometheus", "prometheus-alertmanager"), ("promtool", "amtool")
 NEEDED = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
@@ -43,8 +49,13 @@ class Release:
     @property
     def missing(self) -> list[str]:
         """The programs that are not there."""
-        compose = ("docker-compose",) if self.suite == SUITES[WITH_COMPOSE] else ()
-        return [name for name in (*NEEDED, *compose) if not (self.bin / name).exists()]
+        others = (name for names in self.others.values() for name in names)
+        return [name for name in (*NEEDED, *others) if not (self.bin / name).exists()]
+
+    @property
+    def others(self) -> dict[str, tuple[str, ...]]:
+        """Programs by package, besides Prometheus and Alertmanager."""
+        return OTHERS.get(self.suite, {})
 
     def fetch(self) -> None:
         """Download and unpack, unless that is done; say so first. Raises UnavailableError."""
@@ -53,7 +64,7 @@ class Release:
         apt = self._apt(_sources(self.suite))
         print(f"Debian {self.suite}: fetching its package list (about 10 MB) …", flush=True)
         _run(*apt, "update")
-        optional = [*SPLIT_PACKAGES, *(name for name in self.missing if name == "docker-compose")]
+        optional = (*SPLIT_PACKAGES, *self.others)
         packages = [*PACKAGES, *(name for name in optional if _exists(apt, name))]
         listed = _run(*apt, "download", "--print-uris", *packages).splitlines()
         megabytes = sum(int(line.split()[2]) for line in listed) // 1_000_000
