@@ -64,6 +64,7 @@ test: $(VENV)/.dev ## lint, types, rules, unit, end to end; CI runs test-version
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
 	@$(BIN)/python -m command.stack.binaries strace
+	@$(BIN)/python -m tests.support.versions
 	LLM_BUDGET_KEEP_RESULTS=1 $(BIN)/python -m pytest tests/long/faults
 
 test-versions: $(VENV)/.dev ## fetch Prometheus 2.42, 2.53, 3.5 and vmalert into .tools; the rules on each, a loop

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -57,7 +57,7 @@ class Call:
 
 
 class Loop:
-    """A bundle with a one-dollar budget and one-second intervals, and the calls sent into it."""
+    """A bundle with a one-dollar budget, and the calls sent into it."""
 
     def __init__(
         self,
@@ -65,8 +65,11 @@ class Loop:
         *,
         day_starts_at: str = "00:00",
         hold: str = "3",
-        kind: type[Bundle] = Bundle,
+        interval: int = INTERVAL_SECONDS,
+        receiver_flags: tuple[str, ...] = (),
+        kind: Callable[[BundleSettings], Bundle] = Bundle,
     ) -> None:
+        """interval: seconds between scrapes, and between evaluations. hold: the receiver's."""
         budget = folder / "budget.yml"
         document = read_document(BUDGET)
         document["budget"].update(
@@ -77,9 +80,10 @@ class Loop:
             folder=folder,
             budget=budget,
             ports=Ports.free(),
-            interval=f"{INTERVAL_SECONDS}s",
-            receiver_flags=("--hold", hold),
+            interval=f"{interval}s",
+            receiver_flags=("--hold", hold, *receiver_flags),
         )
+        self.interval = interval
         self.bundle = kind(settings)
         self.children: list[Child] = []  # started beside the bundle, ended with it
         self.sent = 0  # pico-dollars acknowledged
@@ -88,7 +92,8 @@ class Loop:
     def __enter__(self) -> "Loop":
         self.bundle.start()
         try:
-            until(self._wanted_known, timeout=60, what="evidence in Prometheus")
+            timeout = 60 + 12 * self.interval
+            until(self._wanted_known, timeout, what="evidence in Prometheus")
         except BaseException:
             self.bundle.stop()
             raise
@@ -99,11 +104,17 @@ class Loop:
             child.stop()
         self.bundle.stop()
 
-    def send(self, calls: list[Call], roaster: str = "blue-tokai", field: str = "notes") -> float:
+    def send(
+        self,
+        calls: list[Call],
+        roaster: str = "blue-tokai",
+        field: str = "notes",
+        to: str = "exporter",
+    ) -> float:
         """Report calls in one request; the monotonic time at which they were acknowledged."""
         events = [self._event(call, roaster, field) for call in calls]
         answer = requests.post(
-            f"{self.bundle.url('exporter')}/v1/usage",
+            f"{self.bundle.url(to)}/v1/usage",
             json=events,
             headers={"Authorization": f"Bearer {self.bundle.token('ingest')}"},
             timeout=30,
@@ -113,9 +124,9 @@ class Loop:
         self.sent += sum(call.picodollars for call in calls)
         return time.monotonic()
 
-    def spend_to(self, picodollars: int) -> float:
+    def spend_to(self, picodollars: int, to: str = "exporter") -> float:
         """One more call, so that exactly this much is spent; when it was acknowledged."""
-        return self.send([Call.worth(picodollars - self.sent)])
+        return self.send([Call.worth(picodollars - self.sent)], to=to)
 
     def grant(self, usd: str) -> None:
         """More money for today, as a person would give it."""
@@ -168,6 +179,11 @@ class Loop:
         """Names of the alerts that Alertmanager holds."""
         alerts = self.get("alertmanager", "/api/v2/alerts")
         return {alert["labels"]["alertname"] for alert in alerts}
+
+    def unwell(self) -> list[str]:
+        """Names of the rules whose last evaluation failed."""
+        groups = self.get("prometheus", "/api/v1/rules")["data"]["groups"]
+        return [rule["name"] for one in groups for rule in one["rules"] if rule["health"] == "err"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """An instant query's vector."""
