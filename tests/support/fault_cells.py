@@ -13,6 +13,9 @@ from pathlib import Path
 import requests
 
 from alertmanager.receiver.ladder.effective import effective
+from command.stack.bundle import Bundle
+from command.stack.processes import Child
+from tests.support.engines import OFFSET_SECONDS, Agents, LateRuler, TwoLedgers, Unlisted
 from tests.support.ladders import shipped_baseline, shipped_ladder
 from tests.support.links import LINKS, LinkedBundle, Mode
 from tests.support.loop import LIMIT, Loop
@@ -25,53 +28,130 @@ CUT_SECONDS = 22.0  # an alert expires after four resend delays of 5 s without a
 LEVELS = shipped_ladder().names
 # What is spent when the fault is there, and the level that it leads to.
 CROSSINGS = (("control", 80), ("emergency", 95), ("fallback", 100))
-# With these cut or gone the receiver has no evidence to lift on.
-EVIDENCE = {"prometheus", "alertmanager", "exporter", "receiver", LINKS[0], LINKS[3], LINKS[4]}
+# Without these there is no evidence to lift on.
+EVIDENCE = {"prometheus", "alertmanager", "exporter", "receiver", LINKS[0], LINKS[3], LINKS[4],
+            "scrape config", "agent"}  # fmt: skip
+# What a crash, a full disk or a person leaves of the receiver's state file.
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "state to {}": lambda _: b"{}",
+    "state by half": lambda state: state[: len(state) // 2],
+    "a bit of the state": lambda state: state.replace(b"level", b"ldvel", 1),
+}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """kill: at once started again; stop: SIGSTOP; refuse, hang: a link. what: service or link."""
+    """A way to break something; docs/faults.md says what each kind does.
+
+    what: a service, a link, or what else is broken. bundle, interval, delay: the stack that
+    it happens to, the seconds between its scrapes and those that its rules are late by.
+    """
 
     kind: str
     what: str
+    bundle: type[Bundle] = LinkedBundle
+    interval: int = 1
+    delay: int = 0
 
     def __str__(self) -> str:
         return f"{self.kind} {self.what}"
 
     @property
     def seconds(self) -> float:
-        return KILL_SECONDS if self.kind == "kill" else CUT_SECONDS
+        """How long it lasts; what is slow, and not broken, is so all the time."""
+        return {"kill": KILL_SECONDS, "damage": KILL_SECONDS, "slow": 0.0}.get(
+            self.kind, CUT_SECONDS
+        )
+
+    @property
+    def hold(self) -> int:
+        """The shortest that the receiver allows."""
+        return 3 * self.interval + self.delay
+
+    @property
+    def patience(self) -> float:
+        """Seconds from the recovery until a higher level must be in force."""
+        return RECOVERY_SECONDS + 2 * (self.interval - 1) + self.delay
 
     @property
     def takes_no_calls(self) -> bool:
         return self.what == "exporter"
 
-    def begin(self, bundle: LinkedBundle) -> None:
-        if self.what in LINKS:
-            mode: Mode = "hang" if self.kind == "hang" else "refuse"
-            bundle.links[self.what].set(mode)
-        elif self.kind == "kill":
-            getattr(bundle, self.what).kill()
-        else:
-            os.kill(getattr(bundle, self.what).pid, signal.SIGSTOP)
+    def begin(self, loop: Loop) -> None:
+        """Break it."""
+        begin, _ = KINDS[self.kind]
+        begin(self, loop)
 
-    def end(self, bundle: LinkedBundle) -> None:
+    def end(self, loop: Loop) -> None:
         """Mended; a process is ready again."""
-        if self.what in LINKS:
-            bundle.links[self.what].set("pass")
-            return
-        child = getattr(bundle, self.what)
-        if self.kind == "kill":
-            child.start()
-        else:
-            os.kill(child.pid, signal.SIGCONT)
-        child.wait_ready()
+        _, end = KINDS[self.kind]
+        end(self, loop)
+
+    def child(self, loop: Loop) -> Child:
+        found: Child = getattr(loop.bundle, self.what)
+        return found
 
 
+def _start(child: Child) -> None:
+    child.start()
+    child.wait_ready()
+
+
+def _continue(child: Child) -> None:
+    os.kill(child.pid, signal.SIGCONT)
+    child.wait_ready()
+
+
+def _set(fault: Fault, loop: Loop, mode: Mode) -> None:
+    assert isinstance(loop.bundle, LinkedBundle)
+    loop.bundle.links[fault.what].set(mode)
+
+
+def _damage(fault: Fault, loop: Loop) -> None:
+    """The receiver is killed, and finds its state so."""
+    loop.bundle.receiver.kill()
+    state = loop.bundle.folder / "receiver-state.json"
+    state.write_bytes(DAMAGES[fault.what](state.read_bytes()))
+
+
+def _lose(_: Fault, loop: Loop) -> None:
+    """Until the rules notice: a series that is young is believed for longer."""
+    assert isinstance(loop.bundle, TwoLedgers)
+    loop.bundle.lose_second()
+    complete = "budget:llm_evidence:complete == 1"
+    until(lambda: not loop.query(complete), timeout=200, what="evidence that is incomplete")
+
+
+def _find(_: Fault, loop: Loop) -> None:
+    assert isinstance(loop.bundle, TwoLedgers)
+    loop.bundle.find_second()
+
+
+def _nothing(_: Fault, __: Loop) -> None:
+    pass
+
+
+# How each kind begins and ends.
+KINDS: dict[str, tuple[Callable[[Fault, Loop], object], Callable[[Fault, Loop], object]]] = {
+    "kill": (lambda f, loop: f.child(loop).kill(), lambda f, loop: _start(f.child(loop))),
+    "stop": (
+        lambda f, loop: os.kill(f.child(loop).pid, signal.SIGSTOP),
+        lambda f, loop: _continue(f.child(loop)),
+    ),
+    "refuse": (lambda f, loop: _set(f, loop, "refuse"), lambda f, loop: _set(f, loop, "pass")),
+    "hang": (lambda f, loop: _set(f, loop, "hang"), lambda f, loop: _set(f, loop, "pass")),
+    "damage": (_damage, lambda _, loop: _start(loop.bundle.receiver)),
+    "lose": (_lose, _find),
+    "slow": (_nothing, _nothing),
+}
 ALL_FAULTS = [
     *(Fault(kind, service) for kind in ("kill", "stop") for service in SERVICES),
     *(Fault(kind, link) for kind in ("refuse", "hang") for link in LINKS),
+    *(Fault("damage", damage) for damage in DAMAGES),
+    Fault("lose", "scrape config", bundle=Unlisted),
+    Fault("lose", "agent", bundle=Agents),
+    Fault("slow", "rules", bundle=LateRuler, delay=OFFSET_SECONDS),
+    Fault("slow", "prometheus", interval=30),
 ]
 
 
@@ -115,11 +195,14 @@ class Watch:
 def run_column(folder: Path, faults: Sequence[Fault], floor: str = "none") -> list[Row]:
     """A fault while each threshold is crossed, then one while the money comes back.
 
-    floor: a level that a person holds meanwhile. conserve is reached so, because the forecast that
-    asks for it wants half an hour of data.
+    All of them happen to one kind of stack. floor: a level that a person holds meanwhile. conserve
+    is reached so, because the forecast that asks for it wants half an hour of data.
     """
     rows, before = [], floor
-    with Loop(folder, kind=LinkedBundle) as loop:
+    first = faults[0]
+    flags = ("--ruler-delay", str(first.delay)) if first.delay else ()
+    with Loop(folder, kind=first.bundle, interval=first.interval, hold=str(first.hold),
+              receiver_flags=flags) as loop:  # fmt: skip
         if floor != "none":
             loop.degrade(floor)
         for fault, (after, percent) in zip(faults, CROSSINGS, strict=False):
@@ -137,24 +220,24 @@ def _spending(loop: Loop, picodollars: int) -> Callable[[], object]:
 
 
 def _cell(loop: Loop, fault: Fault, before: str, after: str, change: Callable[[], object]) -> Row:
-    bundle = loop.bundle
-    assert isinstance(bundle, LinkedBundle)
-    written, watch = len(loop.audit()), Watch(bundle.effective)
+    written, watch = len(loop.audit()), Watch(loop.bundle.effective)
+    fault.begin(loop)
     began = time.monotonic()
-    fault.begin(bundle)
     if not fault.takes_no_calls:
         change()
     until(lambda: time.monotonic() > began + fault.seconds, timeout=60, what="the fault's end")
     during = [line["level"] for line in loop.audit()[written:]]
-    fault.end(bundle)
+    fault.end(loop)
     mended = time.monotonic()
     if fault.takes_no_calls:
         until(lambda: _done(change), timeout=30, what="the calls to be taken")
     falling = LEVELS.index(after) < LEVELS.index(before)
-    seconds = _wait_right(loop, after, mended, timeout=90 if falling else 45)
+    steps = LEVELS.index(before) - LEVELS.index(after) if falling else 0
+    timeout = 3 * fault.patience + steps * (fault.hold + 15)
+    seconds = _wait_right(loop, after, mended, timeout)
     levels = [before, *watch.stop(), *(line["level"] for line in loop.audit()[written:])]
     row = Row(str(fault), before, after, min(levels, key=LEVELS.index), seconds)
-    _judge(row, during, holds=fault.what in EVIDENCE, falling=falling)
+    _judge(row, during, fault, falling=falling)
     return row
 
 
@@ -174,12 +257,12 @@ def _wait_right(loop: Loop, level: str, since: float, timeout: float) -> float:
     return max(0.0, time.monotonic() - since)
 
 
-def _judge(row: Row, during: list[str], *, holds: bool, falling: bool) -> None:
-    rank = LEVELS.index
+def _judge(row: Row, during: list[str], fault: Fault, *, falling: bool) -> None:
+    rank, holds = LEVELS.index, fault.kind == "damage" or fault.what in EVIDENCE
     if not falling:
         if rank(row.lowest) < rank(row.before):
             row.problems.append(f"it was lifted to {row.lowest}")
-        if row.seconds > RECOVERY_SECONDS:
+        if row.seconds > fault.patience:
             row.problems.append(f"right only after {row.seconds:.1f} s")
     elif holds and any(rank(level) < rank(row.before) for level in during):
         row.problems.append(f"lifted without evidence: {during}")
