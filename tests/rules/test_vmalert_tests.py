@@ -48,8 +48,10 @@ def test_a_repeated_value_is_spelt_out(promtool: str, vmalert_tool: str) -> None
     assert values(promtool) == vmalert_tool
 
 
-def test_only_a_bare_round_is_asked_for_without_its_name() -> None:
+def test_only_what_loses_its_name_in_promql_is_asked_for_without_it() -> None:
     assert nameless("round(x)") == "0 + round(x)"
+    assert nameless("max_over_time(x[1h])") == "0 + max_over_time(x[1h])"
+    assert nameless("last_over_time(x[1h])") == "last_over_time(x[1h])"
     assert nameless("x == round(x)") == "x == round(x)"
 
 

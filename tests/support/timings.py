@@ -59,8 +59,8 @@ PROMETHEUS = (
 )
 # vmalert stores what it recorded after the evaluation: each rule of a chain takes one more.
 VMALERT = (
-    Engine("vmalert, default flags", Victoria, 5, 62, evaluations=3),
-    Engine("vmalert, the flags below", PromptVictoria, 5, 1, evaluations=3),
+    Engine("vmalert, default flags", Victoria, 5, 77, evaluations=3),
+    Engine("vmalert, the flags below", PromptVictoria, 5, 16, evaluations=3),
 )
 
 
@@ -170,5 +170,5 @@ def _no_false_step(loop: Loop) -> None:
 
 def _turn(engine: Engine) -> float:
     """When the next budget day shall start: the whole minute after the rest of the scenario."""
-    steps = 3 * engine.hold + 12 * engine.soon + 60
+    steps = 3 * engine.hold + 6 * engine.soon + 120
     return (time.time() + steps) // 60 * 60 + 60

@@ -17,6 +17,8 @@ from tests.support.rule_files import names_in, parsed
 # promtool's "1x5" is a value and five more of it; vmalert-tool knows the long form only.
 REPEATED = re.compile(r"(?<![\w.+-])(-?[\d.]+(?:[eE][+-]?\d+)?)x(\d+)\b")
 
+KEEPS_NAME = re.compile(r"(round|ceil|floor|clamp(_m\w+)?|(avg|max|min|quantile)_over_time)\(")
+
 
 def convert(test: Path, folder: Path) -> Path:
     """The test file and its rule files for vmalert-tool, in the folder; the new test file."""
@@ -44,8 +46,8 @@ def values(text: str) -> str:
 
 
 def nameless(expression: str) -> str:
-    """A question whose answer has no name in PromQL; MetricsQL's round() would keep it."""
-    return f"0 + {expression}" if expression.startswith("round(") else expression
+    """A question whose answer has no name in PromQL; some functions of MetricsQL would keep it."""
+    return f"0 + {expression}" if KEEPS_NAME.match(expression) else expression
 
 
 def _groups(files: list[Path]) -> Iterator[dict[str, Any]]:
