@@ -339,8 +339,9 @@ class Convergence(RuleBasedStateMachine):
             self.receiver.store.state_path.write_bytes(left)
         self._start(now)
         state = self.receiver.store.state
-        assert LEVELS.index(state.level) >= LEVELS.index(before.level)
-        assert set(state.tunings) >= set(before.tunings)
+        after = self.receiver.store.in_force
+        assert LEVELS.index(after.level) >= LEVELS.index(before.level)
+        assert set(after.tunings) >= set(before.tunings)
         self.ladder = Track(4, HOLD, LEVELS.index(state.level))
         self.tuning = Track(1, HOLD, int(TUNING in state.tunings))
         self.backstop, self.memory = Backstop(HOLD), Memory()

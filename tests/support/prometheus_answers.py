@@ -52,7 +52,6 @@ def all_rules(**changes: Any) -> dict[str, Any]:
     return rules(*map(rule, levels), rule(labels={"tuning": "roaster"}), **changes)
 
 
-def nothing_wanted() -> dict[str, Any]:
+def nothing_wanted(facts: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     levels = ("conserve", "control", "emergency", "fallback")
-    samples = (({"degradation": level}, 0, 1.0) for level in levels)
-    return wanted(*samples, facts=facts(day=NOW - 60, spent="aa"))
+    return wanted(*(({"degradation": level}, 0, 1.0) for level in levels), facts=facts)
