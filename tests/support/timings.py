@@ -170,5 +170,5 @@ def _no_false_step(loop: Loop) -> None:
 
 def _turn(engine: Engine) -> float:
     """When the next budget day shall start: the whole minute after the rest of the scenario."""
-    steps = 3 * engine.hold + 6 * engine.soon + 120
+    steps = 3 * engine.hold + 8 * engine.soon + 120
     return (time.time() + steps) // 60 * 60 + 60
