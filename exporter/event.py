@@ -10,19 +10,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 from common.names import UNKNOWN
-from exporter.usage import Tokens, UsageError, count_tokens
+from exporter.usage import Tokens, UsageError, count_tokens, service_tier, whole_number
 
 MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
 MAX_CALLS = 100_000  # that one event may sum up
 MAX_LABEL_LENGTH = 120
 MAX_ID_LENGTH = 512
 DEFAULT_PROVIDER = "deepseek"
-# Service tiers at the list's own price: OpenAI's and Bedrock's default and auto (as the project is
-# set up), Anthropic's standard, Groq's and Gemini's on_demand. Others are other products.
-PLAIN_TIERS = ("", "default", "auto", "standard", "on_demand")
 # Controls, line and paragraph separators, and lone surrogates, which no UTF-8 page can carry.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_TIER = re.compile("[a-z][a-z_]{0,40}")
 
 Sum = Annotated[int, Meta(ge=0, le=MAX_TOKENS * MAX_CALLS)]  # over the calls of one event
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
@@ -132,7 +128,9 @@ def _parse(raw: Any, received: float) -> UsageEvent:
         raise EventError("schema", str(error)) from error
     tokens = _tokens(event)
     provider = _label("provider", event.provider, DEFAULT_PROVIDER)
-    tier = _service_tier(event)
+    # A plain one is not told from none in the event's content.
+    tier = service_tier(event.service_tier, event.usage)
+    event.service_tier = tier or None
     claimed = received if event.time is None else _timestamp(event.time)
     return UsageEvent(
         roaster=_label("roaster", event.roaster),
@@ -184,21 +182,6 @@ def _check_size(event: _RawEvent, tokens: Tokens) -> None:
             raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.{key}`")
 
 
-def _service_tier(event: _RawEvent) -> str:
-    """Empty for a plain one, which the event's content does not tell from none.
-
-    Anthropic says it in the usage.
-    """
-    said = event.service_tier or (event.usage or {}).get("service_tier") or ""
-    tier = said.strip().lower() if isinstance(said, str) else UNKNOWN
-    if tier in PLAIN_TIERS:
-        tier = ""
-    elif not _TIER.fullmatch(tier):
-        tier = UNKNOWN
-    event.service_tier = tier or None
-    return tier
-
-
 def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
     """A label value: missing or empty becomes unknown; long or with controls is refused."""
     if not value:
@@ -240,7 +223,9 @@ def _content(event: _RawEvent, tokens: Tokens) -> bytes:
     event.id = None
     if (usage := event.usage) is not None:
         known = {
-            key: usage[key] for key in ("prompt_tokens", "completion_tokens") if usage.get(key)
+            key: whole_number(usage[key])
+            for key in ("prompt_tokens", "completion_tokens")
+            if usage.get(key)
         }
         known |= _given(usage, ("prompt_cache_hit_tokens",))
         for key, inner in _DETAILS.items():
@@ -260,4 +245,4 @@ def _content(event: _RawEvent, tokens: Tokens) -> bytes:
 
 
 def _given(usage: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: usage[key] for key in keys if usage.get(key) is not None}
+    return {key: whole_number(usage[key]) for key in keys if usage.get(key) is not None}

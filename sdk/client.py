@@ -44,6 +44,7 @@ __all__ = ["Client", "allowed", "current", "default_client", "lost", "record"]
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
 LABELS = ("roaster", "field", "model", "provider", "service_tier")
 MODEL_PATHS = ("model", "model_version", "response_metadata.model_name")
+TIER_PATHS = ("service_tier", "serviceTier", "response_metadata.service_tier")
 UNBILLED = ("cached", "fallback")  # no provider was asked
 # Where an answer's text is. Providers repeat the reasoning: the first of its keys counts.
 REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
@@ -276,31 +277,37 @@ EXTRAS = {
     "unexplained": "output",
 }
 SPELLINGS = """
-prompt: prompt_tokens prompt_token_count prompt_eval_count in.total
+prompt: prompt_tokens prompt_token_count prompt_eval_count in.total request_tokens
 input: input_tokens input_token_count
 output: completion_tokens output_tokens candidates_token_count response_token_count eval_count
-output: output_token_count out.total
+output: output_token_count out.total generation_token_count generated_token_count
+output: generated_tokens generation_tokens response_tokens
 total: total_tokens total_token_count
 read inside: prompt_cache_hit_tokens cached_content_token_count cached_input_token_count in.cached
 read inside: cached_tokens num_cached_tokens cached_prompt_text_tokens in.cache_read
-read beside: cache_read_input_tokens cache_read_input_token_count cache_read_tokens
-read unknown: cached_input_tokens
-write inside: in.cache_write in.cache_creation in.cached_creation
+read inside: in.priority_cache_read in.flex_cache_read
+read beside: cache_read_input_tokens cache_read_input_token_count
+read unknown: cached_input_tokens cache_read_tokens
+write inside: in.cache_write in.cache_creation in.cached_creation in.cache_creation_input
 write beside: cache_creation_input_tokens cache_write_input_tokens cache_write_input_token_count
-write beside: cache_write_tokens cache_creation_tokens
+write unknown: cache_write_tokens cache_creation_tokens
 write_5m inside: in.ephemeral_5m_input
 write_1h inside: in.ephemeral_1h_input
 write_5m beside: cache_creation.ephemeral_5m_input_tokens cache_details.5m
 write_1h beside: cache_creation.ephemeral_1h_input_tokens cache_details.1h
 uncached: prompt_cache_miss_tokens in.no_cache
 reasoning: out.reasoning out.thinking reasoning_tokens reasoning_token_count
+reasoning: out.priority_reasoning out.flex_reasoning
 reasoning inside: reasoning_output_tokens
 thoughts: thoughts_token_count
 tools: tool_use_prompt_token_count
 input_image: prompt_image_tokens in.document
 cached_image: cache.document
+text: in.text out.text cache.text
 """ + "".join(
-    f"input_{medium}: in.{medium}\ncached_{medium}: cache.{medium}\noutput_{medium}: out.{medium}\n"
+    f"input_{medium}: in.{medium} {medium}_tokens input_{medium}_tokens\n"
+    f"cached_{medium}: cache.{medium} cache_{medium}_read_tokens\n"
+    f"output_{medium}: out.{medium} output_{medium}_tokens\n"
     for medium in ("audio", "image", "video")
 )
 _ROLES = {f"extras.{kind}": f"extras.{kind}" for kind in EXTRAS}
@@ -308,12 +315,16 @@ for _line in SPELLINGS.strip().splitlines():
     _ROLES.update(dict.fromkeys(_line.partition(": ")[2].split(), _line.partition(": ")[0]))
 _SHORT = (
     (r"(?<=[a-z\d])(?=[A-Z])", "_"),
-    (r"(?i)^(prompt|input)_tokens?(_details)?\.(cache_creation_tokens?_details\.)?", "in."),
+    (r"(?i)^(prompt|input)_tokens?(_details)?\.(cache_creation(_tokens?_details)?\.)?", "in."),
     (r"(?i)^(completion|output|candidates|responses?)_tokens?(_details)?\.", "out."),
     (r"(?i)^(in\.cached|cache)_tokens?_details\.", "cache."),
-    (r"(?i)^((in|out|cache)\..*)_tokens$", r"\1"),
+    (r"(?i)^((in|out|cache)\..*)_token(s|_count)$", r"\1"),
 )
-_PLAIN = {"prompt", "read inside", "output", "total"}
+_PLAIN = {"prompt", "read inside", "output", "total", "text"}
+_DIGITS = re.compile(r"\d{1,18}(?:\.0{1,18})?", re.ASCII)
+_TIERS = "serviceTier", "speed", "traffic_type", "trafficType", "inference_geo"
+PLAIN_TIERS = {"", "default", "auto", "standard", "on_demand", "global", "not_available"}
+_TIER = re.compile("[a-z][a-z_]{0,40}")
 _WRAPPERS = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage",
              "response_metadata", "meta", "billed_units", "tokens")
 class UsageError(ValueError):
@@ -326,31 +337,94 @@ class Tokens(NamedTuple):
     extras: dict[str, int]
 def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
     """The tokens of a decoded JSON value; None when it names none. Raises UsageError."""
+    usage = _unwrapped(usage)
+    if rounds := isinstance(usage, dict) and usage.get("iterations"):
+        return _summed({**usage, "iterations": None}, rounds, whole)
+    found, named, strange = _found(usage)
+    try:
+        _check_known(found, strange)
+        return _counted(found, whole) if named else None
+    except UsageError as error:
+        keys = ", ".join(f"{path} {value}"[:120] for path, value in named[:12])
+        raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
+def _found(usage: Any) -> tuple[dict[str, list[int]], list[tuple[str, Any]], list[str]]:
     found: dict[str, list[int]] = {}
     named: list[tuple[str, Any]] = []
-    for path, value in _leaves(_unwrapped(usage)):
+    strange: list[str] = []
+    for path, value in _leaves(usage):
         role = _role(path)
+        if type(value) is not int:
+            value = whole_number(value)
         if value and (role or "oken" in path or "ount" in path):
             named.append((path, value))
         if role and value is not None:
             if type(value) is not int or value < 0:
                 raise UsageError(f"not a whole number of 0 or more - at `$.usage.{path}`")
             found.setdefault(role, []).append(value)
-    try:
-        return _counted(found, whole) if named else None
-    except UsageError as error:
-        keys = ", ".join(f"{path} {value}"[:120] for path, value in named[:12])
-        raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
+        elif value and type(value) is int:
+            strange.append(_strange(path))
+    return found, named, strange
 @functools.lru_cache(maxsize=1024)
 def _role(path: str) -> str | None:
+    return _ROLES.get(_short(path))
+def _short(path: str) -> str:
     for pattern, short in _SHORT:
         path = re.sub(pattern, short, path)
-    return _ROLES.get(path.lower())
+    return path.lower()
+@functools.lru_cache(maxsize=1024)
+def _strange(path: str) -> str:
+    short = _short(path)
+    if "token" not in path.lower() or short.startswith("cache."):
+        return ""
+    return "cache" if "cache" in short else "token"
+def _check_known(found: dict[str, list[int]], strange: list[str]) -> None:
+    if "cache" in strange:
+        raise UsageError("a key for cached tokens that is not known")
+    if "token" in strange and not any(
+        map(sum, (found.get(k, []) for k in ("output", "thoughts", "total")))
+    ):
+        raise UsageError("no output by a known key, but tokens by an unknown one")
+def whole_number(value: Any) -> Any:
+    """Of digits and of a whole float (protobuf's, Cohere's) the number; else the value."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value.partition(".")[0])
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
+    last = count_tokens(usage, whole)
+    counted = [count_tokens(item, False) for item in rounds] if isinstance(rounds, list) else []
+    total, extras = Counter[str](), Counter[str]()
+    for index, tokens in enumerate(counted):
+        tokens = tokens or Tokens(0, 0, 0, {})
+        total.update(prompt=tokens.prompt, cached=tokens.cached, completion=tokens.completion)
+        extras.update(tokens.extras)
+        if isinstance(rounds[index], dict) and rounds[index].get(
+            "model"
+        ):
+            extras["unexplained"] += tokens.completion
+    if last and total["prompt"] + total["completion"] < last.prompt + last.completion:
+        return last
+    return Tokens(total["prompt"], total["cached"], total["completion"], dict(extras))
+def service_tier(said: Any, usage: Any) -> str:
+    """Every word for another price than the list's, joined by `_`; empty for none."""
+    usage = _unwrapped(usage)
+    usage = usage if isinstance(usage, dict) else {}
+    told = [said or usage.get("service_tier"), *map(usage.get, _TIERS)]
+    details = usage.get("input_token_details")
+    details = details if isinstance(details, dict) else {}
+    told += [tier for tier in ("priority", "flex") if details.get(tier)]
+    words = {_tier_word(value): None for value in told if value}
+    return "_".join(word for word in words if word not in PLAIN_TIERS)
+def _tier_word(value: Any) -> str:
+    value = value.get("type") if isinstance(value, dict) else value
+    word = str.__str__(value).strip().lower() if isinstance(value, str) else "unknown"
+    return word if word in PLAIN_TIERS or _TIER.fullmatch(word) else "unknown"
 def _unwrapped(usage: Any) -> Any:
     for _ in range(4):
         if isinstance(usage, dict) and not any(map(_role, usage)):
             inside = (usage[key] for key in _WRAPPERS if isinstance(usage.get(key), dict))
             usage = next(inside, usage)
+    if isinstance(usage, dict) and "cache_audio_read_tokens" in usage:
+        return {**usage, "prompt_tokens": usage.get("input_tokens"), "details": None}
     return usage
 def _leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, Any]]:
     if isinstance(value, list):
@@ -359,7 +433,8 @@ def _leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, An
         value = {t[0].lower(): t[1] for t in texts if len(t) == 2 and isinstance(t[0], str)}
     for key, inner in value.items() if isinstance(value, dict) and deep else ():
         at = f"{path}.{key}" if path else key
-        if isinstance(inner, (dict, list)):
+        first = inner[0] if inner and isinstance(inner, list) else inner
+        if isinstance(first, dict):
             yield from _leaves(inner, at, deep - 1)
         elif len(at) < 100:
             yield at, inner
@@ -371,7 +446,7 @@ def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
     hour = max(most["write_1h inside"], most["write_1h beside"])
     five = max(most["write_5m inside"], most["write_5m beside"])
-    write = max(most["write inside"], most["write beside"], five + hour)
+    write = max(*(most[f"write {where}"] for where in ("inside", "beside", "unknown")), five + hour)
     apart = max(reads, default=0) + write
     prompt = max(most["prompt"], most["input"]) or (most["uncached"] and most["uncached"] + apart)
     prompt, output = prompt + most["tools"], most["output"] + most["thoughts"]
@@ -463,6 +538,10 @@ def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
         return _tokens(usage, whole), ""
     except UsageError as error:
         return None, str(error)
+
+
+def _tier(told: Any, usage: Any) -> str:
+    return service_tier(_json(told), _json(usage) if usage is not None else None)
 
 
 def _estimate(response: Any, messages: Any) -> Tokens:
@@ -1079,9 +1158,7 @@ class Client:
             identity = _identity(given) if given else self._spool.fresh_id()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
             model = _plain(model or _find(response, *MODEL_PATHS) or "")
-            tier = service_tier or get(response, "service_tier")
-            tier = tier or get(said, "service_tier")  # Anthropic's
-            tier = _plain(tier) if isinstance(tier, str) else ""
+            tier = _tier(service_tier or _find(response, *TIER_PATHS), said)
             shared = _shared_keys(outcome, estimated, at, duration_seconds)
             lines = ""
             for end, name, share, *batch in _parts(field, tokens, batch_items, batch_slots):

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from exporter.usage import EXTRAS, SPELLINGS, UsageError, count_tokens, split_total
+from exporter.usage import (
+    EXTRAS,
+    SPELLINGS,
+    UsageError,
+    count_tokens,
+    service_tier,
+    split_total,
+)
 from tests.support.client_copy import CLIENT, copied
 from tests.support.paths import ROOT
 
@@ -185,6 +192,62 @@ def test_the_clients_copy_is_current() -> None:
             (9, 0, 0, {}),
         ),
         ({"prompt_tokens": 8, "total_tokens": 8}, (8, 0, 0, {})),  # embeddings
+        # Llama on Bedrock, watsonx, Spring AI.
+        ({"prompt_token_count": 9, "generation_token_count": 4}, (9, 0, 4, {})),
+        ({"input_token_count": 9, "generated_token_count": 4}, (9, 0, 4, {})),
+        ({"promptTokens": 9, "generationTokens": 4, "totalTokens": 13}, (9, 0, 4, {})),
+        # Protobuf's numbers as JSON has them, and Cohere's.
+        ({"promptTokenCount": "9", "candidatesTokenCount": "4"}, (9, 0, 4, {})),
+        ({"billed_units": {"input_tokens": 9.0, "output_tokens": 4.0}}, (9, 0, 4, {})),
+        (
+            {  # OpenAI's .NET library
+                "InputTokenCount": 108,
+                "OutputTokenCount": 30,
+                "InputTokenDetails": {"CachedTokenCount": 40, "AudioTokenCount": 50},
+                "OutputTokenDetails": {"ReasoningTokenCount": 4, "AudioTokenCount": 10},
+            },
+            (108, 40, 30, {"input_audio": 50, "output_audio": 10}),
+        ),
+        (
+            {  # Qwen, whose input says pictures beside its details, too
+                "input_tokens": 1270,
+                "input_tokens_details": {"text_tokens": 23},
+                "image_tokens": 1247,
+                "output_tokens": 54,
+            },
+            (1270, 0, 54, {"input_image": 1247}),
+        ),
+        (
+            {  # SGLang says where the cached ones lay
+                "prompt_tokens": 100,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {
+                    "cached_tokens": 60,
+                    "cached_tokens_details": {"device": 50, "host": 10},
+                },
+            },
+            (100, 60, 3, {}),
+        ),
+        (
+            {  # Pydantic AI, whose details are Anthropic's own figures
+                "input_tokens": 108,
+                "cache_read_tokens": 60,
+                "cache_write_tokens": 40,
+                "cache_audio_read_tokens": 0,
+                "output_tokens": 3,
+                "details": {"input_tokens": 8, "cache_read_input_tokens": 60},
+            },
+            (108, 60, 3, {"cache_write": 40}),
+        ),
+        (
+            {  # LangChain, of a call in a service tier
+                "input_tokens": 108,
+                "input_token_details": {"priority_cache_read": 60, "priority": 48},
+                "output_tokens": 3,
+                "output_token_details": {"priority_reasoning": 2, "priority": 1},
+            },
+            (108, 60, 3, {}),
+        ),
     ],
 )  # fmt: skip
 def test_a_spelling_is_counted(usage: dict[str, Any], expected: Any) -> None:
@@ -201,6 +264,9 @@ def test_a_spelling_is_counted(usage: dict[str, Any], expected: Any) -> None:
         {"cache_creation_input_tokens": 17102, "prompt_tokens_details": {"cached_tokens": 0}},
         {"prompt_tokens_details": {
             "cache_creation_token_details": {"ephemeral_5m_input_tokens": 17102}}},
+        {"prompt_tokens_details": {  # Qwen
+            "cache_creation": {"ephemeral_5m_input_tokens": 17102},
+            "cache_creation_input_tokens": 17102, "cache_type": "ephemeral"}},
     ],
 )  # fmt: skip
 def test_cache_writes_are_found(written: dict[str, Any]) -> None:
@@ -244,6 +310,14 @@ def test_a_total_below_the_sum_is_no_evidence_of_less() -> None:
             {"cached_tokens_details": {"audio_tokens": 1}}}, "their whole"),
         ({"prompt_tokens": 20, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 17},
             "their whole"),
+        # Cursor's exclude what was cached, GitHub Copilot's include it.
+        ({"input_tokens": 108, "cache_read_tokens": 100, "output_tokens": 3}, "cannot be told"),
+        # An output, or a write to a cache, that would be booked as nothing.
+        ({"prompt_tokens": 9, "new_tokens": 4}, "no output by a known key"),
+        ({"prompt_tokens": 9, "completion_tokens": {"count": 4}}, "no output by a known key"),
+        ({"promptTokenCount": 8, "candidatesTokenCount": [5, 6]}, "not a whole number"),
+        ({"prompt_tokens": 8, "completion_tokens": 3, "prompt_cache_write_tokens": 2},
+            "a key for cached tokens that is not known"),
         # AI SDK 5 hands on what its provider says: OpenAI's include, Anthropic's do not.
         ({"inputTokens": 2224, "cachedInputTokens": 2048, "outputTokens": 9, "totalTokens": 2233},
             "cannot be told"),
@@ -251,7 +325,7 @@ def test_a_total_below_the_sum_is_no_evidence_of_less() -> None:
         ({"input_tokens": 812, "cache_read_input_tokens": 800, "output_tokens": 143,
           "total_tokens": 955}, "cannot be told"),
         *(({"prompt_tokens": odd}, "not a whole number of 0 or more - at `$.usage.prompt_tokens`")
-          for odd in (-1, 1.5, "7", "", True)),
+          for odd in (-1, 1.5, "-7", "7.5", "", True, [7])),
         ({"inputTokenDetails": {"cacheReadTokens": -1}}, "$.usage.inputTokenDetails.cacheReadTok"),
     ],
 )  # fmt: skip
@@ -260,6 +334,52 @@ def test_what_cannot_be_counted_is_refused_naming_the_keys(usage: Any, why: str)
         count_tokens(usage)
     assert why in str(refusal.value)
     assert len(str(refusal.value)) < 1200
+
+
+COMPACTION = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500}
+ADVICE = {"type": "advisor_message", "model": "m", "input_tokens": 800, "output_tokens": 90}
+ANSWER = {"type": "message", "input_tokens": 10, "cache_read_input_tokens": 7, "output_tokens": 100}
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected"),
+    [
+        (None, (17, 7, 100, {})),
+        ([], (17, 7, 100, {})),
+        ([ANSWER], (17, 7, 100, {})),
+        ([COMPACTION, ANSWER], (180_017, 7, 3600, {})),
+        ([ADVICE, ANSWER], (817, 7, 190, {"unexplained": 90})),  # at another model's price
+        ([{"type": "message", "input_tokens": 1}], (17, 7, 100, {})),  # never below the sum
+        ("odd", (17, 7, 100, {})),
+        ([None, 5], (17, 7, 100, {})),
+    ],
+)
+def test_iterations_are_counted_of_which_the_figures_above_know_nothing(
+    rounds: Any, expected: Any
+) -> None:
+    assert count_tokens({**ANSWER, "iterations": rounds}) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "usage", "tier"),
+    [
+        (None, None, ""),
+        ("Flex", {"service_tier": "standard"}, "flex"),
+        ({"type": "priority"}, {}, "priority"),  # Bedrock
+        ({"type": "default"}, {}, ""),
+        (None, {"speed": "fast", "inference_geo": "us"}, "fast_us"),  # Anthropic
+        (None, {"speed": "standard", "inference_geo": "not_available"}, ""),
+        (None, {"trafficType": "ON_DEMAND"}, ""),
+        (None, {"usage_metadata": {"traffic_type": "ON_DEMAND_PRIORITY"}}, "on_demand_priority"),
+        (None, {"input_token_details": {"flex": 48}}, "flex"),
+        (7, {}, "unknown"),
+        ("v1:0", [], "unknown"),
+    ],
+)
+def test_another_price_is_told_wherever_a_usage_object_says_so(
+    said: Any, usage: Any, tier: str
+) -> None:
+    assert service_tier(said, usage) == tier
 
 
 @pytest.mark.parametrize("usage", [None, {}, [], "x", 5, {"prompt_tokens": 0, "total_tokens": 0},
