@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from common.names import UNKNOWN
-from exporter.usage import Tokens, UsageError, count_tokens, service_tier, whole_number
+from exporter.usage import Tokens, UsageError, count_tokens, service_tier_of, whole_number
 
 MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
 MAX_CALLS = 100_000  # that one event may sum up
@@ -129,7 +129,7 @@ def _parse(raw: Any, received: float) -> UsageEvent:
     tokens = _tokens(event)
     provider = _label("provider", event.provider, DEFAULT_PROVIDER)
     # A plain one is not told from none in the event's content.
-    tier = service_tier(event.service_tier, event.usage)
+    tier = service_tier_of(event.service_tier, event.usage)
     event.service_tier = tier or None
     claimed = received if event.time is None else _timestamp(event.time)
     return UsageEvent(

@@ -70,7 +70,11 @@ _SHORT = (
     (r"(?i)^(in\.cached|cache)_tokens?_details\.", "cache."),
     (r"(?i)^((in|out|cache)\..*)_token(s|_count)$", r"\1"),
 )
-_PLAIN = {"prompt", "read inside", "output", "total", "text"}
+# Most objects have these alone, and are read sooner; of the details, others than these are 0.
+_USUAL = {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_hit_tokens",
+          "prompt_cache_miss_tokens", "prompt_tokens_details",
+          "completion_tokens_details"}  # fmt: skip
+_USUAL_DETAILS = {"cached_tokens", "reasoning_tokens"}
 _DIGITS = re.compile(r"\d{1,18}(?:\.0{1,18})?", re.ASCII)
 # Where a usage object says that it has another price: Anthropic, Bedrock, Gemini, LangChain.
 _TIERS = "serviceTier", "speed", "traffic_type", "trafficType", "inference_geo"
@@ -101,6 +105,8 @@ def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
 
     whole: it is a call's own usage, which has a prompt; an estimate or a share may have none.
     """
+    if usual := usual_tokens(usage):
+        return usual
     usage = _unwrapped(usage)
     if rounds := isinstance(usage, dict) and usage.get("iterations"):
         return _summed({**usage, "iterations": None}, rounds, whole)
@@ -111,6 +117,29 @@ def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
     except UsageError as error:
         keys = ", ".join(f"{path} {value}"[:120] for path, value in named[:12])
         raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
+
+
+def usual_tokens(usage: Any) -> Tokens | None:
+    """The same, sooner, of OpenAI's and DeepSeek's usual objects; None: look closely."""
+    if type(usage) is not dict or not usage.keys() <= _USUAL:
+        return None
+    get: Any = usage.get
+    inside: Any = get("prompt_tokens_details") or {}
+    outside: Any = get("completion_tokens_details") or {}
+    if type(inside) is not dict or type(outside) is not dict:
+        return None
+    hit = get("prompt_cache_hit_tokens")
+    cached = inside.get("cached_tokens") or 0 if inside.get("cached_tokens") is not None else hit
+    prompt, cached, output = get("prompt_tokens"), cached or 0, get("completion_tokens") or 0
+    miss, total = get("prompt_cache_miss_tokens") or 0, get("total_tokens") or 0
+    reasoning = outside.get("reasoning_tokens") or 0
+    told = {key for key, number in (*inside.items(), *outside.items()) if number}
+    types = {*map(type, (prompt, cached, output, reasoning, miss, total))}
+    if types != {int} or hit not in (None, cached) or not told <= _USUAL_DETAILS:
+        return None
+    fits = 0 <= cached <= prompt > 0 and 0 <= reasoning <= output
+    fits = fits and miss in (0, prompt - cached) and total in (0, prompt + output)
+    return Tokens(prompt, cached, output, {}) if fits else None
 
 
 def _found(usage: Any) -> tuple[dict[str, list[int]], list[tuple[str, Any]], list[str]]:
@@ -188,11 +217,13 @@ def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
     return Tokens(total["prompt"], total["cached"], total["completion"], dict(extras))
 
 
-def service_tier(said: Any, usage: Any) -> str:
+def service_tier_of(said: Any, usage: Any) -> str:
     """Every word for another price than the list's, joined by `_`; empty for none.
 
     said: the call's own; `unknown` stands for what is no word.
     """
+    if not said and type(usage) is dict and usage.keys() <= _USUAL:
+        return ""
     usage = _unwrapped(usage)
     usage = usage if isinstance(usage, dict) else {}
     told = [said or usage.get("service_tier"), *map(usage.get, _TIERS)]
@@ -237,9 +268,6 @@ def _leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, An
 
 def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     most = Counter({role: max(numbers) for role, numbers in found.items()})
-    prompt, cached, output = most["prompt"], most["read inside"], most["output"]
-    if found.keys() <= _PLAIN and cached <= prompt > 0 and most["total"] in (0, prompt + output):
-        return Tokens(prompt, min(found.get("read inside", [0])), output, {})  # the same, sooner
     reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
     hour = max(most["write_1h inside"], most["write_1h beside"])
     five = max(most["write_5m inside"], most["write_5m beside"])

@@ -320,7 +320,10 @@ _SHORT = (
     (r"(?i)^(in\.cached|cache)_tokens?_details\.", "cache."),
     (r"(?i)^((in|out|cache)\..*)_token(s|_count)$", r"\1"),
 )
-_PLAIN = {"prompt", "read inside", "output", "total", "text"}
+_USUAL = {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_hit_tokens",
+          "prompt_cache_miss_tokens", "prompt_tokens_details",
+          "completion_tokens_details"}
+_USUAL_DETAILS = {"cached_tokens", "reasoning_tokens"}
 _DIGITS = re.compile(r"\d{1,18}(?:\.0{1,18})?", re.ASCII)
 _TIERS = "serviceTier", "speed", "traffic_type", "trafficType", "inference_geo"
 PLAIN_TIERS = {"", "default", "auto", "standard", "on_demand", "global", "not_available"}
@@ -337,6 +340,8 @@ class Tokens(NamedTuple):
     extras: dict[str, int]
 def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
     """The tokens of a decoded JSON value; None when it names none. Raises UsageError."""
+    if usual := usual_tokens(usage):
+        return usual
     usage = _unwrapped(usage)
     if rounds := isinstance(usage, dict) and usage.get("iterations"):
         return _summed({**usage, "iterations": None}, rounds, whole)
@@ -347,6 +352,27 @@ def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
     except UsageError as error:
         keys = ", ".join(f"{path} {value}"[:120] for path, value in named[:12])
         raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
+def usual_tokens(usage: Any) -> Tokens | None:
+    """The same, sooner, of OpenAI's and DeepSeek's usual objects; None: look closely."""
+    if type(usage) is not dict or not usage.keys() <= _USUAL:
+        return None
+    get: Any = usage.get
+    inside: Any = get("prompt_tokens_details") or {}
+    outside: Any = get("completion_tokens_details") or {}
+    if type(inside) is not dict or type(outside) is not dict:
+        return None
+    hit = get("prompt_cache_hit_tokens")
+    cached = inside.get("cached_tokens") or 0 if inside.get("cached_tokens") is not None else hit
+    prompt, cached, output = get("prompt_tokens"), cached or 0, get("completion_tokens") or 0
+    miss, total = get("prompt_cache_miss_tokens") or 0, get("total_tokens") or 0
+    reasoning = outside.get("reasoning_tokens") or 0
+    told = {key for key, number in (*inside.items(), *outside.items()) if number}
+    types = {*map(type, (prompt, cached, output, reasoning, miss, total))}
+    if types != {int} or hit not in (None, cached) or not told <= _USUAL_DETAILS:
+        return None
+    fits = 0 <= cached <= prompt > 0 and 0 <= reasoning <= output
+    fits = fits and miss in (0, prompt - cached) and total in (0, prompt + output)
+    return Tokens(prompt, cached, output, {}) if fits else None
 def _found(usage: Any) -> tuple[dict[str, list[int]], list[tuple[str, Any]], list[str]]:
     found: dict[str, list[int]] = {}
     named: list[tuple[str, Any]] = []
@@ -404,8 +430,10 @@ def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
     if last and total["prompt"] + total["completion"] < last.prompt + last.completion:
         return last
     return Tokens(total["prompt"], total["cached"], total["completion"], dict(extras))
-def service_tier(said: Any, usage: Any) -> str:
+def service_tier_of(said: Any, usage: Any) -> str:
     """Every word for another price than the list's, joined by `_`; empty for none."""
+    if not said and type(usage) is dict and usage.keys() <= _USUAL:
+        return ""
     usage = _unwrapped(usage)
     usage = usage if isinstance(usage, dict) else {}
     told = [said or usage.get("service_tier"), *map(usage.get, _TIERS)]
@@ -440,9 +468,6 @@ def _leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, An
             yield at, inner
 def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     most = Counter({role: max(numbers) for role, numbers in found.items()})
-    prompt, cached, output = most["prompt"], most["read inside"], most["output"]
-    if found.keys() <= _PLAIN and cached <= prompt > 0 and most["total"] in (0, prompt + output):
-        return Tokens(prompt, min(found.get("read inside", [0])), output, {})
     reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
     hour = max(most["write_1h inside"], most["write_1h beside"])
     five = max(most["write_5m inside"], most["write_5m beside"])
@@ -505,9 +530,9 @@ def _json(thing: Any, deep: int = 5) -> Any:
     if isinstance(thing, (list, tuple)):
         return [_json(item, deep - 1) for item in thing[:20]]
     if not isinstance(thing, Mapping):
-        names = [name for name in dir(thing) if not name.startswith("_")]  # as of protobuf
-        dump = getattr(thing, "model_dump", None) or (lambda: getattr(thing, "__dict__", None))
-        thing = dump() or {name: getattr(thing, name) for name in names}
+        thing = fields(thing) or {  # as of protobuf
+            name: getattr(thing, name) for name in dir(thing) if not name.startswith("_")
+        }
     return {str(key): _json(value, deep - 1) for key, value in thing.items() if not callable(value)}
 
 
@@ -516,7 +541,9 @@ def _tokens(usage: Any, whole: bool = True) -> Tokens | None:
 
     whole: it is a call's own, which has a prompt. Raises UsageError when it cannot be counted.
     """
-    return None if usage is None else count_tokens(_json(usage), whole)
+    if usage is None:
+        return None
+    return usual_tokens(usage) or count_tokens(_json(usage), whole)
 
 
 def _find(response: Any, *paths: str) -> Any:
@@ -538,10 +565,6 @@ def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
         return _tokens(usage, whole), ""
     except UsageError as error:
         return None, str(error)
-
-
-def _tier(told: Any, usage: Any) -> str:
-    return service_tier(_json(told), _json(usage) if usage is not None else None)
 
 
 def _estimate(response: Any, messages: Any) -> Tokens:
@@ -1145,6 +1168,7 @@ class Client:
             if not self._spool.path:
                 return self._spool.count_lost("LLM_BUDGET_SPOOL is not set")
             said = usage_of(response) if usage is None else usage
+            said = said if type(said) is dict else _json(said)
             kind: Any = type(response)
             if said is None and _not_an_answer(kind):
                 return self._spool.count_lost(_not_an_answer(kind))
@@ -1158,7 +1182,7 @@ class Client:
             identity = _identity(given) if given else self._spool.fresh_id()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
             model = _plain(model or _find(response, *MODEL_PATHS) or "")
-            tier = _tier(service_tier or _find(response, *TIER_PATHS), said)
+            tier = service_tier_of(_json(service_tier or _find(response, *TIER_PATHS)), said)
             shared = _shared_keys(outcome, estimated, at, duration_seconds)
             lines = ""
             for end, name, share, *batch in _parts(field, tokens, batch_items, batch_slots):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from exporter.config import Log
 from exporter.intake.logs.mapping import read_lines
 from exporter.ledger.books import Amounts, Series
+from exporter.usage import count_tokens, usual_tokens
 from sdk.client import Client
 from tests.support.examples import examples
 from tests.support.exporters import NOON, Exporter
@@ -411,3 +412,27 @@ def test_the_series_that_is_compared_is_the_one_that_is_booked(tmp_path: Path) -
     with Exporter(tmp_path, CONFIG) as exporter:
         Books(tmp_path, exporter).book({"prompt_tokens": 3}, "full", "f")
         assert set(exporter.ledger.books.totals) == {Series(way, "f", "full") for way in WAYS}
+
+
+FEW = st.sampled_from([None, 0, 1, 3, 40, 43, -1, 1.0, "3", True])
+USUAL = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt_tokens": FEW, "completion_tokens": FEW, "total_tokens": FEW,
+        "prompt_cache_hit_tokens": FEW, "prompt_cache_miss_tokens": FEW,
+        "prompt_tokens_details": st.none() | st.dictionaries(
+            st.sampled_from(["cached_tokens", "audio_tokens", "text_tokens", "cache_write_tokens"]),
+            FEW, max_size=2),
+        "completion_tokens_details": st.none() | st.dictionaries(
+            st.sampled_from(["reasoning_tokens", "audio_tokens"]), FEW, max_size=2),
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(USUAL)
+def test_the_short_way_through_usual_objects_ends_where_the_long_way_does(
+    usage: dict[str, Any],
+) -> None:
+    if usual := usual_tokens(usage):
+        assert count_tokens({**usage, "x": None}) == usual

@@ -10,7 +10,7 @@ from exporter.usage import (
     SPELLINGS,
     UsageError,
     count_tokens,
-    service_tier,
+    service_tier_of,
     split_total,
 )
 from tests.support.client_copy import CLIENT, copied
@@ -379,7 +379,7 @@ def test_iterations_are_counted_of_which_the_figures_above_know_nothing(
 def test_another_price_is_told_wherever_a_usage_object_says_so(
     said: Any, usage: Any, tier: str
 ) -> None:
-    assert service_tier(said, usage) == tier
+    assert service_tier_of(said, usage) == tier
 
 
 @pytest.mark.parametrize("usage", [None, {}, [], "x", 5, {"prompt_tokens": 0, "total_tokens": 0},
