@@ -115,7 +115,7 @@ def _receiver(url: str) -> list[Finding]:
         sources = [f"{one} {answer}" for one, answer in state["sources"].items()]
     except (UserError, LookupError, TypeError, AttributeError):
         return []
-    return [Finding("receiver", "error" if problems else "ok", "; ".join(problems or sources))]
+    return [Finding("receiver", "error" if problems else "ok", "; ".join([*problems, *sources]))]
 
 
 def _tool(part: str, name: str, *arguments: str) -> Finding:

@@ -140,6 +140,7 @@ class Controller:
             "override": state.lost,
             "audit": announcer.audit.problem,
             "tunings": count and refused,
+            "exporters": self.observed.disagreement(),
             **{str(step): sentence for step, sentence in announcer.failing.items()},
             **self.store.configs.problems(),
             **ledgers.problems(state, self.observed),

@@ -61,7 +61,7 @@ def retire(given: str, state: State, observed: Observations) -> str:
     given: its id, or the beginning of it. Raises UserError for one that lives or was not seen.
     """
     known = sorted(state.ledgers)
-    found = [given] if given in known else [one for one in known if one.startswith(given)]
+    found = [given] if given in known else [one for one in known if given and one.startswith(given)]
     if len(found) != 1:
         fits = "fits several ledgers" if found else "is no ledger that was seen today"
         raise UserError(f"{given[:80]!r} {fits}; seen: {_first(found or known) or 'none'}")

@@ -12,7 +12,7 @@ from alertmanager.receiver.evidence.ruler import (
     EVALUATIONS,
     SLACK_SECONDS,
     Ruler,
-    ledger_id,
+    peer_text,
     ruler_of,
 )
 from alertmanager.receiver.ladder.ladder import Ladder
@@ -84,9 +84,11 @@ class PrometheusBody(Struct):
 
 
 class DayStart(Struct):
-    """A budget day; start in Unix seconds."""
+    """A budget day; start in Unix seconds; the calendar that it follows."""
 
     start: float
+    timezone: str = ""
+    day_starts_at: str = ""
 
 
 class StatusAnswer(BudgetFigures, frozen=True, kw_only=True):
@@ -169,8 +171,9 @@ def exporter_answer(url: str, status: StatusAnswer, now: float) -> ExporterAnswe
         raise ValueError("its budget day begins in the future; the machines' clocks differ")
     if min(getattr(status, name) for name in BudgetFigures.__struct_fields__) < 0:
         raise ValueError("it has a negative amount")
-    ledger = ledger_id(status.ledger)
-    return ExporterAnswer(url, status.day.start, status, status.writable, ledger)
+    day, ledger = status.day, peer_text(status.ledger)
+    calendar = peer_text(f"{day.timezone} from {day.day_starts_at}")
+    return ExporterAnswer(url, day.start, status, status.writable, ledger, calendar)
 
 
 def _freshness(interval: float) -> float:

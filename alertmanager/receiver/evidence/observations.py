@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal
 
 from alertmanager.receiver.evidence.ruler import Ruler
@@ -65,7 +66,7 @@ class ExporterAnswer:
     """An exporter's own figures of today; day_start in Unix seconds.
 
     writable: whether it can book; if it cannot, its figures are only a lower bound.
-    ledger: its id.
+    ledger: its id. calendar: its zone and when its days begin, for people.
     """
 
     url: str
@@ -73,6 +74,7 @@ class ExporterAnswer:
     figures: BudgetFigures
     writable: bool = True
     ledger: str = ""
+    calendar: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,16 @@ class Observations:
         for entry in sorted(entries - self.not_wanted() - wanted):
             found.append(("evidence_missing", f"no fresh llm_degradation_wanted for {entry}"))
         return found
+
+    def disagreement(self) -> str | None:
+        """A sentence when the exporters have different limits or calendars: they share a budget."""
+        budgets: dict[tuple[Decimal, str], str] = {}
+        for one in self.answered_exporters():
+            budgets.setdefault((one.figures.limit_usd, one.calendar), one.url)
+        if len(budgets) < 2:
+            return None
+        each = [f"{url} has ${usd:f} a day, {days}" for (usd, days), url in budgets.items()]
+        return f"the exporters share one budget and differ: {'; '.join(each[:5])}"
 
     def exhausted(self) -> bool:
         """Whether the exporters' own figures reach the limit; those missing count as nothing."""

@@ -6,7 +6,7 @@ from common.names import LEDGER_FRESH, LEDGER_SPEND_TODAY, RULES_DAY
 
 EVALUATIONS = 3  # what is younger than so many evaluations is fresh
 SLACK_SECONDS = 1.0  # beyond it, for the way and for rounding
-MAX_LEDGER_LENGTH = 64  # an id has 16 characters
+MAX_TEXT_LENGTH = 64  # an id has 16 characters, the longest zone and an hour 43
 # By fact. timestamp() of a plain selector is the samples' own time.
 FACTS = {
     "day": f"min({RULES_DAY})",
@@ -62,7 +62,7 @@ def ruler_of(rows: Rows, ruler: Ruler, evaluated_at: float, fresh: tuple[float, 
     """
     found: dict[str, dict[str, float]] = {fact: {} for fact in FACTS}
     for labels, value in rows:
-        found.get(labels.get("fact", ""), {})[ledger_id(labels.get("ledger", ""))] = value
+        found.get(labels.get("fact", ""), {})[peer_text(labels.get("ledger", ""))] = value
     days, *times = found.values()
     newest = max((at for fact in times for at in fact.values()), default=None)
     lag = None if newest is None else max(0.0, evaluated_at - newest)
@@ -74,9 +74,9 @@ def ruler_of(rows: Rows, ruler: Ruler, evaluated_at: float, fresh: tuple[float, 
     return replace(ruler, lag=lag, day_start=day, live=_within(found["live"], fresh), spent=spent)
 
 
-def ledger_id(text: str) -> str:
-    """A ledger's id as it may be kept, logged and shown, whatever a peer says it is."""
-    return (text if text.isprintable() else ascii(text))[:MAX_LEDGER_LENGTH]
+def peer_text(text: str) -> str:
+    """A ledger's id or a calendar as it may be kept, logged and shown, whatever a peer says."""
+    return (text if text.isprintable() else ascii(text))[:MAX_TEXT_LENGTH]
 
 
 def _within(times: dict[str, float], fresh: tuple[float, float]) -> frozenset[str]:

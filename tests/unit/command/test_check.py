@@ -197,6 +197,7 @@ def test_a_receiver_that_runs_is_asked_for_its_problems_and_its_rulers_lag(
         found = check(capsys, ports=replace(Ports.free(), receiver=port))[1]
     assert found["receiver"]["status"] == status
     assert found["receiver"]["detail"].startswith(detail)
+    assert "records 0.4 s behind" in found["receiver"]["detail"]
 
 
 def test_a_stranger_on_the_receivers_port_has_no_problems_of_ours(

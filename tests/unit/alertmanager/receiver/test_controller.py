@@ -3,9 +3,14 @@
 import json
 from pathlib import Path
 
-from alertmanager.receiver.evidence.observations import Observations, PrometheusAnswer
+from alertmanager.receiver.evidence.observations import (
+    ExporterAnswer,
+    Observations,
+    PrometheusAnswer,
+)
 from alertmanager.receiver.evidence.ruler import Ruler
 from alertmanager.receiver.state import SeenLedger
+from tests.support.budget_statuses import figures
 from tests.support.receivers import NOW, Receiver, alert
 
 
@@ -108,3 +113,12 @@ def test_the_ledgers_of_today_survive_a_restart_and_a_wiped_prometheus(tmp_path:
     again.observe(ruled(Ruler(5, day_start=NOW - 60)))
     assert again.store.state.ledgers == {"a1": SeenLedger(NOW - 60)}
     again.close()
+
+
+def test_exporters_with_different_budgets_are_a_problem_in_the_state(receiver: Receiver) -> None:
+    limits = {"e": "9", "f": "10"}
+    exporters = [ExporterAnswer(url, NOW, figures("1", limit=usd)) for url, usd in limits.items()]
+    receiver.observe(Observations((), (), exporters))
+    said = receiver.http.get("/state").json()["problems"]["exporters"]
+    assert "e has $9 a day" in said
+    assert receiver.http.get("/health").status_code == 200

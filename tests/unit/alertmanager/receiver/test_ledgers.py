@@ -132,7 +132,7 @@ def test_one_that_is_still_away_on_the_next_day_can_be_retired_again() -> None:
     [
         ("aaaa", "'aaaa' is no ledger that was seen today; seen: aab1, aac1, abc1"),
         ("aa", "'aa' fits several ledgers; seen: aab1, aac1"),
-        ("", "'' fits several ledgers"),
+        ("", "'' is no ledger that was seen today"),
         ("aab1", "ledger aab1 lives"),
         ("aac", "ledger aac1 lives"),
     ],
@@ -146,6 +146,12 @@ def test_what_cannot_be_retired_is_one_sentence(given: str, words: str) -> None:
         retire(given, state, observed)
     assert words in str(refused.value)
     assert retire("ab", state, observed) == "retire abc1"
+
+
+def test_the_only_ledger_is_not_retired_by_a_request_that_names_none() -> None:
+    state = State(ledgers={"a": SeenLedger(DAY)})
+    with pytest.raises(UserError, match="is no ledger"):
+        retire("", state, both(away("a")))
 
 
 def test_nothing_was_seen_yet() -> None:

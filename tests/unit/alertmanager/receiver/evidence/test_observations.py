@@ -74,3 +74,15 @@ def test_what_keeps_an_entry_from_being_lowered_is_named(
     answers: tuple[PrometheusAnswer | NoAnswer, ...], found: list[tuple[str, str]]
 ) -> None:
     assert Observations((), answers).blockers({"roaster/naivo"}) == found
+
+
+def test_exporters_that_differ_in_limit_or_calendar_are_named() -> None:
+    one = replace(TODAY, calendar="UTC from 00:00")
+    same = replace(one, url="f", day_start=200.0, figures=figures("5", limit="9.00"))
+    assert Observations((), (), (one, LOST, same)).disagreement() is None
+    dearer = replace(one, url="g", figures=figures("1", limit="10"))
+    elsewhere = replace(one, url="h", calendar="Asia/Tokyo from 06:00")
+    assert Observations((), (), (one, dearer, same, elsewhere)).disagreement() == (
+        "the exporters share one budget and differ: e has $9 a day, UTC from 00:00; "
+        "g has $10 a day, UTC from 00:00; h has $9 a day, Asia/Tokyo from 06:00"
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alertmanager.receiver.evidence.ruler import Ruler, ledger_id, ruler_of
+from alertmanager.receiver.evidence.ruler import Ruler, peer_text, ruler_of
 from tests.support.prometheus_answers import NOW
 
 DAY = NOW - 1000
@@ -56,8 +56,8 @@ def test_a_monstrous_ledger_name_is_cut_alike_everywhere() -> None:
 
 
 def test_a_ledger_name_that_could_forge_a_line_is_shown_escaped() -> None:
-    assert ledger_id("aa") == "aa"
-    assert ledger_id("a\x1b[2K\nb") == r"'a\x1b[2K\nb'"
+    assert peer_text("aa") == "aa"
+    assert peer_text("a\x1b[2K\nb") == r"'a\x1b[2K\nb'"
 
 
 def test_the_lag_is_the_newest_records_and_is_named_beyond_an_interval_and_the_flag() -> None:

@@ -139,13 +139,14 @@ def test_an_exporter_tells_its_figures_exactly_and_whether_it_can_book(
     peer: Peer, ask: Ask
 ) -> None:
     figures = {"spend_usd": "1.000000000001", "written_off_usd": "0", "granted_usd": "2"}
-    status = {"day": {"start": NOW}, "ledger": "a1", "limit_usd": "100", "writable": False}
+    day = {"start": NOW, "timezone": "Asia/Tokyo", "day_starts_at": "06:00"}
+    status = {"day": day, "ledger": "a1", "limit_usd": "100", "writable": False}
     status |= figures
     peer.answers["/api/v1/status"] = status
     answer = ask("exporter", peer.url)
     assert isinstance(answer, ExporterAnswer)
     assert (answer.figures.spend_usd, answer.writable) == (Decimal("1.000000000001"), False)
-    assert answer.ledger == "a1"
+    assert (answer.ledger, answer.calendar) == ("a1", "Asia/Tokyo from 06:00")
 
 
 def dribble(handler: Any) -> None:
