@@ -54,6 +54,8 @@ tools: tool_use_prompt_token_count
 input_image: prompt_image_tokens in.document
 cached_image: cache.document
 text: in.text out.text cache.text
+searches: server_tool_use.web_search_requests web_search_requests num_search_queries
+searches: num_sources_used
 """ + "".join(
     f"input_{medium}: in.{medium} {medium}_tokens input_{medium}_tokens\n"
     f"cached_{medium}: cache.{medium} cache_{medium}_read_tokens\n"
@@ -220,7 +222,8 @@ def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
 def service_tier_of(said: Any, usage: Any) -> str:
     """Every word for another price than the list's, joined by `_`; empty for none.
 
-    said: the call's own; `unknown` stands for what is no word.
+    said: the call's own; `unknown` stands for what is no word, `searches` for those that the
+    provider charges beside the tokens.
     """
     if not said and type(usage) is dict and usage.keys() <= _USUAL:
         return ""
@@ -230,6 +233,8 @@ def service_tier_of(said: Any, usage: Any) -> str:
     details = usage.get("input_token_details")
     details = details if isinstance(details, dict) else {}
     told += [tier for tier in ("priority", "flex") if details.get(tier)]
+    if any(number and _role(path) == "searches" for path, number in _leaves(usage)):
+        told.append("searches")
     words = {_tier_word(value): None for value in told if value}
     return "_".join(word for word in words if word not in PLAIN_TIERS)
 

@@ -300,6 +300,8 @@ class _Call:
         """
         usage, said, outcome = self._seen.usage(), self._seen.tokens, self._seen.outcome
         prompt, completion = _counts(usage)
+        if self._streams and prompt * FAR_BELOW < self._estimate(0)["prompt_tokens"]:
+            prompt = 0
         if completion * FAR_BELOW < said or (self._streams and not completion):
             completion = 0
         elif prompt:
@@ -317,6 +319,11 @@ class _Call:
         guess = base.estimate_tokens(base.prompt_text(asked)) + _token_ids(asked)
         return {"prompt_tokens": prompt or max(1, guess), "completion_tokens": completion}
 
+    def _asked_tier(self) -> str | None:
+        """What was asked for, where the answer does not say what it was."""
+        tier = self.request.get("service_tier")
+        return tier if isinstance(tier, str) else None
+
     def _record(self, outcome: str, usage: Any, estimated: bool = False) -> None:
         if self._recorded:
             return
@@ -327,6 +334,7 @@ class _Call:
             usage=usage,
             estimated=estimated,
             model=self._seen.head.get("model") or self.request.get("model"),
+            service_tier=self._seen.head.get("service_tier") or self._asked_tier(),
             event_id=uuid.uuid4().hex if self._settings.own_ids else None,
             duration_seconds=time.monotonic() - self._started,
             **self._labels,

@@ -178,6 +178,22 @@ FORMS |= {
 }
 
 
+def test_a_prompt_far_below_its_text_is_a_placeholder(lines: Lines) -> None:
+    ask = {"model": "m", "messages": [{"role": "user", "content": "x" * 1000}]}
+    list(lines.stream([*TEXT, END, last(REAL | {"prompt_tokens": 1})], **ask))
+    prompt, completion, estimated = lines.figures()
+    assert (completion, estimated) == (200, True)
+    assert prompt >= 300
+
+
+@pytest.mark.parametrize(("told", "tier"), [({}, "priority"), ({"service_tier": "default"}, None)])
+def test_the_tier_is_the_requests_where_the_answer_names_none(
+    lines: Lines, told: Any, tier: str | None
+) -> None:
+    list(lines.stream([*TEXT, END, last(REAL) | told], **ASK, service_tier="priority"))
+    assert lines.only().get("service_tier") == tier
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("make", [dict, as_attributes])
 def test_usage_in_a_stream(lines: Lines, form: str, make: Any) -> None:
