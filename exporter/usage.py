@@ -89,6 +89,9 @@ _WRAPPERS = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUs
              "response_metadata", "meta", "billed_units", "tokens")  # fmt: skip
 
 
+MAX_ITERATIONS = 100  # of one answer; bounds what a hostile event costs
+
+
 class UsageError(ValueError):
     """Usage that cannot be counted: str() says why, and names its keys."""
 
@@ -204,15 +207,16 @@ def whole_number(value: Any) -> Any:
 def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
     """Anthropic's iterations: the figures above them leave out compactions and advisors."""
     last = count_tokens(usage, whole)
-    counted = [count_tokens(item, False) for item in rounds] if isinstance(rounds, list) else []
-    total, extras = Counter[str](), Counter[str]()
-    for index, tokens in enumerate(counted):
-        tokens = tokens or Tokens(0, 0, 0, {})
+    rounds = [item for item in rounds if isinstance(item, dict)] if type(rounds) is list else []
+    if len(rounds) > MAX_ITERATIONS:
+        raise UsageError(f"more than {MAX_ITERATIONS} iterations - at `$.usage.iterations`")
+    total: Counter[str] = Counter()
+    extras: Counter[str] = Counter()
+    for item in rounds:
+        tokens = count_tokens({**item, "iterations": None}, whole=False) or Tokens(0, 0, 0, {})
         total.update(prompt=tokens.prompt, cached=tokens.cached, completion=tokens.completion)
         extras.update(tokens.extras)
-        if isinstance(rounds[index], dict) and rounds[index].get(
-            "model"
-        ):  # of another model, at another price
+        if item.get("model"):  # another one, at another price
             extras["unexplained"] += tokens.completion
     if last and total["prompt"] + total["completion"] < last.prompt + last.completion:
         return last

@@ -332,6 +332,7 @@ PLAIN_TIERS = {"", "default", "auto", "standard", "on_demand", "global", "not_av
 _TIER = re.compile("[a-z][a-z_]{0,40}")
 _WRAPPERS = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage",
              "response_metadata", "meta", "billed_units", "tokens")
+MAX_ITERATIONS = 100
 class UsageError(ValueError):
     """Usage that cannot be counted: str() says why, and names its keys."""
 class Tokens(NamedTuple):
@@ -419,15 +420,16 @@ def whole_number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
     last = count_tokens(usage, whole)
-    counted = [count_tokens(item, False) for item in rounds] if isinstance(rounds, list) else []
-    total, extras = Counter[str](), Counter[str]()
-    for index, tokens in enumerate(counted):
-        tokens = tokens or Tokens(0, 0, 0, {})
+    rounds = [item for item in rounds if isinstance(item, dict)] if type(rounds) is list else []
+    if len(rounds) > MAX_ITERATIONS:
+        raise UsageError(f"more than {MAX_ITERATIONS} iterations - at `$.usage.iterations`")
+    total: Counter[str] = Counter()
+    extras: Counter[str] = Counter()
+    for item in rounds:
+        tokens = count_tokens({**item, "iterations": None}, whole=False) or Tokens(0, 0, 0, {})
         total.update(prompt=tokens.prompt, cached=tokens.cached, completion=tokens.completion)
         extras.update(tokens.extras)
-        if isinstance(rounds[index], dict) and rounds[index].get(
-            "model"
-        ):
+        if item.get("model"):
             extras["unexplained"] += tokens.completion
     if last and total["prompt"] + total["completion"] < last.prompt + last.completion:
         return last

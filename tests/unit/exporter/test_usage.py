@@ -336,9 +336,19 @@ def test_what_cannot_be_counted_is_refused_naming_the_keys(usage: Any, why: str)
     assert len(str(refusal.value)) < 1200
 
 
-COMPACTION = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500}
-ADVICE = {"type": "advisor_message", "model": "m", "input_tokens": 800, "output_tokens": 90}
-ANSWER = {"type": "message", "input_tokens": 10, "cache_read_input_tokens": 7, "output_tokens": 100}
+COMPACTION: dict[str, Any] = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500}
+ADVICE: dict[str, Any] = {
+    "type": "advisor_message",
+    "model": "m",
+    "input_tokens": 800,
+    "output_tokens": 90,
+}
+ANSWER: dict[str, Any] = {
+    "type": "message",
+    "input_tokens": 10,
+    "cache_read_input_tokens": 7,
+    "output_tokens": 100,
+}
 
 
 @pytest.mark.parametrize(
@@ -358,6 +368,15 @@ def test_iterations_are_counted_of_which_the_figures_above_know_nothing(
     rounds: Any, expected: Any
 ) -> None:
     assert count_tokens({**ANSWER, "iterations": rounds}) == expected
+
+
+def test_iterations_are_bounded() -> None:
+    nested: Any = ANSWER
+    for _ in range(900):
+        nested = {**ANSWER, "iterations": [nested]}
+    assert count_tokens(nested) == (17, 7, 100, {})
+    with pytest.raises(UsageError, match="more than 100 iterations"):
+        count_tokens({**ANSWER, "iterations": [ANSWER] * 101})
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ FORMS |= {
 
 
 def test_a_prompt_far_below_its_text_is_a_placeholder(lines: Lines) -> None:
-    ask = {"model": "m", "messages": [{"role": "user", "content": "x" * 1000}]}
+    ask: Any = {"model": "m", "messages": [{"role": "user", "content": "x" * 1000}]}
     list(lines.stream([*TEXT, END, last(REAL | {"prompt_tokens": 1})], **ask))
     prompt, completion, estimated = lines.figures()
     assert (completion, estimated) == (200, True)
