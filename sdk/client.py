@@ -43,7 +43,10 @@ __all__ = ["Client", "allowed", "current", "default_client", "lost", "record"]
 
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
 LABELS = ("roaster", "field", "model", "provider", "service_tier")
-MODEL_PATHS = ("model", "model_version", "response_metadata.model_name")
+MODEL_PATHS = ("model", "model_version", "response_metadata.model_name", "llm_output.model_name")
+USAGE_PATHS = ("usage", "usage_metadata", "usageMetadata", "meta.billed_units",
+               "llm_output.token_usage")  # fmt: skip
+ANSWER_PATHS = ("choices", "output", "content")
 TIER_PATHS = ("service_tier", "serviceTier", "response_metadata.service_tier")
 UNBILLED = ("cached", "fallback")  # no provider was asked
 # Where an answer's text is. Providers repeat the reasoning: the first of its keys counts.
@@ -559,10 +562,10 @@ def _find(response: Any, *paths: str) -> Any:
 
 
 def usage_of(response: Any) -> Any:
-    """Where OpenAI, Gemini, LangChain, Cohere and Ollama have it; None where there is none."""
-    ollama = get(response, "prompt_eval_count") is not None
-    paths = "usage", "usage_metadata", "usageMetadata", "meta.billed_units"
-    return response if ollama else _find(response, *paths)
+    """Where providers and libraries have it; None where there is none."""
+    found = _find(response, *USAGE_PATHS)
+    own = "prompt_eval_count", "eval_count", "generation_token_count"
+    return response if found is None and _find(response, *own) is not None else found
 
 
 def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
@@ -573,10 +576,16 @@ def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
         return None, str(error)
 
 
-def _estimate(response: Any, messages: Any) -> Tokens:
-    """From the texts; a prompt has at least a token, also one that nobody showed us."""
+def _estimate(response: Any, messages: Any) -> Tokens | None:
+    """From the texts; a prompt has at least a token, also one that nobody showed us.
+
+    None: the response is no answer that we know, which may have cost anything.
+    """
+    answer = _find(response, *ANSWER_PATHS)
+    if answer is None:
+        return None
     prompt = max(1, estimate_tokens(prompt_text(messages)))
-    text = answer_text(get(response, "choices") or get(response, "output"))
+    text = answer_text([answer] if isinstance(answer, str) else answer)
     return Tokens(prompt, 0, estimate_tokens(text), {})
 
 
@@ -1181,9 +1190,9 @@ class Client:
             billed = outcome not in UNBILLED
             tokens, problem = _count(said, not estimated) if billed else (None, "")
             if outcome == "success" and tokens is None and not problem:
-                estimated = response is not None
-                tokens = _estimate(response, messages) if estimated else None
-                problem = "" if estimated else "success without usage"
+                tokens = None if response is None else _estimate(response, messages)
+                estimated = tokens is not None
+                problem = "" if estimated else "success without usage, or text to estimate it by"
             given = event_id or (get(response, "id") if billed and not self._own_ids else None)
             identity = _identity(given) if given else self._spool.fresh_id()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
