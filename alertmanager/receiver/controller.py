@@ -124,11 +124,11 @@ class Controller:
         if abs(self.clock.now() - last) > STALE_ROUND_SECONDS:
             found["rounds"] = f"no round of reconciling has ended since {iso8601(last)}"
         ruler = self.observed.slowest_ruler()
-        if self.hold_seconds < ruler.settling:
+        if self.hold_seconds < ruler.least_hold:
             found["hold"] = (
-                f"--hold {self.hold_seconds:g} is below three evaluation intervals and the ruler's "
-                f"delay, 3 * {ruler.interval:g} + {ruler.delay:g}: lowering waits for "
-                f"{ruler.settling:g} s"
+                f"--hold {self.hold_seconds:g} is below three intervals (of evaluation "
+                f"{3 * ruler.interval:g} s, of scrapes {ruler.scrapes:.0f} s) and the ruler's "
+                f"delay, {ruler.delay:g} s: lowering waits for {ruler.least_hold:.0f} s"
             )
         return found
 

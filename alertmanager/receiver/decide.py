@@ -217,7 +217,7 @@ class _Round:
             active.clear_since = self.now
         active.clear_seen = self.now
         waited = self.now - max(active.clear_since or self.now, active.changed_at)
-        needed = max(self.hold_seconds, ruler.settling)
+        needed = max(self.hold_seconds, ruler.least_hold)
         if waited < needed:
             left = min(needed, needed - waited)
             self._hold(entry, "hold", f"clear; the hold ends in {left:.0f} s")

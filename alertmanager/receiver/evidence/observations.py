@@ -133,9 +133,9 @@ class Observations:
         return min(times, default=math.inf)
 
     def slowest_ruler(self) -> Ruler:
-        """A hold shorter than its settling would end before a vanished ledger is noticed."""
+        """Whose records need the longest hold."""
         rulers = (answer.ruler for answer in self.answered_prometheuses())
-        return max(rulers, key=lambda ruler: ruler.settling, default=Ruler())
+        return max(rulers, key=lambda ruler: ruler.least_hold, default=Ruler())
 
     def not_wanted(self) -> set[str]:
         """Entries that every Prometheus proves unwanted."""

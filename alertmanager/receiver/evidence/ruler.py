@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass, replace
 
-from common.names import LEDGER_FRESH, LEDGER_SPEND_TODAY, RULES_DAY
+from common.names import LEDGER_FRESH, LEDGER_SPEND_TODAY, LEDGER_WRITABLE, RULES_DAY
 
 EVALUATIONS = 3  # what is younger than so many evaluations is fresh
 SLACK_SECONDS = 1.0  # beyond it, for the way and for rounding
 MAX_TEXT_LENGTH = 64  # an id has 16 characters, the longest zone and an hour 43
-# By fact. timestamp() of a plain selector is the samples' own time.
+MAX_SCRAPES_SECONDS = 180.0  # as in ledger:llm_evidence:fresh
+# By fact. timestamp() of a plain selector is the samples' own time. scrapes: three intervals of the
+# slowest exporter, once a quarter of an hour shows it.
 FACTS = {
+    "scrapes": (
+        f"max(2700 / count_over_time({LEDGER_WRITABLE}[15m]) and {LEDGER_WRITABLE} offset 15m)"
+    ),
     "day": f"min({RULES_DAY})",
     "day_at": f"min(timestamp({RULES_DAY}))",
     "live": f"timestamp({LEDGER_FRESH}) and {LEDGER_FRESH} == 1",
@@ -26,6 +31,7 @@ class Ruler:
     """How a Prometheus evaluates the ladder's rules, and what their fresh records say.
 
     interval, delay: seconds between evaluations (of the slowest group); of --ruler-delay.
+    scrapes: seconds of three scrapes of an exporter, as measured; 0 while that is not known.
     lag: seconds by which the newest record lies behind the last evaluation; None without records.
     day_start: the budget day that the records are of, Unix seconds.
     live, spent: ledgers that were scraped just now; ledgers that the day's spend holds.
@@ -37,11 +43,17 @@ class Ruler:
     day_start: float | None = None
     live: frozenset[str] = frozenset()
     spent: frozenset[str] = frozenset()
+    scrapes: float = 0.0
 
     @property
     def settling(self) -> float:
         """Seconds after which its records know of what happened before."""
         return EVALUATIONS * self.interval + self.delay
+
+    @property
+    def least_hold(self) -> float:
+        """Seconds after which a ledger that vanished without a word has been noticed."""
+        return max(EVALUATIONS * self.interval, self.scrapes) + self.delay
 
     def problem(self) -> str | None:
         """A sentence when its records come later than the flag allows."""
@@ -63,7 +75,8 @@ def ruler_of(rows: Rows, ruler: Ruler, evaluated_at: float, fresh: tuple[float, 
     found: dict[str, dict[str, float]] = {fact: {} for fact in FACTS}
     for labels, value in rows:
         found.get(labels.get("fact", ""), {})[peer_text(labels.get("ledger", ""))] = value
-    days, *times = found.values()
+    scrapes, days, *times = found.values()
+    ruler = replace(ruler, scrapes=min(max(0.0, *scrapes.values(), 0.0), MAX_SCRAPES_SECONDS))
     newest = max((at for fact in times for at in fact.values()), default=None)
     lag = None if newest is None else max(0.0, evaluated_at - newest)
     day = days.get("", -1.0) if _within(found["day_at"], fresh) else -1.0

@@ -86,8 +86,8 @@ def test_a_hold_below_three_intervals_and_the_delay_is_a_problem_with_the_number
     health = receiver.http.get("/health")
     assert health.status_code == 503
     assert health.json()["problems"]["hold"] == (
-        "--hold 600 is below three evaluation intervals and the ruler's delay, 3 * 181 + 60: "
-        "lowering waits for 603 s"
+        "--hold 600 is below three intervals (of evaluation 543 s, of scrapes 0 s) and the ruler's "
+        "delay, 60 s: lowering waits for 603 s"
     )
     assert "hold" in receiver.http.get("/state").json()["problems"]
 

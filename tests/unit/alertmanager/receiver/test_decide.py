@@ -350,9 +350,15 @@ def replace_active(active: Active) -> Active:
 
 
 @pytest.mark.parametrize(
-    ("ruler", "least"), [(Ruler(5, 0), 15), (Ruler(30, 0), 90), (Ruler(30, 60), 150)]
+    ("ruler", "least"),
+    [
+        (Ruler(5, 0), 15),
+        (Ruler(30, 0), 90),
+        (Ruler(30, 60), 150),
+        (Ruler(5, 60, scrapes=90), 150),
+    ],
 )
-def test_a_hold_that_is_too_short_waits_for_three_evaluations_and_the_rulers_delay(
+def test_a_hold_that_is_too_short_waits_for_three_intervals_and_the_rulers_delay(
     ruler: Ruler, least: float
 ) -> None:
     slow = replace(prometheus(), ruler=replace(ruler, day_start=TODAY))

@@ -2,8 +2,9 @@
 
 import pytest
 
-from alertmanager.receiver.evidence.ruler import Ruler, peer_text, ruler_of
+from alertmanager.receiver.evidence.ruler import FACTS, Ruler, peer_text, ruler_of
 from tests.support.prometheus_answers import NOW
+from tests.support.rule_files import TESTS
 
 DAY = NOW - 1000
 FRESH = (NOW - 91, NOW + 5)  # three evaluations of 10 s, a delay of 60 s
@@ -29,6 +30,22 @@ def test_a_record_counts_until_three_evaluations_a_second_and_the_delay(
     assert found.live == expected
     assert found.day_start == (DAY if fresh else None)
     assert found.spent == expected
+
+
+@pytest.mark.parametrize(
+    ("measured", "scrapes", "least_hold"),
+    [(90, 90, 150), (15, 15, 90), (1e300, 180, 240), (float("nan"), 0, 90), (-5, 0, 90)],
+)
+def test_a_hold_covers_three_scrapes_too_where_those_are_slower_than_evaluations(
+    measured: float, scrapes: float, least_hold: float
+) -> None:
+    found = ruler(("scrapes", measured), ("day", DAY), ("day_at", NOW))
+    assert (found.scrapes, found.least_hold, found.settling) == (scrapes, least_hold, 90)
+    assert found.day_start == DAY
+
+
+def test_what_is_measured_of_the_scrapes_is_proven_by_promtool() -> None:
+    assert f"'{FACTS['scrapes']}'" in (TESTS / "freshness.test.yml").read_text()
 
 
 @pytest.mark.parametrize("day", [float("nan"), float("inf"), 1e308, -1.0, NOW + 6])
