@@ -95,6 +95,7 @@ class Announcer:
             request=cause.request,
             asked=state.level,
             override=msgspec.to_builtins(state.override),
+            ledgers={ledger: seen.day for ledger, seen in state.ledgers.items()},
         )
         why = ": ".join(filter(None, (cause.request, cause.why)))
         levels, tunings = f"{old.level} -> {new.level}", ", ".join(new.tunings) or "none"

@@ -19,7 +19,8 @@ TAIL_BYTES = 1 << 20  # as much of it as is ever read back
 class Change(Struct, frozen=True):
     """What was put in place, or what a person asked for. time: RFC 3339; alerts: their names.
 
-    asked, override: what is in force beneath, from which a lost state goes on.
+    asked, override: what is in force beneath, from which a lost state goes on; ledgers: those that
+    were seen that day, each with the day's start in Unix seconds.
     """
 
     time: str
@@ -33,6 +34,7 @@ class Change(Struct, frozen=True):
     request: str = field(name="said", default="")  # "pin none until 2026-11-24T18:00:00.000Z"
     asked: str = ""  # the level without override and backstop; "" in trails of before it was kept
     override: dict[str, Any] | None = None  # as in the state
+    ledgers: dict[str, float] = field(default_factory=dict)
 
 
 class Audit:

@@ -13,6 +13,7 @@ from alertmanager.receiver.state import (
     Active,
     Override,
     Saved,
+    SeenLedger,
     State,
     copy_of,
     current_override,
@@ -73,9 +74,10 @@ def _loaded(path: Path, ladder: Ladder) -> Saved | None:
 
 def _told_by(last: Change, ladder: Ladder) -> tuple[State, str]:
     """The state that the trail's last line tells, and what it does not tell, in a sentence."""
+    state = State(ledgers={ledger: SeenLedger(day) for ledger, day in last.ledgers.items()})
     if last.asked not in ladder.names:
-        return State(), UNTOLD
-    state = State(level=last.asked)
+        return state, UNTOLD
+    state.level = last.asked
     try:
         state.override = msgspec.convert(last.override, Override | None)
         ladder.rank(state.override.level if state.override else NONE)

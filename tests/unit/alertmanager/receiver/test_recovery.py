@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from alertmanager.receiver.audit import Audit
-from alertmanager.receiver.evidence.observations import NoAnswer, Observations
+from alertmanager.receiver.evidence.observations import ExporterAnswer, NoAnswer, Observations
 from alertmanager.receiver.recovery import remembered
 from alertmanager.receiver.state import in_force
 from common.clock import iso8601
+from tests.support.budget_statuses import figures
 from tests.support.ladders import BASELINE_FILE
 from tests.support.odd_files import ODD, put
 from tests.support.receivers import ADMIN, NOW, Receiver, alert
@@ -127,6 +128,20 @@ def test_a_corrupt_state_without_a_telling_file_protects_fully(tmp_path: Path) -
 # Damage to a state file's bytes: at a small baseline, so that a thousand loads take seconds.
 
 SMALL_BASELINE = '{"enabled": true, "batch_size": 8, "rate_limit_per_minute": 60}'
+
+
+def test_a_lost_state_loses_no_ledger_of_the_day(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path)
+    seen = [ExporterAnswer(one, NOW - 60, figures("1"), ledger=one) for one in ("a1", "b2")]
+    receiver.observe(Observations((), (), seen))
+    receiver.webhook(alert("control"))
+    receiver.close()
+    for damage in (lose_state, corrupt_state):
+        damage(tmp_path)
+        receiver = Receiver(tmp_path)
+        receiver.observe(Observations((), (), seen[:1]))
+        assert receiver.http.get("/state").json()["ledgers"] == {"a1": "live", "b2": "away"}
+        receiver.close()
 
 
 def say(receiver: Receiver, **what: Any) -> None:
