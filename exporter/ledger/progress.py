@@ -1,7 +1,7 @@
 """How far each log file has been read, kept in the ledger so that it commits with the counts."""
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from exporter.ledger.ids import KEEP_SECONDS
 
@@ -18,6 +18,7 @@ class Position:
     offset: int = 0  # bytes consumed
     fingerprint: bytes = b""  # of the first consumed bytes; see intake/logs/file.py
     in_long_line: bool = False  # the bytes before offset began a line that is too long to read
+    recorded: float = field(default=0.0, compare=False)  # Unix seconds, once it is
 
     @property
     def key(self) -> FileKey:
@@ -41,14 +42,14 @@ class LogPlaces:
     followed: set[str] = field(default_factory=set)
     positions: dict[FileKey, Position] = field(default_factory=dict)  # the latest recorded last
 
-    def apply(self, progress: LogProgress) -> None:
-        """Take over what was committed."""
+    def apply(self, progress: LogProgress, now: float) -> None:
+        """Take over what was committed. now: Unix seconds."""
         self.followed.update(progress.followed)
         for key in progress.forgotten:
             self.positions.pop(key, None)
         for position in progress.positions:
             self.positions.pop(position.key, None)
-            self.positions[position.key] = position
+            self.positions[position.key] = replace(position, recorded=now)
 
 
 def write_progress(db: sqlite3.Connection, progress: LogProgress, now: float) -> None:
@@ -73,10 +74,12 @@ def read_places(db: sqlite3.Connection) -> LogPlaces:
     """Everything recorded so far."""
     places = LogPlaces({path for (path,) in db.execute("SELECT path FROM logs")})
     query = (
-        "SELECT log, device, inode, offset, fingerprint, in_long_line FROM log_positions"
+        "SELECT log, device, inode, offset, fingerprint, in_long_line, recorded FROM log_positions"
         " ORDER BY recorded"
     )
-    for log, device, inode, offset, fingerprint, in_long_line in db.execute(query):
-        position = Position(log, int(device), int(inode), offset, fingerprint, bool(in_long_line))
-        places.positions[position.key] = position
+    for log, device, inode, offset, fingerprint, in_long_line, recorded in db.execute(query):
+        key = int(device), int(inode)
+        places.positions[key] = Position(
+            log, *key, offset, fingerprint, bool(in_long_line), recorded
+        )
     return places

@@ -49,8 +49,8 @@ class Rotation(RuleBasedStateMachine):
         self.log = self.folder / "llm.log"
         self.names = NAMES[0]
         self.rotations = 0
-        self.vanished = False
         self.written = 0
+        self.touched = 0
         self.torn = b""  # the rest of a line of which the first half is written
         self.follower = Follower(self.folder, Log(str(self.log)))
         self.follower.poll()
@@ -78,14 +78,23 @@ class Rotation(RuleBasedStateMachine):
 
     @rule(lines=st.integers(0, 30))
     def write(self, lines: int) -> None:
-        append(self.log, self.torn + b"".join(self.next_line() for _ in range(lines)))
+        self.append(self.log, self.torn + b"".join(self.next_line() for _ in range(lines)))
         self.torn = b""
+
+    def append(self, path: Path, text: bytes) -> None:
+        append(path, text)
+        self.touch(path)
+
+    def touch(self, path: Path) -> None:
+        """Change a file at the exporter's time: that of a packed one is compared with it."""
+        self.touched += 1
+        os.utime(path, (self.follower.clock.now() + self.touched / 1e5,) * 2)
 
     @precondition(lambda self: not self.torn)
     @rule(at=st.integers(1, 20))
     def write_half(self, at: int) -> None:
         text = self.next_line()
-        append(self.log, text[:at])
+        self.append(self.log, text[:at])
         self.torn = text[at:]
 
     @initialize(names=st.sampled_from(NAMES))
@@ -120,15 +129,15 @@ class Rotation(RuleBasedStateMachine):
     @precondition(lambda self: self.older() and not self.torn)
     @rule()
     def write_late(self) -> None:
-        append(self.older()[-1], self.next_line())
+        self.append(self.older()[-1], self.next_line())
 
-    @precondition(lambda self: self.names != NAMES[0] and not self.vanished and self.older())
+    @precondition(lambda self: self.names != NAMES[0] and self.older())
     @rule()
     def compress(self) -> None:
-        # Not after a deletion or truncation: what is packed then, and was never seen, may be left
-        # unread, or be taken for another copy.
         newest = self.older()[-1]
-        newest.with_name(f"{newest.name}.gz").write_bytes(gzip.compress(newest.read_bytes()))
+        packed = newest.with_name(f"{newest.name}.gz")
+        packed.write_bytes(gzip.compress(newest.read_bytes()))
+        os.utime(packed, (newest.stat().st_mtime,) * 2)
         newest.unlink()
 
     @precondition(lambda self: self.log.exists() and not self.torn)
@@ -143,21 +152,20 @@ class Rotation(RuleBasedStateMachine):
     @precondition(lambda self: self.log.exists() and not self.torn)
     @rule(looks=st.booleans())
     def copytruncate(self, looks: bool) -> None:
-        self.vanished = True
         # A file that was never read and is truncated at once leaves no trace to be found by.
         self.follower.poll()
         self.write(1)
-        shutil.copy(self.log, self.shift())
+        shutil.copy2(self.log, self.shift())
         if looks:
             self.follower.restart()
             self.follower.poll()
         os.truncate(self.log, 0)
+        self.touch(self.log)
 
     @precondition(lambda self: self.log.exists() and not self.torn)
     @rule(stopped=st.booleans())
     def delete(self, stopped: bool) -> None:
         self.follower.poll()
-        self.vanished = True
         if stopped:  # then its inode may be had again by the next file
             self.follower.close()
         self.log.unlink()

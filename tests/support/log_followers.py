@@ -20,6 +20,8 @@ from exporter.ledger.writer import LedgerUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.exporters import NOON
 
+MAX_POLLS = 10_000  # a round books up to 256 KiB
+
 
 def line(name: str, **more: Any) -> str:
     """A usage event without an id, told apart by its roaster: counted twice, it shows."""
@@ -87,9 +89,11 @@ class Follower:
     def poll(self) -> "Follower":
         """Until nothing is left to read; truncations take a second look."""
         idle = 0
-        while idle < 3:
+        for _ in range(MAX_POLLS):
             idle = 0 if self.source.poll() else idle + 1
-        return self
+            if idle == 3:
+                return self
+        raise AssertionError(f"still reading after {MAX_POLLS} rounds")
 
     def poll_while(self, mood: str) -> None:
         """Poll while the ledger is in a mood, then restart unless it was only full."""

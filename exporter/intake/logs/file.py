@@ -35,7 +35,7 @@ _CANNOT_LOCK = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 class TruncatedError(Exception):
-    """What was consumed is no longer in the file: it was truncated, and perhaps written again."""
+    """What was consumed is no longer in the file, or may have been there: it was truncated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +294,9 @@ class LogFile:
         if look == self._drained_at and not final:
             return None
         before = self.position
-        if not self.is_intact(before):
+        # What had no line yet may have been written, copied and truncated since.
+        unsure = not before.offset and self._drained_at is not None and look != self._drained_at
+        if unsure or not self.is_intact(before):
             raise TruncatedError
         data, found, whole = self._chunk(before, final, join)
         if not whole.consumed:

@@ -49,7 +49,7 @@ class KnownFiles:
     def record(self, progress: LogProgress, events: Sequence[UsageEvent] = ()) -> SubmissionResult:
         """Book events together with the progress. Raises LedgerUnavailableError."""
         result = self._ledger.submit(list(events), progress).result()
-        self.places.apply(progress)
+        self.places.apply(progress, self.clock.now())
         return result
 
     def renew_positions(self) -> None:
@@ -96,6 +96,7 @@ class Opening:
         # Of the files that are known to be this log's: when written, and what their names are like.
         self._written = [os.fstat(file.fileno()).st_mtime_ns for file in self._ours]
         self._shapes: set[Shape] = set()
+        self._looked = max((p.recorded for p in self._positions), default=0.0)
         self._resumed = False  # nothing was rotated since this log was last looked at
         self.first = path not in known.places.followed  # whether it is followed for the first time
         self.gone = gone
@@ -139,7 +140,7 @@ class Opening:
             position = self._after_cut(file, recorded, rule) if starting else file.at(0)
         if returning:
             self._resumed = position.offset > 0
-            self.gone = None if self._resumed or file.is_spool() else self._newest()
+            self.gone = None if self._resumed or file.is_spool() else self._newest(file)
         self._place(file, position)
 
     def _after_cut(self, file: LogFile, recorded: Position, rule: Log | None) -> Position:
@@ -240,6 +241,8 @@ class Opening:
         """Keep a file open if it has something to be read from a position on."""
         if position is not None:
             self._place(file, position)
+            if self.gone is not None and not self.gone.offset and not position.offset:
+                self.gone = None  # it was empty: what was never read may be it
         if position is None or file.size <= position.offset:
             self._files.remove(file)
             file.close()
@@ -252,14 +255,15 @@ class Opening:
     def _is_successor(self, path: str) -> bool:
         """Whether a file never seen was this log after the newest one that is known.
 
-        Its name is like those that known ones have now, and it was written later.
+        Its name is like those that known ones have now, and it was written later; where no known
+        one is left, a packed one was written after the log was last looked at.
         """
         shape = shape_of(path, self._name)
         alike = shape in self._shapes if self._shapes else shape and self._is_mine(shape.folder)
-        unsure = path.endswith(PACKED) and self._positions and not self._written
-        if not alike or self._resumed or unsure:
+        if not alike or self._resumed:
             return False
-        return os.stat(path).st_mtime_ns >= max(self._written, default=0) - LINGER_SECONDS * 1e9
+        newest = max(self._written, default=self._looked * 1e9 if path.endswith(PACKED) else 0)
+        return os.stat(path).st_mtime_ns >= newest - LINGER_SECONDS * 1e9
 
     def _is_wanted(self, entry: Entry) -> bool:
         """Whether a file is to be read from its beginning: also one that was opened, no more."""
@@ -386,11 +390,12 @@ class Opening:
                 return replace(position, device=file.key[0])
         return None
 
-    def _newest(self) -> Position | None:
-        """The last that was read of this log before the exporter started."""
+    def _newest(self, named: LogFile) -> Position | None:
+        """The last that was opened of this log before the exporter started, if not seen since."""
         newest = self._positions[-1] if self._positions else None
-        seen = newest is None or not newest.offset or newest.key in self._known.found
-        return None if seen else newest
+        if newest is None or newest.key in self._known.found:
+            return None
+        return newest if newest.offset or newest.inode != named.position.inode else None
 
 
 def _is_copy_of(file: LogFile, position: Position) -> bool:

@@ -161,6 +161,76 @@ def test_compressed_before_the_log_was_ever_seen(log: Path, follow: Follow) -> N
     assert follower.poll().booked() == once("ab")
 
 
+@pytest.mark.parametrize("first", ["", "{"])
+def test_compressed_when_no_more_than_opened_and_all_before_it_is_gone(
+    log: Path, follow: Follow, first: str
+) -> None:
+    append(log, lines("a"))
+    follower = follow().poll()
+    move(log, "llm-1.log")
+    append(log, first)
+    follower.poll().close()
+    (log.parent / "llm-1.log").unlink()
+    append(log, lines("b")[len(first) :])
+    packed_log = pack(move(log, "llm-2.log"))
+    os.utime(packed_log, (follower.clock.now() + 1,) * 2)
+    append(log, lines("c"))
+    follower.open()
+    assert follower.poll().booked() == once("abc")
+    assert follower.source.problems == []
+
+
+def test_an_old_packed_file_put_there_is_not_read_when_no_other_is_left(
+    log: Path, follow: Follow
+) -> None:
+    """Its content is older than the last look, so it was there or is another's."""
+    append(log, lines("a"))
+    follower = follow().poll()
+    follower.close()
+    log.unlink()
+    packed_log = log.with_name("llm-2.log.gz")
+    packed_log.write_bytes(gzip.compress(lines("b").encode()))
+    os.utime(packed_log, (follower.clock.now() - 61,) * 2)
+    append(log, lines("c"))
+    follower.open()
+    assert follower.poll().booked() == once("ac")
+    assert "is gone" in follower.source.problems[0]
+
+
+def test_an_opened_file_that_is_gone_is_a_problem_even_if_nothing_was_in_it(
+    log: Path, follow: Follow
+) -> None:
+    append(log, "")
+    follower = follow().poll()
+    follower.restart()
+    assert follower.poll().source.problems == []
+    follower.close()
+    append(log, lines("a"))
+    log.rename(log.with_name("llm.log.1.zst"))
+    append(log, lines("b"))
+    follower.open()
+    assert follower.poll().booked() == once("b")
+    assert "up to byte 0 is gone" in follower.source.problems[0]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("first", ["", "{"])
+def test_the_first_lines_are_copied_and_truncated_between_two_looks(
+    log: Path, follow: Follow, first: str, compressed: bool
+) -> None:
+    append(log, first)
+    follower = follow().poll()
+    append(log, lines("a")[len(first) :])
+    copy = Path(shutil.copy(log, log.with_name("llm-1.log")))
+    if compressed:
+        pack(copy)
+    os.truncate(log, 0)
+    append(log, lines("b"))
+    assert follower.poll().booked() == once("ab")
+    follower.restart()
+    assert follower.poll().booked() == once("ab")
+
+
 def test_compressed_after_it_was_read(log: Path, follow: Follow) -> None:
     append(log, lines("a"))
     pack(move(log, "llm-20261120.log"))  # from before it was followed
