@@ -158,8 +158,9 @@ class Opening:
         known, others, packed = self._entries()
         changed = [entry for entry in known if not self._take_known(entry)]
         others += changed
-        if self.gone is not None and self.gone not in self._lost:
-            self._lost.append(self.gone)
+        seen = self._known.found | {file.key for file in self._current}
+        newest = [p for p in self._positions[-1:] if p.key not in seen]
+        self._lost += [p for p in (self.gone, *newest) if p is not None and p not in self._lost]
         others.sort(key=lambda entry: entry.stat().st_size, reverse=True)  # whole copies first
         for entry in [entry for entry in others if not self._take_copy(entry)]:
             was_ours = entry in changed and shape_of(entry.path, self._name)
