@@ -159,7 +159,8 @@ class Opening:
         changed = [entry for entry in known if not self._take_known(entry)]
         others += changed
         seen = self._known.found | {file.key for file in self._current}
-        newest = [p for p in self._positions[-1:] if p.key not in seen]
+        recent = self._looked - LINGER_SECONDS
+        newest = [p for p in self._positions if p.key not in seen and p.recorded >= recent]
         self._lost += [p for p in (self.gone, *newest) if p is not None and p not in self._lost]
         others.sort(key=lambda entry: entry.stat().st_size, reverse=True)  # whole copies first
         for entry in [entry for entry in others if not self._take_copy(entry)]:

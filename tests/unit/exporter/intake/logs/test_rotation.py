@@ -231,6 +231,28 @@ def test_the_first_lines_are_copied_and_truncated_between_two_looks(
     assert follower.poll().booked() == once("ab")
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_copied_truncated_renamed_and_compressed_before_a_look(
+    log: Path, follow: Follow, killed: bool
+) -> None:
+    """The copy goes on where the log was, although nothing has the log's inode any more."""
+    append(log, lines("a"))
+    follower = follow().poll()
+    append(log, lines("b"))
+    shutil.copy(log, log.with_name("llm-1.log"))
+    os.truncate(log, 0)
+    append(log, lines("c"))
+    renamed = move(log, "llm-2.log")
+    if killed:
+        follower.close()
+    os.utime(pack(renamed), (follower.clock.now() + 1,) * 2)
+    append(log, lines("d"))
+    if killed:
+        follower.open()
+    assert follower.poll().booked() == once("abcd")
+    assert follower.source.problems == []
+
+
 def test_compressed_after_it_was_read(log: Path, follow: Follow) -> None:
     append(log, lines("a"))
     pack(move(log, "llm-20261120.log"))  # from before it was followed
