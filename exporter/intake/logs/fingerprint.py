@@ -13,6 +13,7 @@ from hashlib import blake2b
 
 FINGERPRINT_BYTES = 1024  # enough for a line with a time or an id
 FIRST_MARKS = 8  # for what is shorter than the first kilobyte
+MARK_BYTES = 65_535  # of a line, from its end: two long lines often end alike
 LAST_MARKS = 512  # lines: more than a power cut takes in most cases
 _DIGEST = 16
 _MARK = struct.Struct(">QH4s")  # the end of a line, how many bytes of it are digested, the digest
@@ -32,7 +33,7 @@ def after(before: bytes, read: Read, data: bytes, start: int) -> bytes:
     ends += [] if ends[-1] == len(data) else [len(data)]
     marks = list(_marks(before)) if start else [_MARK.pack(0, 0, _digest(b"")[:4])]
     for begin, end in itertools.pairwise(ends):
-        begin = max(begin, end - FINGERPRINT_BYTES)
+        begin = max(begin, end - MARK_BYTES)
         marks.append(_MARK.pack(start + end, end - begin, _digest(data[begin:end])[:4]))
     if len(marks) > FIRST_MARKS + LAST_MARKS:
         marks = marks[:FIRST_MARKS] + marks[-LAST_MARKS:]

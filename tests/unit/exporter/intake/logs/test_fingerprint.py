@@ -202,3 +202,15 @@ def test_a_rotated_log_that_lost_its_end_is_not_booked_again(
     follower.open()
     append(log, lines(NEW))
     assert follower.poll().booked() == {**once(OLD + NEW), "next": 5}
+
+
+def test_a_long_line_is_known_by_all_of_it() -> None:
+    """Not by its last kilobyte, which another one may have, too."""
+    old, other = (first + b"9" * 5000 + b"\n" for first in (b"old", b"new"))
+
+    def reader(data: bytes) -> fingerprint.Read:
+        return lambda count, offset: data[offset : offset + count]
+
+    mark = fingerprint.after(b"", reader(old), old, 0)
+    assert fingerprint.standing(mark, reader(old))[0] == len(old)
+    assert fingerprint.standing(mark, reader(other))[0] == 0
