@@ -330,8 +330,9 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(left=st.sampled_from((None, b"", b'{"level": "no', b"\0" * 400)))
     def the_state_is_damaged(self, left: bytes | None) -> None:
-        """Over a restart; what was in force stays, and what was remembered besides is gone."""
+        """Over a restart; what was in force stays, and the ledgers that the audit trail names."""
         before, now = self.receiver.store.in_force, self.now
+        trail = self.receiver.audit()
         self.receiver.close()
         if left is None:
             self.receiver.store.state_path.unlink()
@@ -344,7 +345,7 @@ class Convergence(RuleBasedStateMachine):
         assert set(after.tunings) >= set(before.tunings)
         self.ladder = Track(4, HOLD, LEVELS.index(state.level))
         self.tuning = Track(1, HOLD, int(TUNING in state.tunings))
-        self.backstop, self.memory = Backstop(HOLD), Memory()
+        self.backstop, self.memory = Backstop(HOLD), Memory(trail[-1]["ledgers"])
         self.heard_days = ()
 
     @rule(
