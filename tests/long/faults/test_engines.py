@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.engines import Agents
 from tests.support.loop import LIMIT, Loop
-from tests.support.timings import PROMETHEUS, measure_all
+from tests.support.timings import PROMETHEUS, VMALERT, measure_all
 from tests.support.versions import NEWEST, fetched
 from tests.support.waiting import until
 
@@ -18,6 +18,15 @@ from tests.support.waiting import until
 def test_prometheus_rules_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fetched(NEWEST)  # for rule_query_offset
     timings = measure_all(tmp_path, PROMETHEUS)
+    with capsys.disabled():
+        print("", *(timing.row for timing in timings), sep="\n")
+
+
+@pytest.mark.timeout(3600)
+def test_vmalert_rules_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its default flags, and by those that docs/scaling.md names: some twenty minutes."""
+    fetched(NEWEST)
+    timings = measure_all(tmp_path, VMALERT)
     with capsys.disabled():
         print("", *(timing.row for timing in timings), sep="\n")
 
