@@ -5,8 +5,6 @@ a module of some size that has no such test is listed here with the test that pr
 """
 
 import ast
-import io
-import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,6 @@ from tests.support.paths import ROOT
 TESTS = ROOT / "tests"
 UNIT = TESTS / "unit"
 PRODUCTION = ("alertmanager", "command", "common", "dashboards", "demo", "exporter", "sdk")
-MOST_LINES = 15_000  # of production code: without blank lines, comments and docstrings
 SMALL = 60  # lines; a module up to this size may be tested through its neighbours
 # Beside the folders that plain pytest runs: those with a make target of their own.
 LONG_ONLY = ("tests/long/faults", "tests/long/versions")
@@ -106,20 +103,6 @@ def large_modules() -> Iterator[str]:
                 yield str(path.relative_to(ROOT))
 
 
-def lines_of_code(source: str) -> int:
-    """Lines that hold more than a comment or a part of a docstring."""
-    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in {*layout, tokenize.ENDMARKER}:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(source)):
-        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
-            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
-    return len(lines)
-
-
 def fail_on(problems: list[str], advice: str) -> None:
     """Fail with one problem a line and what to do about them."""
     if problems:
@@ -186,12 +169,3 @@ def test_no_test_module_imports_another() -> None:
         if not lies_in(Path(name.replace(".", "/")), HELPERS)
     ]
     fail_on(wrong, "move what they share to tests/support")
-
-
-def test_the_whole_stays_small_enough_to_be_read() -> None:
-    sources = (path for folder in PRODUCTION for path in (ROOT / folder).rglob("*.py"))
-    assert sum(lines_of_code(path.read_text()) for path in sources) < MOST_LINES
-
-
-def test_a_line_of_code_is_neither_comment_nor_docstring() -> None:
-    assert lines_of_code('"""Docs."""\n\n# why\nx = """a\nb"""\n\n\ndef f():\n    """D."""\n') == 3
