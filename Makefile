@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VENV_IS := $(BIN)/python -I -X utf8 -c 'import sys; print(sys.prefix, *sys.version_info[:2])' 2>/dev/null
 
 .NOTPARALLEL:
-.PHONY: help install up demo test test-faults test-versions test-fresh fuzz bench bench-forecast generated golden lint fmt check clean
+.PHONY: help install up demo test test-faults test-versions test-fresh fuzz bench bench-forecast golden lint fmt check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
@@ -83,9 +83,6 @@ fuzz: $(VENV)/.dev ## the properties with fresh seeds and EXAMPLES=10 times the 
 bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossing to applied, overshoot
 	@status=0; for benchmark in client latency ingest metrics rules loop; do \
 	  $(BIN)/python -m tests.benchmarks.$$benchmark || status=1; done; exit $$status
-
-generated: $(VENV)/.dev ## write sdk/client.py's copy of exporter/usage.py anew
-	$(BIN)/python -m tests.support.client_copy
 
 golden: $(VENV)/.dev ## write the golden /metrics page anew, after a change that is meant
 	$(BIN)/python -m tests.support.golden_metrics

@@ -19,7 +19,7 @@ HOUSE = {
     "common": set[str](),
     "sdk": set[str](),
     "dashboards": {"common"},
-    "exporter": {"common"},
+    "exporter": {"common", "sdk"},
     "alertmanager": {"common"},
     "command": {"common", "exporter"},
     "demo": {"common", "sdk", "command", "alertmanager"},
