@@ -35,7 +35,7 @@ import urllib.error
 import urllib.request
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple, Union
 
@@ -334,6 +334,7 @@ _USUAL = {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_hi
           "prompt_cache_miss_tokens", "prompt_tokens_details",
           "completion_tokens_details"}  # fmt: skip
 _USUAL_DETAILS = {"cached_tokens", "reasoning_tokens"}
+_WRITES = "write_5m", "write_1h"  # for so long, where the object says it
 _DIGITS = re.compile(r"\d{1,18}(?:\.0{1,18})?", re.ASCII)
 # Where a usage object says that it has another price: Anthropic, Bedrock, Gemini, LangChain.
 _TIERS = "serviceTier", "speed", "traffic_type", "trafficType", "inference_geo"
@@ -344,8 +345,6 @@ _TIER = re.compile("[a-z][a-z_]{0,40}")
 # What may lie around the counts. Cohere bills its billed_units, not its tokens.
 _WRAPPERS = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage",
              "response_metadata", "meta", "billed_units", "tokens")  # fmt: skip
-
-
 MAX_ITERATIONS = 100  # of one answer; bounds what a hostile event costs
 
 
@@ -360,6 +359,9 @@ class Tokens(NamedTuple):
     cached: int
     completion: int
     extras: dict[str, int]
+
+
+NO_TOKENS = Tokens(0, 0, 0, {})
 
 
 def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
@@ -409,10 +411,8 @@ def _found(usage: Any) -> tuple[dict[str, list[int]], list[tuple[str, Any]], lis
     found: dict[str, list[int]] = {}
     named: list[tuple[str, Any]] = []
     strange: list[str] = []
-    for path, value in leaves(usage):
-        role = role_of(path)
-        if type(value) is not int:
-            value = whole_number(value)
+    for path, given in leaves(usage):
+        role, value = role_of(path), whole_number(given)
         if value and (role or "oken" in path or "ount" in path):
             named.append((path, value))
         if role and value is not None:
@@ -470,7 +470,7 @@ def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
     total: Counter[str] = Counter()
     extras: Counter[str] = Counter()
     for item in rounds:
-        tokens = count_tokens({**item, "iterations": None}, whole=False) or Tokens(0, 0, 0, {})
+        tokens = count_tokens({**item, "iterations": None}, whole=False) or NO_TOKENS
         total.update(prompt=tokens.prompt, cached=tokens.cached, completion=tokens.completion)
         extras.update(tokens.extras)
         if item.get("model"):  # another one, at another price
@@ -535,8 +535,7 @@ def leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, Any
 def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     most = Counter({role: max(numbers) for role, numbers in found.items()})
     reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
-    hour = max(most["write_1h inside"], most["write_1h beside"])
-    five = max(most["write_5m inside"], most["write_5m beside"])
+    five, hour = (max(most[f"{kind} inside"], most[f"{kind} beside"]) for kind in _WRITES)
     write = max(*(most[f"write {where}"] for where in ("inside", "beside", "unknown")), five + hour)
     apart = max(reads, default=0) + write
     prompt = max(most["prompt"], most["input"]) or (most["uncached"] and most["uncached"] + apart)
@@ -547,11 +546,9 @@ def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
     if not prompt and (whole or not any(most.values())):
         raise UsageError("no countable prompt")
     beyond = max(0, most["total"] - prompt - output)
-    unexplained = beyond if beyond != most["reasoning"] else 0
-    extras = _extras(most, cache_write=write - hour, cache_write_1h=hour, unexplained=unexplained)
-    parts = {"input": prompt - cached, "cached_input": cached, "output": output + beyond}
-    _check(parts, extras, uncached=most["uncached"], reasoning=most["reasoning"])
-    return Tokens(prompt, cached, output + beyond, {k: n for k, n in extras.items() if n})
+    most.update(cache_write=write - hour, cache_write_1h=hour)
+    most.update(unexplained=beyond if beyond != most["reasoning"] else 0)
+    return Tokens(prompt, cached, output + beyond, _extras(most, prompt, cached, output + beyond))
 
 
 def _lies_beside(most: Counter[str], prompt: int, apart: int, output: int) -> bool:
@@ -575,22 +572,19 @@ def _lies_beside(most: Counter[str], prompt: int, apart: int, output: int) -> bo
                      "say prompt_tokens and prompt_cache_hit_tokens")  # fmt: skip
 
 
-def _extras(most: Counter[str], **others: int) -> dict[str, int]:
-    """Disjoint: what is given of a medium as input includes what of it was cached."""
-    extras = {kind: others.get(kind, most[kind]) for kind in EXTRAS}
+def _extras(most: Counter[str], prompt: int, cached: int, output: int) -> dict[str, int]:
+    """Disjoint, in what holds them: of a medium, the input as given includes what was cached."""
     for medium in ("audio", "image", "video"):
-        extras[f"input_{medium}"] -= extras[f"cached_{medium}"]
-    return {kind: number + most[f"extras.{kind}"] for kind, number in extras.items()}
-
-
-def _check(parts: dict[str, int], extras: dict[str, int], uncached: int, reasoning: int) -> None:
-    room = dict(parts)
+        most[f"input_{medium}"] -= most[f"cached_{medium}"]
+    extras = {kind: most[kind] + most[f"extras.{kind}"] for kind in EXTRAS}
+    room = {"input": prompt - cached, "cached_input": cached, "output": output}
     for kind, number in extras.items():
         room[EXTRAS[kind]] -= number
-    written = extras["cache_write"] + extras["cache_write_1h"]
-    rooms = *room.values(), parts["output"] - reasoning, parts["input"] - written - uncached
+    unwritten = prompt - cached - extras["cache_write"] - extras["cache_write_1h"]
+    rooms = *room.values(), unwritten - most["uncached"], output - most["reasoning"]
     if min(*rooms, *extras.values()) < 0:
         raise UsageError("details are more than their whole")
+    return {kind: number for kind, number in extras.items() if number}
 
 
 def _json(thing: Any, deep: int = 5) -> Any:
@@ -608,16 +602,6 @@ def _json(thing: Any, deep: int = 5) -> Any:
     return {str(key): _json(value, deep - 1) for key, value in thing.items() if not callable(value)}
 
 
-def _tokens(usage: Any, whole: bool = True) -> Tokens | None:
-    """Of a provider's usage object or dict; None when it says nothing.
-
-    whole: it is a call's own, which has a prompt. Raises UsageError when it cannot be counted.
-    """
-    if usage is None:
-        return None
-    return usual_tokens(usage) or count_tokens(_json(usage), whole)
-
-
 def _find(response: Any, *paths: str) -> Any:
     """The first of these that a response has."""
     found = (functools.reduce(get, path.split("."), response) for path in paths)
@@ -632,9 +616,9 @@ def usage_of(response: Any) -> Any:
 
 
 def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
-    """The tokens, or why they cannot be counted."""
+    """The tokens of a usage object or dict, or why they cannot be counted; neither of None."""
     try:
-        return _tokens(usage, whole), ""
+        return usual_tokens(usage) or count_tokens(_json(usage), whole), ""
     except UsageError as error:
         return None, str(error)
 
@@ -698,36 +682,32 @@ def _label_keys(*labels: str) -> str:
 
 def _split(tokens: Tokens, split: Callable[[int], list[int]]) -> Iterator[Tokens]:
     """The shares, whose disjoint parts are split one by one: none has more details than tokens."""
-    parts = Counter({"input": tokens.prompt - tokens.cached, "cached_input": tokens.cached})
-    parts["output"] = tokens.completion
+    parts = {"input": tokens.prompt - tokens.cached, "cached_input": tokens.cached}
+    parts.update(output=tokens.completion, **tokens.extras)
     for kind, number in tokens.extras.items():
-        parts[kind] = number
         parts[EXTRAS[kind]] -= number
     for numbers in zip(*map(split, parts.values())):  # noqa: B905  Python 3.9
         share = dict(zip(parts, numbers))  # noqa: B905
-        sums: Counter[str] = Counter()
-        for kind, number in share.items():
-            sums[EXTRAS.get(kind, kind)] += number
         extras = {kind: share[kind] for kind in tokens.extras}
-        prompt = sums["input"] + sums["cached_input"]
-        yield Tokens(prompt, sums["cached_input"], sums["output"], extras)
+        for kind, number in extras.items():
+            share[EXTRAS[kind]] += number
+        prompt = share["input"] + share["cached_input"]
+        yield Tokens(prompt, share["cached_input"], share["output"], extras)
 
 
 def _parts(
     field: Field | None, tokens: Tokens | None, items: int, slots: int
-) -> list[tuple[Any, ...]]:
+) -> Iterable[tuple[Any, ...]]:
     """(end of the id, field, numbers): of one event, or one a field, which sum up exactly."""
     items, slots = max(0, int(items or 0)), max(0, int(slots or 0))
     if not field or isinstance(field, str):
         return [("", _plain(field or ""), tokens, items, slots)]
     weights = dict(field) if isinstance(field, Mapping) else dict.fromkeys(field, 1)
     split = functools.partial(_shares, weights=_whole_weights(list(weights.values())))
-    shares: list[Tokens | None] = [None] * len(weights)
-    if tokens is not None:
-        shares = list(_split(tokens, split))
     names = list(map(_plain, weights))
     ends = [f"#{_printable(name)}" for name in names]
-    return list(zip(ends, names, shares, split(items), split(slots)))  # noqa: B905
+    shares = itertools.repeat(None) if tokens is None else _split(tokens, split)
+    return zip(ends, names, shares, split(items), split(slots))  # noqa: B905
 
 
 def _event_line(
@@ -835,14 +815,19 @@ class _Spool:
         return False
 
     def _write(self, data: bytes) -> bool:
+        rest = data
         try:
             rest = self._write_to_spool(data)
         except OSError as error:
             warn("spool", f"cannot write {self.path}: {error}")
             self._file.close()
-            rest = data
-        problem = self._fold.add(rest) if rest else None
-        return self.count_lost(problem) if problem else True
+        try:
+            for line in filter(None, rest.split(b"\n")):
+                self._fold.add(json.loads(line))
+        except OSError as error:
+            self._fold.close()
+            return self.count_lost(error)
+        return True
 
     def _write_to_spool(self, data: bytes) -> bytes:
         """Returns what was not written: the whole when full or locked, else a torn end. OSError."""
@@ -920,18 +905,8 @@ class _Fold:
         self._slots: dict[tuple[Any, ...], int] = {}
         self._file_id = ""
 
-    def add(self, data: bytes) -> str | None:
-        """Add the events of these lines. None when all are in the file, else the problem."""
-        try:
-            for line in data.split(b"\n"):
-                if line:
-                    self._add_locked(json.loads(line))
-        except OSError as error:
-            self.close()
-            return str(error)
-        return None
-
-    def _add_locked(self, event: dict[str, Any]) -> None:
+    def add(self, event: dict[str, Any]) -> None:
+        """Add a call. Raises OSError, when it is not in the file."""
         for _ in range(10):  # a reader may take it in quick succession
             if not is_file_at(self.path, self._file.fd):
                 self.close()  # the reader took it: begin another
@@ -997,13 +972,13 @@ def _fold_key(event: dict[str, Any], coarse: bool) -> tuple[Any, ...]:
 def _is_summable(event: dict[str, Any]) -> bool:
     """Whether the exporter would take it: one that it refuses must not spoil a sum."""
     try:
-        tokens = count_tokens(event.get("usage"), whole=False)
+        tokens = count_tokens(event.get("usage"), whole=False) or NO_TOKENS
     except UsageError:
         return False
-    prompt, cached, completion, _ = tokens or (0, 0, 0, {})
-    items, slots = event.get("batch_items", 0), event.get("batch_slots", 0)
-    return 0 <= cached <= prompt <= MAX_TOKENS and all(
-        0 <= number <= MAX_TOKENS for number in (completion, items, slots)
+    batch = map(event.get, ("batch_items", "batch_slots"))
+    return all(
+        0 <= number <= MAX_TOKENS
+        for number in (tokens.prompt, tokens.completion, *filter(None, batch))
     )
 
 
@@ -1066,16 +1041,15 @@ def _parse_config(raw: bytes) -> _Snapshot:
     """JSON, or YAML where PyYAML is installed. Raises ValueError."""
     if len(raw) > MAX_CONFIG_BYTES:
         raise ValueError("larger than 1 MiB, which no config is")
-    try:
+    with contextlib.suppress(json.JSONDecodeError):
         return _Snapshot(json.loads(raw))
-    except json.JSONDecodeError as error:
-        try:
-            yaml = importlib.import_module("yaml")
-        except ImportError:
-            raise ValueError(
-                "not JSON, and for YAML PyYAML is not installed; let the receiver write a .json "
-                "file, or set LLM_BUDGET_CONFIG_URL"
-            ) from error
+    try:
+        yaml = importlib.import_module("yaml")
+    except ImportError as error:
+        raise ValueError(
+            "not JSON, and for YAML PyYAML is not installed; let the receiver write a .json "
+            "file, or set LLM_BUDGET_CONFIG_URL"
+        ) from error
     try:
         return _Snapshot(yaml.load(raw, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.YAMLError as error:
@@ -1085,12 +1059,11 @@ def _parse_config(raw: bytes) -> _Snapshot:
 class _Config:
     """The last good config of a file (checked when used) or a URL (polled by a thread)."""
 
-    def __init__(self, path: str | None, url: str | None) -> None:
+    def __init__(self, path: str, url: str) -> None:
         self._path = path
         self._url = url
         self._snapshot: _Snapshot | None = None
-        self._file_state: object = None
-        self._etag = ""
+        self._version: Any = ""  # of the file: its state; of the URL: its ETag
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -1105,59 +1078,60 @@ class _Config:
         if time.monotonic() >= self._next_look:
             if self._path:
                 self._next_look = time.monotonic() + CONFIG_POLL_SECONDS
-                self._look(self._read_file, self._path)
+                self._look()
             elif self._url:
-                self._start_polling(self._url)
+                self._start_polling()
             else:
                 self._next_look = float("inf")
                 warn("config", "neither LLM_BUDGET_EFFECTIVE nor LLM_BUDGET_CONFIG_URL is set")
         return self._snapshot
 
-    def _look(self, read: Callable[[str], None], source: str) -> None:
+    def _look(self) -> None:
         try:
-            read(source)
+            if self._path:
+                self._read_file()
+            else:
+                self._fetch()
         except Exception as error:  # whatever was there: the caller, or the thread, goes on
-            warn("config", f"keeping the last good config; {source}: {error}")
+            warn("config", f"keeping the last good config; {self._path or self._url}: {error}")
 
-    def _read_file(self, path: str) -> None:
-        state = os.stat(path)
-        file_state = (state.st_ino, state.st_mtime_ns, state.st_size)
-        if file_state == self._file_state:
-            return
-        with open(path, "rb") as file:
-            raw = file.read(MAX_CONFIG_BYTES + 1)
-        self._file_state = file_state
-        self._snapshot = _parse_config(raw)
+    def _read_file(self) -> None:
+        state = os.stat(self._path)
+        version = (state.st_ino, state.st_mtime_ns, state.st_size)
+        if version != self._version:
+            with open(self._path, "rb") as file:
+                raw = file.read(MAX_CONFIG_BYTES + 1)
+            self._version = version
+            self._snapshot = _parse_config(raw)
 
-    def _start_polling(self, url: str) -> None:
+    def _fetch(self) -> None:
+        headers = {"Accept": "application/json", "If-None-Match": self._version}
+        status, answered, body = http_request(self._url, headers, limit=MAX_CONFIG_BYTES + 1)
+        if status == 200:
+            self._snapshot = _parse_config(body)
+            self._version = answered.get("ETag") or ""
+        elif status != 304:
+            raise ValueError(f"HTTP {status}")
+
+    def _start_polling(self) -> None:
         with self._starting:
             if self._thread is not None:
                 return
             answered = threading.Event()
             self._thread = threading.Thread(
-                target=self._poll, args=(url, answered), name="llm-budget-config", daemon=True
+                target=self._poll, args=(answered,), name="llm-budget-config", daemon=True
             )
             self._thread.start()
             if self._snapshot is None:
                 answered.wait(FIRST_CONFIG_SECONDS)
             self._next_look = float("inf")  # from now on the thread replaces the snapshot
 
-    def _poll(self, url: str, answered: threading.Event) -> None:
+    def _poll(self, answered: threading.Event) -> None:
         stopped = False
         while not stopped:
-            self._look(self._fetch, url)
+            self._look()
             answered.set()
             stopped = self._stop.wait(CONFIG_POLL_SECONDS)
-
-    def _fetch(self, url: str) -> None:
-        headers = {"Accept": "application/json", "If-None-Match": self._etag}
-        status, answered, body = http_request(url, headers, limit=MAX_CONFIG_BYTES + 1)
-        if status == 304:
-            return
-        if status != 200:
-            raise ValueError(f"HTTP {status}")
-        self._snapshot = _parse_config(body)
-        self._etag = answered.get("ETag") or ""
 
     def close(self) -> None:
         self._stop.set()
@@ -1192,7 +1166,7 @@ class Client:
         self._own_ids = own_ids(ids)
         # Absolute, for a program that becomes a daemon and changes to another folder.
         self._spool = _Spool(os.path.abspath(spool) if spool else "", max_bytes)
-        self._config = _Config(os.path.abspath(effective) if effective else None, config_url)
+        self._config = _Config(os.path.abspath(effective) if effective else "", config_url or "")
         _clients.add(self)
 
     @classmethod

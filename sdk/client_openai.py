@@ -111,9 +111,12 @@ class _Wrapped:
             return functools.partial(self._call, path, found)
         if path in _COPIES:
             return functools.partial(self._copy, found)
-        if path in _SETTINGS or isinstance(found, _VALUES) or _is_free(found, name, path):
+        if path in _SETTINGS or isinstance(found, _VALUES):
             return found
-        if name == "with_streaming_response" or not _leads_on(found, path):
+        if callable(found) and not _FREE.isdisjoint((name, path)):
+            return found
+        is_method = inspect.isroutine(found) if path in _LEADING else callable(found)
+        if name == "with_streaming_response" or is_method:
             raise AttributeError(
                 f"{type(self._inner).__name__}.{name} would go past the meter, which knows only "
                 "chat.completions, completions, responses and embeddings: call it on the client "
@@ -132,15 +135,6 @@ class _Wrapped:
 
     def _copy(self, make: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return _Wrapped(_with_watched_http(make(*args, **options)), "", self._settings)
-
-
-def _is_free(found: Any, name: str, path: str) -> bool:
-    return callable(found) and (name in _FREE or path in _FREE)
-
-
-def _leads_on(found: Any, path: str) -> bool:
-    """Whether it is an object with methods, and no method."""
-    return not inspect.isroutine(found) if path in _LEADING else not callable(found)
 
 
 # --- calls and their attempts -------------------------------------------------------------------
@@ -319,22 +313,19 @@ class _Call:
         guess = base.estimate_tokens(base.prompt_text(asked)) + _token_ids(asked)
         return {"prompt_tokens": prompt or max(1, guess), "completion_tokens": completion}
 
-    def _asked_tier(self) -> str | None:
-        """What was asked for, where the answer does not say what it was."""
-        tier = self.request.get("service_tier")
-        return tier if isinstance(tier, str) else None
-
     def _record(self, outcome: str, usage: Any, estimated: bool = False) -> None:
         if self._recorded:
             return
         self._recorded = True
+        asked_tier = self.request.get("service_tier")
         (self._settings.client or base.default_client()).record(
             response=self._seen.head,
             outcome=outcome,
             usage=usage,
             estimated=estimated,
             model=self._seen.head.get("model") or self.request.get("model"),
-            service_tier=self._seen.head.get("service_tier") or self._asked_tier(),
+            service_tier=self._seen.head.get("service_tier")
+            or (asked_tier if isinstance(asked_tier, str) else None),
             event_id=uuid.uuid4().hex if self._settings.own_ids else None,
             duration_seconds=time.monotonic() - self._started,
             **self._labels,
@@ -440,19 +431,15 @@ class _Seen:
             kind = kind if isinstance(kind, str) else ""
             inner = kind and (base.get(chunk, "response") or base.get(chunk, "message"))
             body = inner or chunk
-            self._take_head(body, kind)
+            for key in ("id", "model", "service_tier"):  # Azure's first chunk has empty ones
+                self.head[key] = self.head.get(key) or base.get(body, key)
+            if kind == "error" or base.get(body, "error"):
+                self.outcome = "error"
             choices = list(base.get(body, "choices") or ())
             self._take_text(choices or self._of_event(kind, chunk, base.get(body, "output")))
             self._take_usage(body, choices)
         except Exception as error:
             base.warn("chunk", f"cannot read part of an answer: {type(error).__name__}: {error}")
-
-    def _take_head(self, body: Any, kind: Any) -> None:
-        """Azure's first chunk has an empty id and model."""
-        for key in ("id", "model", "service_tier"):
-            self.head[key] = self.head.get(key) or base.get(body, key)
-        if kind == "error" or base.get(body, "error"):
-            self.outcome = "error"
 
     def _take_usage(self, body: Any, choices: list[Any]) -> None:
         """At the usual place, at Groq's, or in each choice (Moonshot's)."""
