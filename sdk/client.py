@@ -152,11 +152,6 @@ def _said(part: Any) -> str:
     return _said(thought) + "".join(_said(found[key]) for key in SAID if found.get(key))
 
 
-def is_raw(kind: type) -> bool:
-    """Whether it is openai's raw response (with_raw_response), whose answer is in parse()."""
-    return hasattr(kind, "parse") and hasattr(kind, "http_request")
-
-
 def estimate_tokens(text: str) -> int:
     """DeepSeek's rule of thumb: 0.3 tokens a character, 0.6 outside ASCII; rounded up."""
     plain = len(text.encode("ascii", "ignore"))
@@ -374,13 +369,15 @@ def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
     usage = unwrapped(usage)
     if rounds := isinstance(usage, dict) and usage.get("iterations"):
         return _summed({**usage, "iterations": None}, rounds, whole)
-    found, named, strange = _found(usage)
+    most, reads, named, strange = _found(usage)
     try:
-        _check_known(found, strange)
-        return _counted(found, whole) if named else None
+        if "cache" in strange:  # writes to a cache cost more
+            raise UsageError("a key for cached tokens that is not known")
+        if "token" in strange and not most["output"] + most["thoughts"] + most["total"]:
+            raise UsageError("no output by a known key, but tokens by an unknown one")
+        return _counted(most, reads, whole) if named else None
     except UsageError as error:
-        keys = ", ".join(f"{path} {value}"[:120] for path, value in named[:12])
-        raise UsageError(f"{error}; found {keys} - at `$.usage`") from None
+        raise UsageError(f"{error}; found {', '.join(named[:12])} - at `$.usage`") from None
 
 
 def usual_tokens(usage: Any) -> Tokens | None:
@@ -406,22 +403,23 @@ def usual_tokens(usage: Any) -> Tokens | None:
     return Tokens(prompt, cached, output, {}) if fits else None
 
 
-def _found(usage: Any) -> tuple[dict[str, list[int]], list[tuple[str, Any]], list[str]]:
-    """Counts by role, what a refusal names, and why unknown keys may hide money."""
-    found: dict[str, list[int]] = {}
-    named: list[tuple[str, Any]] = []
-    strange: list[str] = []
+def _found(usage: Any) -> tuple[Counter[str], list[int], list[str], set[str]]:
+    """The most that is said in each role, all reads, what a refusal names, what is strange."""
+    most: Counter[str] = Counter()
+    reads, named, strange = [], [], set()
     for path, given in leaves(usage):
         role, value = role_of(path), whole_number(given)
         if value and (role or "oken" in path or "ount" in path):
-            named.append((path, value))
+            named.append(f"{path} {value}"[:120])
         if role and value is not None:
             if type(value) is not int or value < 0:
                 raise UsageError(f"not a whole number of 0 or more - at `$.usage.{path}`")
-            found.setdefault(role, []).append(value)
+            most[role] = max(most[role], value)
+            if role.startswith("read "):
+                reads.append(value)
         elif value and type(value) is int:
-            strange.append(_strange(path))
-    return found, named, strange
+            strange.add(_strange(path))
+    return most, reads, named, strange
 
 
 @functools.lru_cache(maxsize=1024)
@@ -442,16 +440,6 @@ def _strange(path: str) -> str:
     if "token" not in path.lower() or short.startswith("cache."):
         return ""
     return "cache" if "cache" in short else "token"
-
-
-def _check_known(found: dict[str, list[int]], strange: list[str]) -> None:
-    """Writes to a cache cost more, and an output under a strange name would cost nothing."""
-    if "cache" in strange:
-        raise UsageError("a key for cached tokens that is not known")
-    if "token" in strange and not any(
-        map(sum, (found.get(k, []) for k in ("output", "thoughts", "total")))
-    ):
-        raise UsageError("no output by a known key, but tokens by an unknown one")
 
 
 def whole_number(value: Any) -> Any:
@@ -532,9 +520,7 @@ def leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, Any
             yield at, inner
 
 
-def _counted(found: dict[str, list[int]], whole: bool) -> Tokens:
-    most = Counter({role: max(numbers) for role, numbers in found.items()})
-    reads = [n for role, numbers in found.items() if role.startswith("read ") for n in numbers]
+def _counted(most: Counter[str], reads: list[int], whole: bool) -> Tokens:
     five, hour = (max(most[f"{kind} inside"], most[f"{kind} beside"]) for kind in _WRITES)
     write = max(*(most[f"write {where}"] for where in ("inside", "beside", "unknown")), five + hour)
     apart = max(reads, default=0) + write
@@ -834,7 +820,9 @@ class _Spool:
         kind = fcntl.LOCK_SH
         for _ in range(4):  # retired, and then empty, and one to spare
             fd = self._descriptor()
-            if not self._locked(fd, kind):
+            now = time.monotonic()
+            if not lock_file(fd, kind, LOCK_WAIT_SECONDS if now >= self._next_wait else 0.0):
+                self._next_wait = now + NO_WAIT_SECONDS
                 return data
             try:
                 state = os.fstat(fd)
@@ -857,13 +845,6 @@ class _Spool:
             if not is_file_at(self.path, self._file.fd):
                 self._file.close()  # moved away by hand
         return self._file.open()
-
-    def _locked(self, fd: int, kind: int) -> bool:
-        now = time.monotonic()
-        if lock_file(fd, kind, LOCK_WAIT_SECONDS if now >= self._next_wait else 0.0):
-            return True
-        self._next_wait = now + NO_WAIT_SECONDS
-        return False
 
     def _write_header(self, fd: int) -> bool:
         """The first line, which makes the file known as a spool and unlike any other."""

@@ -149,17 +149,13 @@ class _Delivery:
         if not lines:
             return 0
         headers = {"Content-Type": "application/x-ndjson"}
-        token = self._token()
-        if token:
+        if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
         status, _, body = base.http_request(self._url, headers, data=batch)
         if status == 413:  # down to a few lines or one sum
             self._batch_bytes = max(base.SLOT, min(self._batch_bytes, len(batch)) // 2)
         if status != 200:
             raise DeliveryError(f"{self._url} answered {status}: {body[:200]!r}")
-        return self._acknowledged(lines, body)
-
-    def _acknowledged(self, lines: int, body: bytes) -> int:
         try:
             answer = json.loads(body)
             refused = answer["rejected"]

@@ -198,8 +198,8 @@ class _Call:
 
     def answered(self, result: Any) -> Any:
         """The result for the caller: recorded, or as a stream that is recorded at its end."""
-        raw = base.is_raw(type(result))
-        has = functools.partial(hasattr, result)
+        kind, has = type(result), functools.partial(hasattr, result)
+        raw = hasattr(kind, "parse") and hasattr(kind, "http_request")
         if not self._streams:
             self._answered(_json_of(result.http_response) if raw else result)
         elif raw:  # with_raw_response: its stream may be read past parse(), too
@@ -223,7 +223,7 @@ class _Call:
     def _answered(self, answer: Any) -> None:
         """Record an answer that is not a stream."""
         self._seen.take(answer)
-        if self._seen.outcome == "error" and self._seen.is_blank():
+        if self._seen.outcome == "error" and not (self._seen.usage() or self._seen.tokens):
             self._record("error", None)
         else:
             self._record_seen(self._unseen)
@@ -436,7 +436,9 @@ class _Seen:
             if kind == "error" or base.get(body, "error"):
                 self.outcome = "error"
             choices = list(base.get(body, "choices") or ())
-            self._take_text(choices or self._of_event(kind, chunk, base.get(body, "output")))
+            said = choices or self._of_event(kind, chunk, base.get(body, "output"))
+            if text := base.answer_text(said):  # providers send about one token a chunk
+                self.tokens += max(1, base.estimate_tokens(text))
             self._take_usage(body, choices)
         except Exception as error:
             base.warn("chunk", f"cannot read part of an answer: {type(error).__name__}: {error}")
@@ -456,15 +458,6 @@ class _Seen:
         if kind.endswith("delta"):
             return None if kind == "response.audio.delta" else [base.get(chunk, "delta")]
         return None if kind and self.tokens else whole
-
-    def _take_text(self, choices: Any) -> None:
-        text = base.answer_text(choices)
-        if text:  # providers send about one token a chunk
-            self.tokens += max(1, base.estimate_tokens(text))
-
-    def is_blank(self) -> bool:
-        """Whether there is nothing to bill by."""
-        return not self._usage and not self.tokens
 
     def usage(self) -> dict[str, Any]:
         """The provider's figures: each key's last value that is not empty.
