@@ -31,8 +31,7 @@ import stat
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
+import urllib.parse
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -201,30 +200,26 @@ def is_file_at(path: str, fd: int) -> bool:
         return False
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token elsewhere, and turn a POST into a GET."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-# No proxy: a scraper's HTTP_PROXY is for the sites that it scrapes.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
-
-
 def http_request(
     url: str, headers: Mapping[str, str], *, data: bytes | None = None, limit: int = 1 << 20
 ) -> tuple[int, Any, bytes]:
-    """(status, headers, body up to limit bytes). Raises OSError, or ValueError on a strange URL."""
-    if not url.startswith(("http://", "https://")):
+    """(status, headers, body up to limit bytes). Raises OSError, or ValueError on a strange URL.
+
+    No proxy, as a scraper's is for the sites that it scrapes, and no redirect: both would carry
+    the token elsewhere.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"{url} is not an http:// or https:// URL")
-    request = urllib.request.Request(url, data, dict(headers))  # noqa: S310  checked above
+    secure = parts.scheme == "https"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        with _opener.open(request, timeout=HTTP_TIMEOUT_SECONDS) as answer:
-            return answer.status, answer.headers, answer.read(limit)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, error.read(limit)
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        with contextlib.closing(kind(parts.netloc, timeout=HTTP_TIMEOUT_SECONDS)) as connection:
+            method = "GET" if data is None else "POST"
+            connection.request(method, target, data, {"Connection": "close", **headers})
+            with connection.getresponse() as answer:
+                return answer.status, answer.headers, answer.read(limit)
     except http.client.HTTPException as error:
         raise OSError(f"not an HTTP answer: {error!r}") from error
 
