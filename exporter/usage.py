@@ -17,15 +17,8 @@ from sdk.client import (
     whole_number,
 )
 
-__all__ = [
-    "EXTRAS",
-    "Tokens",
-    "UsageError",
-    "count_tokens",
-    "service_tier_of",
-    "split_total",
-    "whole_number",
-]
+# The client's, for the exporter's modules.
+__all__ = ["EXTRAS", "Tokens", "UsageError", "count_tokens", "service_tier_of", "whole_number"]
 
 
 def split_total(usage: Any, prompt_share: float) -> dict[str, int] | None:

@@ -466,8 +466,7 @@ def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
 def service_tier_of(said: Any, usage: Any) -> str:
     """Every word for another price than the list's, joined by `_`; empty for none.
 
-    said: the call's own; `unknown` stands for what is no word, `searches` for those that the
-    provider charges beside the tokens.
+    said: the call's own. `unknown` stands for what is no word, `searches` for those charged apart.
     """
     if not said and type(usage) is dict and usage.keys() <= _USUAL:
         return ""
@@ -605,14 +604,11 @@ def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
 
 
 def _estimate(response: Any, messages: Any) -> Tokens | None:
-    """From the texts; a prompt has at least a token, also one that nobody showed us.
-
-    None: the response is no answer that we know, which may have cost anything.
-    """
+    """From the texts; None for no answer that we know, which may have cost anything."""
     answer = _find(response, *ANSWER_PATHS)
     if answer is None:
         return None
-    prompt = max(1, estimate_tokens(prompt_text(messages)))
+    prompt = max(1, estimate_tokens(prompt_text(messages)))  # also one that nobody showed us
     text = answer_text([answer] if isinstance(answer, str) else answer)
     return Tokens(prompt, 0, estimate_tokens(text), {})
 
@@ -714,15 +710,11 @@ def _event_line(
 
 
 class _File:
-    """A file opened when needed; closed only if its descriptor is still its own.
-
-    A daemon that closes all descriptors may hand our number to somebody else's file or socket.
-    """
+    """A file opened when needed. A daemon that closes all may hand our number to another file."""
 
     def __init__(self, path: str, flags: int) -> None:
-        self.path = path
+        self.path, self._flags = path, flags
         self.fd = -1
-        self._flags = flags
 
     def open(self) -> int:
         """The descriptor. Raises OSError."""
@@ -851,11 +843,8 @@ class _Spool:
 
 
 def _unwritten(data: bytes, written: int) -> bytes:
-    """The lines of data that are not complete in its first so many bytes.
-
-    A line that lacks only its final newline is complete: the next one begins with one.
-    """
-    if written >= len(data) - 1:
+    """The lines of data that are not complete in its first so many bytes."""
+    if written >= len(data) - 1:  # but for the final newline, and the next line begins with one
         return b""
     if data[written : written + 1] == b"\n":
         return data[written:]
@@ -865,8 +854,7 @@ def _unwritten(data: bytes, written: int) -> bytes:
 class _Fold:
     """Sums of calls, for when the spool is full or locked: fixed slots, updated in place.
 
-    One slot per (all LABELS, outcome, estimated, minute), under an exclusive
-    lock; the reader takes the file by renaming it. Each slot is a usage event with a `count`.
+    A slot is a usage event with a `count`; the reader takes the file by renaming it.
     """
 
     def __init__(self, path: str) -> None:
@@ -1036,8 +1024,7 @@ class _Config:
     """The last good config of a file (checked when used) or a URL (polled by a thread)."""
 
     def __init__(self, path: str, url: str) -> None:
-        self._path = path
-        self._url = url
+        self._path, self._url = path, url
         self._snapshot: _Snapshot | None = None
         self._version: Any = ""  # of the file: its state; of the URL: its ETag
         self.after_fork()
@@ -1103,11 +1090,11 @@ class _Config:
             self._next_look = float("inf")  # from now on the thread replaces the snapshot
 
     def _poll(self, answered: threading.Event) -> None:
-        stopped = False
-        while not stopped:
+        while True:
             self._look()
             answered.set()
-            stopped = self._stop.wait(CONFIG_POLL_SECONDS)
+            if self._stop.wait(CONFIG_POLL_SECONDS):
+                return
 
     def close(self) -> None:
         self._stop.set()
@@ -1183,7 +1170,6 @@ class Client:
         """Report one call; True when it is in the spool (or its fold). Never raises.
 
         False, too, when its usage cannot be counted: the exporter gets it, and counts it refused.
-
         response: the provider's response object or dict (its id, model and usage are taken), or
         None. field: one, or several that share the response (a list: equally; a dict: by weight).
         outcome: success, error, rate_limited, cached (your own cache) or fallback (your

@@ -73,8 +73,8 @@ def wrap(
     roaster and field: the defaults; each call may say its own, create(…, roaster=…, field=…,
     batch_items=…, batch_slots=…). The library retries as ever (retries overrides its max_retries).
     include_usage=False: for a provider that refuses stream_options; its streams are estimated.
-    ids="own": for a provider whose ids repeat. Raises ValueError for other ids or a wrapped client;
-    a method that costs money and is not metered raises AttributeError when it is reached.
+    ids="own": for a provider whose ids repeat. Raises ValueError for a wrapped client; a method
+    that costs money and is not metered raises AttributeError when it is reached.
     """
     if isinstance(llm, _Wrapped):
         raise ValueError("this client is wrapped already: each of its calls would count twice")
@@ -98,9 +98,7 @@ class _Wrapped:
     """A wrapped client, or what leads from it to a method."""
 
     def __init__(self, inner: Any, path: str, settings: _Settings) -> None:
-        self._inner = inner
-        self._path = path
-        self._settings = settings
+        self._inner, self._path, self._settings = inner, path, settings
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # not the client's, and asked for by copy and pickle
@@ -237,14 +235,12 @@ class _Call:
             return
         if answer is not None:
             self._answered(answer)
-        elif self._response is None and isinstance(status, int):
+        elif self._response is None and (isinstance(status, int) or not _perhaps_reached(error)):
             self._refused(status)
-        elif self._response is not None or _perhaps_reached(error):
-            self._record("error", self._estimate(self._unseen), True)
         else:
-            self._record("error", None)
+            self._record("error", self._estimate(self._unseen), True)
 
-    def _refused(self, status: int) -> None:
+    def _refused(self, status: Any) -> None:
         self._record("rate_limited" if status == 429 else "error", None)
 
     def chunk_read(self, chunk: Any) -> list[Any]:
@@ -525,8 +521,7 @@ class _Stream(
     """A stream of chunks, sync or async, that is recorded when it ends, breaks or is left."""
 
     def __init__(self, stream: Any, call: _Call) -> None:
-        self._call = call
-        self._stream = stream
+        self._call, self._stream = call, stream
         read: Any = _chunks_async if hasattr(stream, "__aiter__") else _chunks
         self._chunks = read(stream, call)
 
@@ -560,8 +555,7 @@ class _Manager(contextlib.AbstractContextManager[Any], contextlib.AbstractAsyncC
     """`with ….stream(…) as events:` the chunks beneath the library's events are metered."""
 
     def __init__(self, manager: Any, call: _Call) -> None:
-        self._manager = manager
-        self._call = call
+        self._manager, self._call = manager, call
 
     def __enter__(self) -> Any:
         return self._call.run(self._manager.__enter__, self._metered)
