@@ -351,9 +351,6 @@ class Tokens(NamedTuple):
     extras: dict[str, int]
 
 
-NO_TOKENS = Tokens(0, 0, 0, {})
-
-
 def count_tokens(usage: Any, whole: bool = True) -> Tokens | None:
     """The tokens of a decoded JSON value; None when it names none. Raises UsageError.
 
@@ -453,7 +450,7 @@ def _summed(usage: Any, rounds: Any, whole: bool) -> Tokens | None:
     total: Counter[str] = Counter()
     extras: Counter[str] = Counter()
     for item in rounds:
-        tokens = count_tokens({**item, "iterations": None}, whole=False) or NO_TOKENS
+        tokens = count_tokens({**item, "iterations": None}, whole=False) or Tokens(0, 0, 0, {})
         total.update(prompt=tokens.prompt, cached=tokens.cached, completion=tokens.completion)
         extras.update(tokens.extras)
         if item.get("model"):  # another one, at another price
@@ -473,10 +470,9 @@ def service_tier_of(said: Any, usage: Any) -> str:
     usage = unwrapped(usage)
     usage = usage if isinstance(usage, dict) else {}
     told = [said or usage.get("service_tier"), *map(usage.get, _TIERS)]
-    details = usage.get("input_token_details")
-    details = details if isinstance(details, dict) else {}
-    told += [tier for tier in ("priority", "flex") if details.get(tier)]
-    if any(number and role_of(path) == "searches" for path, number in leaves(usage)):
+    named = [path for path, number in leaves(usage) if number]
+    told += [tier for tier in ("priority", "flex") if f"input_token_details.{tier}" in named]
+    if "searches" in map(role_of, named):
         told.append("searches")
     words = {_tier_word(value): None for value in told if value}
     return "_".join(word for word in words if word not in PLAIN_TIERS)
@@ -903,7 +899,8 @@ class _Fold:
     def _read_new_slots(self, end: int) -> None:
         """Those that other processes added, and our own."""
         for number in range(self._slots_read, end):
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # not a sum of ours
+            # What is not a sum of ours raises one of these.
+            with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
                 event = self._read_slot(number)
                 self._file_id = self._file_id or event["id"].split("-")[1]
                 if event["count"] > 1 or _is_summable(event):
@@ -935,15 +932,9 @@ def _fold_key(event: dict[str, Any], coarse: bool) -> tuple[Any, ...]:
 
 def _is_summable(event: dict[str, Any]) -> bool:
     """Whether the exporter would take it: one that it refuses must not spoil a sum."""
-    try:
-        tokens = count_tokens(event.get("usage"), whole=False) or NO_TOKENS
-    except UsageError:
-        return False
-    batch = map(event.get, ("batch_items", "batch_slots"))
-    return all(
-        0 <= number <= MAX_TOKENS
-        for number in (tokens.prompt, tokens.completion, *filter(None, batch))
-    )
+    batch = (event.get(key, 0) for key in ("batch_items", "batch_slots"))
+    numbers = *event.get("usage", {}).values(), *batch  # or why the usage cannot be counted
+    return all(isinstance(number, int) and 0 <= number <= MAX_TOKENS for number in numbers)
 
 
 def _added(total: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
@@ -1078,16 +1069,14 @@ class _Config:
 
     def _start_polling(self) -> None:
         with self._starting:
-            if self._thread is not None:
-                return
-            answered = threading.Event()
-            self._thread = threading.Thread(
-                target=self._poll, args=(answered,), name="llm-budget-config", daemon=True
-            )
-            self._thread.start()
-            if self._snapshot is None:
-                answered.wait(FIRST_CONFIG_SECONDS)
-            self._next_look = float("inf")  # from now on the thread replaces the snapshot
+            if self._thread is None:
+                answered = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._poll, args=(answered,), name="llm-budget-config", daemon=True
+                )
+                self._thread.start()
+                answered.wait(0 if self._snapshot else FIRST_CONFIG_SECONDS)
+                self._next_look = float("inf")  # from now on the thread replaces the snapshot
 
     def _poll(self, answered: threading.Event) -> None:
         while True:

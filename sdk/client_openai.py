@@ -254,7 +254,7 @@ class _Call:
         if self._hide_usage and has_usage and not base.get(chunk, "choices"):
             return []
         ready = [*self._waiting, chunk]
-        self._waiting = [ready.pop()] if _finish_reason(chunk) else []
+        self._waiting = [ready.pop()] if self._seen.finished else []
         return ready
 
     @contextlib.contextmanager
@@ -417,6 +417,7 @@ class _Seen:
         self.head: dict[str, Any] = {}
         self.tokens = 0  # of the text, estimated
         self.outcome = "success"
+        self.finished = False  # the last chunk said why the answer ended
         self._usage: dict[str, Any] = {}
         self._by_choice: dict[Any, dict[str, Any]] = {}  # None: of the whole answer
 
@@ -432,6 +433,7 @@ class _Seen:
             if kind == "error" or base.get(body, "error"):
                 self.outcome = "error"
             choices = list(base.get(body, "choices") or ())
+            self.finished = any(base.get(choice, "finish_reason") for choice in choices)
             said = choices or self._of_event(kind, chunk, base.get(body, "output"))
             if text := base.answer_text(said):  # providers send about one token a chunk
                 self.tokens += max(1, base.estimate_tokens(text))
@@ -483,17 +485,8 @@ def _fill(known: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
 
 def _counts(usage: Any) -> tuple[int, int]:
     """Prompt and completion tokens that are named; 0 where unknown."""
-    tokens, _ = base._count(usage, False)
-    if tokens is None:
-        return 0, 0
+    tokens = base._count(usage, False)[0] or base.Tokens(0, 0, 0, {})
     return tokens.prompt, tokens.completion - tokens.extras.get("unexplained", 0)
-
-
-@base.tolerant
-def _finish_reason(chunk: Any) -> str:
-    """Why the answer ended; empty in every chunk but its last."""
-    reasons = [base.get(choice, "finish_reason") for choice in base.get(chunk, "choices") or ()]
-    return "".join(filter(None, reasons))
 
 
 def _chunks(stream: Any, call: _Call) -> Iterator[Any]:
