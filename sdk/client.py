@@ -68,6 +68,7 @@ MAX_BYTES = 256 << 20  # of the spool; beyond it calls fold into sums
 LOCK_WAIT_SECONDS = 0.02  # for the spool's lock, in all
 FOLD_LOCK_WAIT_SECONDS = 1.0  # the last resort waits for many busy writers before it gives up
 NO_WAIT_SECONDS = 1.0  # after a lock timeout: no wait at all for so long
+SPOOL_HEADER = b'{"spool": "llm-budget/1"'  # how a spool begins
 SLOT = 2048  # bytes of one sum in the fold; divides a page, so a write is whole or absent
 FINE_SLOTS = 4096  # sums are by the minute; in a fold beyond this, by the quarter of an hour
 CONFIG_POLL_SECONDS = 0.5  # how stale the config may be (from a URL: plus the answer's time)
@@ -324,7 +325,7 @@ _USUAL = {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_hi
           "prompt_cache_miss_tokens", "prompt_tokens_details",
           "completion_tokens_details"}  # fmt: skip
 _USUAL_DETAILS = {"cached_tokens", "reasoning_tokens"}
-_WRITES = "write_5m", "write_1h"  # for so long, where the object says it
+PLACES = "inside", "beside", "unknown"  # of what was cached, as to the prompt
 _DIGITS = re.compile(r"\d{1,18}(?:\.0{1,18})?", re.ASCII)
 # Where a usage object says that it has another price: Anthropic, Bedrock, Gemini, LangChain.
 _TIERS = "serviceTier", "speed", "traffic_type", "trafficType", "inference_geo"
@@ -511,8 +512,8 @@ def leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, Any
 
 
 def _counted(most: Counter[str], reads: list[int], whole: bool) -> Tokens:
-    five, hour = (max(most[f"{kind} inside"], most[f"{kind} beside"]) for kind in _WRITES)
-    write = max(*(most[f"write {where}"] for where in ("inside", "beside", "unknown")), five + hour)
+    five, hour = (max(most[f"write_{age} {at}"] for at in PLACES) for age in ("5m", "1h"))
+    write = max(*(most[f"write {at}"] for at in PLACES), five + hour)
     apart = max(reads, default=0) + write
     prompt = max(most["prompt"], most["input"]) or (most["uncached"] and most["uncached"] + apart)
     prompt, output = prompt + most["tools"], most["output"] + most["thoughts"]
@@ -563,19 +564,19 @@ def _extras(most: Counter[str], prompt: int, cached: int, output: int) -> dict[s
     return {kind: number for kind, number in extras.items() if number}
 
 
-def _json(thing: Any, deep: int = 5) -> Any:
+def as_json(thing: Any, deep: int = 5) -> Any:
     """A usage object (of pydantic, protobuf, a dataclass, a namespace …) as JSON would have it."""
     if isinstance(thing, float) and thing.is_integer():  # Cohere's
         return int(thing)
     if thing is None or isinstance(thing, (str, int, float)) or not deep:
         return thing
     if isinstance(thing, (list, tuple)):
-        return [_json(item, deep - 1) for item in thing[:20]]
+        return [as_json(item, deep - 1) for item in thing[:20]]
     if not isinstance(thing, Mapping):
         thing = fields(thing) or {  # as of protobuf
             name: getattr(thing, name) for name in dir(thing) if not name.startswith("_")
         }
-    return {str(key): _json(value, deep - 1) for key, value in thing.items() if not callable(value)}
+    return {str(key): as_json(item, deep - 1) for key, item in thing.items() if not callable(item)}
 
 
 def _find(response: Any, *paths: str) -> Any:
@@ -591,10 +592,10 @@ def usage_of(response: Any) -> Any:
     return response if found is None and _find(response, *own) is not None else found
 
 
-def _count(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
+def count_or_problem(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
     """The tokens of a usage object or dict, or why they cannot be counted; neither of None."""
     try:
-        return usual_tokens(usage) or count_tokens(_json(usage), whole), ""
+        return usual_tokens(usage) or count_tokens(as_json(usage), whole), ""
     except UsageError as error:
         return None, str(error)
 
@@ -831,7 +832,7 @@ class _Spool:
 
     def _write_header(self, fd: int) -> bool:
         """The first line, which makes the file known as a spool and unlike any other."""
-        header = b'{"spool": "llm-budget/1", "id": "%s"}\n' % os.urandom(16).hex().encode()
+        header = b'%s, "id": "%s"}\n' % (SPOOL_HEADER, os.urandom(16).hex().encode())
         if os.write(fd, header) == len(header):
             return True
         os.ftruncate(fd, 0)
@@ -1171,12 +1172,12 @@ class Client:
             if not self._spool.path:
                 return self._spool.count_lost("LLM_BUDGET_SPOOL is not set")
             said = usage_of(response) if usage is None else usage
-            said = said if type(said) is dict else _json(said)
+            said = said if type(said) is dict else as_json(said)
             kind: Any = type(response)
             if said is None and _not_an_answer(kind):
                 return self._spool.count_lost(_not_an_answer(kind))
             billed = outcome not in UNBILLED
-            tokens, problem = _count(said, not estimated) if billed else (None, "")
+            tokens, problem = count_or_problem(said, not estimated) if billed else (None, "")
             if outcome == "success" and tokens is None and not problem:
                 tokens = None if response is None else _estimate(response, messages)
                 estimated = tokens is not None
@@ -1185,7 +1186,7 @@ class Client:
             identity = _identity(given) if given else self._spool.fresh_id()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
             model = _plain(model or _find(response, *MODEL_PATHS) or "")
-            tier = service_tier_of(_json(service_tier or _find(response, *TIER_PATHS)), said)
+            tier = service_tier_of(as_json(service_tier or _find(response, *TIER_PATHS)), said)
             shared = _shared_keys(outcome, estimated, at, duration_seconds)
             lines = ""
             for end, name, share, *batch in _parts(field, tokens, batch_items, batch_slots):

@@ -35,7 +35,6 @@ BATCH_BYTES = 256 << 10  # a thousand lines or so
 RETIRE_BYTES = 1 << 20  # a spool that is read and larger is taken away
 LINE_BYTES = 1 << 20  # more than any line of the client's
 FINGERPRINT_BYTES = 1024
-HEADER = b'{"spool": "llm-budget/1"'
 IDLE_SECONDS = 0.2
 BACKOFF_SECONDS = (0.5, 60.0)
 
@@ -122,10 +121,10 @@ class _Delivery:
             return 0
         with file:
             # What a power cut left of the header: perhaps only zero bytes, or its beginning.
-            header = file.readline(200)
-            if not HEADER.startswith(header.partition(b"\0")[0].strip()[: len(HEADER)]):
+            header, begin = file.readline(200), base.SPOOL_HEADER
+            if not begin.startswith(header.partition(b"\0")[0].strip()[: len(begin)]):
                 raise DeliveryError(f"{self._spool} is not a spool: it does not begin as one")
-            is_whole = header.startswith(HEADER) and header.endswith(b"\n")
+            is_whole = header.startswith(begin) and header.endswith(b"\n")
             offset = self._offset(file) or len(header) * is_whole
             file.seek(offset)
             while batch := self._batch(file):

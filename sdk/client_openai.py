@@ -296,7 +296,7 @@ class _Call:
             completion = 0
         elif prompt:
             return self._record(outcome, usage)
-        if not self._streams and base._count(usage, True)[1]:
+        if not self._streams and base.count_or_problem(usage, True)[1]:
             return self._record(outcome, usage)
         estimate = self._estimate(completion or said or unseen, prompt)
         total = usage.get("total_tokens")
@@ -447,7 +447,7 @@ class _Seen:
         found = [(usage, choices[0] if len(choices) == 1 else None)]
         for usage, choice in [*found, *((base.get(choice, "usage"), choice) for choice in choices)]:
             if usage:
-                usage = base._json(usage)
+                usage = base.as_json(usage)
                 _fill(self._usage, usage)
                 _fill(self._by_choice.setdefault(base.get(choice, "index"), {}), usage)
 
@@ -485,7 +485,7 @@ def _fill(known: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
 
 def _counts(usage: Any) -> tuple[int, int]:
     """Prompt and completion tokens that are named; 0 where unknown."""
-    tokens = base._count(usage, False)[0] or base.Tokens(0, 0, 0, {})
+    tokens = base.count_or_problem(usage, False)[0] or base.Tokens(0, 0, 0, {})
     return tokens.prompt, tokens.completion - tokens.extras.get("unexplained", 0)
 
 
