@@ -260,7 +260,7 @@ def _identity(value: Any) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-# --- usage in any spelling ----------------------------------------------------------------------
+# --- usage in any spelling: the exporter reads by this table, too; docs/usage.md has the sources --
 # Tokens that a price list may charge apart, and what they count among; unexplained is what the
 # total has beyond all that the object names.
 EXTRAS = {
@@ -888,7 +888,7 @@ class _Fold:
         number = self._slots.get(key, end) if key else end
         total = self._read_slot(number) if number < end else None
         if total and total["count"] < MAX_CALLS:
-            event = _added(total, event)
+            event = _added(total, {**event, "count": 1})
         else:
             number = end
             self._file_id = self._file_id or os.urandom(16).hex()
@@ -938,16 +938,13 @@ def _is_summable(event: dict[str, Any]) -> bool:
     return all(isinstance(number, int) and 0 <= number <= MAX_TOKENS for number in numbers)
 
 
-def _added(total: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
-    """The sum with one call more."""
-    for key in ("batch_items", "batch_slots"):
-        if key in event:
-            total[key] = total.get(key, 0) + event[key]
-    if "usage" in event:
-        usage = total.setdefault("usage", {})
-        for key, tokens in event["usage"].items():
-            usage[key] = usage.get(key, 0) + tokens
-    total["count"] += 1
+def _added(total: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """The sum with all whole numbers of another event more."""
+    for key, value in more.items():
+        if isinstance(value, dict):
+            total[key] = _added(total.get(key, {}), value)
+        elif type(value) is int:
+            total[key] = total.get(key, 0) + value
     return total
 
 
@@ -974,7 +971,8 @@ class _Snapshot:
     def _of(self, roaster: str | None) -> dict[str, Any]:
         """The config with that roaster's override merged deeply over it."""
         override = (self._config.get("roasters") or {}).get(roaster)
-        return _merge(self._config, override) if override else self._config
+        merged: dict[str, Any] = _merge(self._config, override) if override else self._config
+        return merged
 
     def _allows(self, field: str | None, roaster: str | None) -> bool:
         config = self.of(roaster)
@@ -984,13 +982,10 @@ class _Snapshot:
         return bool(config.get("enabled", True)) and bool(enabled)
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        both = isinstance(value, dict) and isinstance(below, dict)
-        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
-    return merged
+def _merge(base: Any, over: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return {**base, **{key: _merge(base.get(key), value) for key, value in over.items()}}
 
 
 def _parse_config(raw: bytes) -> _Snapshot:
