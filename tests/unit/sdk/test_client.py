@@ -684,6 +684,7 @@ class Receiver:
         self.config: Any = {"enabled": True}
         self.status = 200
         self.answers: list[int] = []
+        self.paths: list[str] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -703,6 +704,7 @@ class Receiver:
         etag = f'"{len(body)}-{self.config.get("enabled")}"'
         status = 304 if request.headers["If-None-Match"] == etag else self.status
         self.answers.append(status)
+        self.paths.append(request.path)
         request.send_response(status)
         request.send_header("ETag", etag)
         request.send_header("Location", "/elsewhere")
@@ -721,6 +723,25 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
+
+
+@pytest.mark.parametrize(
+    ("end", "path"), [("", "/"), ("?a=b", "/?a=b"), ("/config?a=b#c", "/config?a=b")]
+)
+def test_a_request_goes_where_its_url_says_whatever_proxy_is_set(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, end: str, path: str
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    url = receiver.url.removesuffix("/config") + end
+    status, headers, body = module.http_request(url, {"If-None-Match": "x"}, limit=5)
+    assert (status, headers["Location"], body) == (200, "/elsewhere", b'{"ena')
+    assert receiver.paths == [path]
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http://", "http:/127.0.0.1", "127.0.0.1:9"])
+def test_a_url_that_is_not_http_or_names_no_host_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is not an http:// or https:// URL"):
+        module.http_request(url, {})
 
 
 def test_a_url_is_polled_with_its_etag_and_the_last_good_answer_stays(
