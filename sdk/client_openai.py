@@ -231,8 +231,6 @@ class _Call:
         # Perhaps answered and billed, but not what the library, or the caller's model, can parse.
         answer = getattr(error, "completion", None) or _json_of(self._response)
         status = getattr(error, "status_code", None)
-        if self._recorded:
-            return
         if answer is not None:
             self._answered(answer)
         elif self._response is None and (isinstance(status, int) or not _perhaps_reached(error)):
@@ -310,7 +308,7 @@ class _Call:
         return {"prompt_tokens": prompt or max(1, guess), "completion_tokens": completion}
 
     def _record(self, outcome: str, usage: Any, estimated: bool = False) -> None:
-        if self._recorded:
+        if self._recorded:  # each attempt once: by what the http client sees of it first
             return
         self._recorded = True
         asked_tier = self.request.get("service_tier")
