@@ -1,1 +1,1 @@
-"""The llm-budget command: one module a subcommand, each with add_parser(subparsers)."""
+"""The llm-budget command: a subcommand is a function declared with @command of command.flags."""

@@ -5,67 +5,47 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
-from command.flags import add_ledger, add_why, author
-from command.offline import post, wait
+from command.flags import EXPORTER_OR_LEDGER, author, command, flag, why
+from command.offline import post
 from command.remote import UnreachableError
 from common.errors import UserError
 from common.money import picodollars, usd
 from exporter.ledger.adjustments import Grant, Reset
 from exporter.ledger.ledger import Ledger
 
-
-def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Add the grant and reset commands."""
-    grant = subparsers.add_parser(
-        "grant",
-        help="add money to today's budget",
-        description="Adds to today's budget; it ends with the budget day.",
-    )
-    grant.add_argument("amount", metavar="AMOUNT", help="USD, for example 12.50")
-    grant.set_defaults(run=run_grant)
-    reset = subparsers.add_parser(
-        "reset",
-        help="write off what today has cost so far",
-        description="Writes off today's spend so far; totals stay. Again: writes off the rest.",
-    )
-    reset.set_defaults(run=run_reset)
-    for command in (grant, reset):
-        add_why(command)
-        command.add_argument(
-            "--id", metavar="ID", help="the same id counts once, however often sent"
-        )
-        add_ledger(command)
+ID = flag("--id", metavar="ID", help="the same id counts once, however often sent")
 
 
-def run_grant(arguments: argparse.Namespace) -> int:
-    """Grant AMOUNT for today."""
+@command(
+    "add money to today's budget",
+    flag("amount", metavar="AMOUNT", help="USD, for example 12.50"),
+    *(*why(), ID, *EXPORTER_OR_LEDGER),
+)
+def grant(arguments: argparse.Namespace) -> int:
+    """Adds to today's budget; it ends with the budget day."""
     amount = Decimal(usd(picodollars(arguments.amount)))
     return _run(arguments, "/api/v1/grants", Grant(amount_usd=amount, **_who_and_why(arguments)))
 
 
-def run_reset(arguments: argparse.Namespace) -> int:
-    """Write off today's spend so far."""
+@command("write off what today has cost so far", *why(), ID, *EXPORTER_OR_LEDGER)
+def reset(arguments: argparse.Namespace) -> int:
+    """Writes off today's spend so far; totals stay. Again: writes off the rest."""
     return _run(arguments, "/api/v1/resets", Reset(**_who_and_why(arguments)))
 
 
 def _who_and_why(arguments: argparse.Namespace) -> dict[str, str]:
-    return {
-        "reason": arguments.reason,
-        "author": author(arguments),
-        "id": arguments.id or uuid.uuid4().hex,
-    }
+    name, who = arguments.id or uuid.uuid4().hex, author(arguments)
+    return {"reason": arguments.reason, "author": who, "id": name}
 
 
 def _run(arguments: argparse.Namespace, path: str, asked: Reset) -> int:
     def offline(ledger: Ledger) -> dict[str, Any]:
-        booked = wait(ledger.adjust(asked))
+        booked = ledger.adjust(asked).result()
         print("The exporter is down: written into its ledger.")
         return booked.report()
 
     try:
-        booked = post(arguments, path, msgspec.to_builtins(asked), offline)
+        booked = post(arguments, path, asked, offline)
     except UnreachableError as error:  # it may have been booked all the same
         raise UserError(f"{error}; then try again with --id {asked.id}") from error
     if booked["duplicate"]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from command.flags import add_json, print_json, print_table
+from command.flags import command, flag, json_flag, one_of, print_json, print_table
 from command.paths import RULES
 from command.replay import picture
 from command.replay.history import History, read_csv, read_ledger
@@ -22,52 +22,6 @@ from command.thresholds import thresholds
 
 RUNBOOK_USD_PER_TOKEN = Decimal("0.00000027")  # the runbook's input price: $0.00027 per 1K
 SHOWN_HOURS = (2, 4, 6, 8, 10, 12, 16, 20)
-
-
-def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Add the backtest command."""
-    command = subparsers.add_parser(
-        "backtest",
-        help="replay a usage history through the real rules",
-        description="Replays a usage history through the real rule files on a real Prometheus: "
-        "forecast errors, alerts, lead times and false alarms, day by day.",
-    )
-    source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--csv", type=Path, metavar="FILE",
-        help="columns minute (from the first midnight, UTC) and tokens or cost_usd; also .gz",
-    )  # fmt: skip
-    source.add_argument(
-        "--ledger", type=Path, metavar="FILE",
-        help="a ledger: it keeps days, so that each is spread evenly",
-    )  # fmt: skip
-    command.add_argument("--limit", type=_usd, required=True, metavar="USD", help="daily budget")
-    command.add_argument(
-        "--usd-per-token", type=_usd, default=RUNBOOK_USD_PER_TOKEN, metavar="USD",
-        help=f"price of a token; default: {RUNBOOK_USD_PER_TOKEN:f}, the runbook's input",
-    )  # fmt: skip
-    command.add_argument(
-        "--interval", type=int, choices=(1, 2, 3, 4, 5, 10), default=1, metavar="MINUTES",
-        help="between evaluations; default: 1. From 5 on LLMBudgetBurnRateHigh sees nothing",
-    )  # fmt: skip
-    command.add_argument("--rules", type=Path, default=RULES, metavar="FOLDER")
-    command.add_argument("--picture", type=Path, metavar="FILE", help="draw it, as SVG")
-    add_json(command)
-    command.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Replay, judge, print; always 0, for a bad forecast is no failure of the command."""
-    history = _history(arguments)
-    result = _replay(arguments, history)
-    judged = days(result)
-    if arguments.picture:
-        picture.write(arguments.picture, result, judged, thresholds(arguments.rules))
-    if arguments.json:
-        print_json(_document(arguments, judged))
-    else:
-        _print(judged)
-    return 0
 
 
 def _usd(text: str) -> Decimal:
@@ -80,10 +34,60 @@ def _usd(text: str) -> Decimal:
     return amount
 
 
-def _history(arguments: argparse.Namespace) -> History:
+@command(
+    "replay a usage history through the real rules",
+    one_of(
+        flag(
+            "--csv",
+            type=Path,
+            metavar="FILE",
+            help="columns minute (from the first midnight, UTC) and tokens or cost_usd; also .gz",
+        ),
+        flag(
+            "--ledger",
+            type=Path,
+            metavar="FILE",
+            help="a ledger: it keeps days, so that each is spread evenly",
+        ),
+        required=True,
+    ),
+    flag("--limit", type=_usd, required=True, metavar="USD", help="daily budget"),
+    flag(
+        "--usd-per-token",
+        type=_usd,
+        default=RUNBOOK_USD_PER_TOKEN,
+        metavar="USD",
+        help=f"price of a token; default: {RUNBOOK_USD_PER_TOKEN:f}, the runbook's input",
+    ),
+    flag(
+        "--interval",
+        type=int,
+        choices=(1, 2, 3, 4, 5, 10),
+        default=1,
+        metavar="MINUTES",
+        help="between evaluations; default: 1. From 5 on LLMBudgetBurnRateHigh sees nothing",
+    ),
+    flag("--rules", type=Path, default=RULES, metavar="FOLDER"),
+    flag("--picture", type=Path, metavar="FILE", help="draw it, as SVG"),
+    json_flag(),
+)
+def backtest(arguments: argparse.Namespace) -> int:
+    """Replays a usage history through the real rule files on a real Prometheus: forecast errors,
+    alerts, lead times and false alarms, day by day.
+    """
     if arguments.ledger:
-        return read_ledger(arguments.ledger)
-    return read_csv(arguments.csv, arguments.usd_per_token)
+        history = read_ledger(arguments.ledger)
+    else:
+        history = read_csv(arguments.csv, arguments.usd_per_token)
+    result = _replay(arguments, history)
+    judged = days(result)
+    if arguments.picture:
+        picture.write(arguments.picture, result, judged, thresholds(arguments.rules))
+    if arguments.json:
+        print_json(_document(arguments, judged))
+    else:
+        _print(judged)
+    return 0
 
 
 def _replay(arguments: argparse.Namespace, history: History) -> Replay:

@@ -1,9 +1,12 @@
-"""What several commands share: their flags, and how they print."""
+"""How a command is declared, and what several commands share: their flags, and how they print."""
 
 import argparse
 import getpass
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +18,72 @@ from command.paths import BUDGET, LEDGER
 from command.remote import EXPORTER_URL, RECEIVER_URL
 from common.errors import UserError
 
+Flag = Callable[[argparse._ActionsContainer], object]  # adds itself to a parser or a group
 
-def add_why(
-    command: argparse.ArgumentParser, *, required: bool = True, default: str | None = None
-) -> None:
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand; run returns its exit status, its name and docstring are the command's."""
+
+    summary: str
+    flags: tuple[Flag, ...]
+    run: Callable[[argparse.Namespace], int]
+
+    def add_to(self, subparsers: "argparse._SubParsersAction[Any]") -> None:
+        """Add it to the command line."""
+        name, description = self.run.__name__, self.run.__doc__
+        parser = subparsers.add_parser(name, help=self.summary, description=description)
+        for add in self.flags:
+            add(parser)
+        parser.set_defaults(run=self.run)
+
+
+def command(summary: str, *flags: Flag) -> Callable[[Callable[..., int]], Command]:
+    """Make a function of the parsed flags a subcommand."""
+    return partial(Command, summary, flags)
+
+
+def flag(*names: str, **options: Any) -> Flag:
+    """A flag or a positional argument, as ArgumentParser.add_argument has it."""
+    return methodcaller("add_argument", *names, **options)
+
+
+def one_of(*flags: Flag, required: bool = False) -> Flag:
+    """Flags that exclude each other."""
+
+    def add(parser: argparse._ActionsContainer) -> None:
+        group = parser.add_mutually_exclusive_group(required=required)
+        for add_flag in flags:
+            add_flag(group)
+
+    return add
+
+
+def why(*, required: bool = True, default: str | None = None) -> tuple[Flag, Flag]:
     """--reason and --author: what the audit trail keeps."""
-    command.add_argument("--reason", required=required, default=default, metavar="TEXT")
-    command.add_argument("--author", metavar="NAME", help="default: who is logged in")
-
-
-def add_ledger(command: argparse.ArgumentParser) -> None:
-    """Where the exporter is, and where its files are when it is down."""
-    command.add_argument("--exporter", default=EXPORTER_URL, metavar="URL")
-    command.add_argument("--config", type=Path, default=BUDGET, metavar="FILE")
-    command.add_argument(
-        "--ledger", type=Path, default=LEDGER, metavar="FILE", help="used when the exporter is down"
+    return (
+        flag("--reason", required=required, default=default, metavar="TEXT"),
+        flag("--author", metavar="NAME", help="default: who is logged in"),
     )
 
 
-def add_receiver(command: argparse.ArgumentParser) -> None:
-    """Where the receiver is."""
-    command.add_argument("--receiver", default=RECEIVER_URL, metavar="URL")
-
-
-def add_json(command: argparse.ArgumentParser, what: str = "for programs") -> None:
+def json_flag(what: str = "for programs") -> Flag:
     """--json."""
-    command.add_argument("--json", action="store_true", help=what)
+    return flag("--json", action="store_true", help=what)
+
+
+def file_flag(name: str, default: Path, **options: Any) -> Flag:
+    """The path of a file that has its place."""
+    return flag(name, type=Path, default=default, metavar="FILE", **options)
+
+
+RECEIVER = flag("--receiver", default=RECEIVER_URL, metavar="URL")
+# Where the exporter is, and where its files are when it is down.
+EXPORTER_OR_LEDGER = (
+    flag("--exporter", default=EXPORTER_URL, metavar="URL"),
+    file_flag("--config", BUDGET),
+    file_flag("--ledger", LEDGER, help="used when the exporter is down"),
+)
 
 
 def author(arguments: argparse.Namespace) -> str:

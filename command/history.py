@@ -5,29 +5,19 @@ from typing import Any
 
 from rich.table import Column
 
-from command.flags import add_json, add_receiver, print_json, print_table
+from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
 from command.remote import call
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Add the history command."""
-    command = subparsers.add_parser(
-        "history",
-        help="the changes of the effective config, from the audit trail",
-        description="When, from, to, why, who and which alerts; the newest last.",
-    )
-    command.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="default 20, at most 1000"
-    )
-    add_receiver(command)
-    add_json(command)
-    command.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print the newest changes."""
-    url = arguments.receiver.rstrip("/") + "/api/v1/history"
-    changes = call("the receiver", url, params={"limit": str(arguments.limit)})["changes"]
+@command(
+    "the changes of the effective config, from the audit trail",
+    flag("--limit", type=int, default=20, metavar="N", help="default 20, at most 1000"),
+    *(RECEIVER, json_flag()),
+)
+def history(arguments: argparse.Namespace) -> int:
+    """When, from, to, why, who and which alerts; the newest last."""
+    asked = {"limit": str(arguments.limit)}
+    changes = call("receiver", arguments.receiver, "/api/v1/history", params=asked)["changes"]
     if arguments.json:
         print_json(changes)
     elif not changes:

@@ -1,23 +1,37 @@
 """The llm-budget command: signals first, then the imports, which take half a second."""
 
+import os
 import sys
+from importlib import import_module
 
 from common import signals
+from common.errors import UserError
+from common.startup import settle
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command in this process; its exit status."""
-    from command import commands
+    """Run a command; its exit status. A UserError is one sentence on standard error, status 2."""
+    from command.commands import parser
 
-    return commands.main(argv)
+    settle()
+    arguments = parser().parse_args(argv)
+    try:
+        result = arguments.run(arguments)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"llm-budget {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `llm-budget … | head`: the reader has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return int(result)
 
 
 def entry() -> int:
     """The process of the command: SIGINT or SIGTERM ends it at any moment, without a traceback."""
     signals.end_at_once()
-    from command import commands
-
-    return signals.run(commands.main)
+    import_module("command.commands")
+    return signals.run(main)
 
 
 if __name__ == "__main__":

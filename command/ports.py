@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import asdict
 
+from command.flags import flag
 from command.stack.bundle import Ports
 from common.errors import UserError
 from common.fetch import FetchError, fetch
@@ -17,14 +18,19 @@ IDENTITY = {
     "prometheus": ("/api/v1/status/config", (f"job_name: {JOB_EXPORTER}",)),
     "alertmanager": ("/api/v2/status", ("name: degradation",)),
 }
-ANSWER_BYTES = 1 << 20
-ANSWER_SECONDS = 2.0
 
 
-def add_flags(command: argparse.ArgumentParser) -> None:
-    """--exporter-port and so on."""
-    for service, port in asdict(Ports()).items():
-        command.add_argument(f"--{service}-port", type=_port, default=port, metavar="PORT")
+def _port(text: str) -> int:
+    """A TCP port from a flag."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
+    return int(text)
+
+
+FLAGS = tuple(
+    flag(f"--{service}-port", type=_port, default=port, metavar="PORT")
+    for service, port in asdict(Ports()).items()
+)
 
 
 def from_flags(arguments: argparse.Namespace) -> Ports:
@@ -46,17 +52,9 @@ def state(service: str, port: int) -> str:
 
 def _is_ours(service: str, port: int) -> bool:
     path, words = IDENTITY[service]
-    url = f"http://127.0.0.1:{port}{path}"
     try:
-        answer = fetch(url, timeout=ANSWER_SECONDS, max_bytes=ANSWER_BYTES)
+        answer = fetch(f"http://127.0.0.1:{port}{path}", timeout=2.0, max_bytes=1 << 20)
     except FetchError:
         return False
     text = answer.body.decode(errors="replace")
     return any(word in text for word in words)
-
-
-def _port(text: str) -> int:
-    """A TCP port from a flag."""
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
-    return int(text)

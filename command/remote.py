@@ -17,42 +17,37 @@ class UnreachableError(UserError):
     """The service gave no answer, or not its own."""
 
 
-def call(
-    service: str,
-    url: str,
-    *,
-    token: str | None = None,
-    content: Any = None,
-    params: dict[str, str] | None = None,
-) -> Any:
+def call(service: str, base: str, path: str, **asked: Any) -> Any:
     """The JSON answer of a service to GET, or to POST with content.
 
-    service: its name for people, e.g. "the exporter". Raises UnreachableError when it does not
-    answer with JSON, UserError with the service's own sentence when it refuses.
+    service: exporter or receiver. base: its URL. asked: token, params, content, as fetch has them.
+    Raises UnreachableError when it does not answer with JSON, UserError with its own sentence when
+    it refuses.
     """
+    url = base.rstrip("/") + path
     try:
-        answer = fetch(url, params=params, content=content, token=token)
+        answer = fetch(url, **asked)
     except FetchError as error:
         raise UnreachableError(
-            f"cannot reach {service} at {url} ({error.cause}); is it running?"
+            f"cannot reach the {service} at {url} ({error.cause}); is it running?"
         ) from error
     try:
         found = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreachableError(
-            f"{url} answered {answer.status} without JSON; is {service} listening there?"
+            f"{url} answered {answer.status} without JSON; is the {service} listening there?"
         ) from error
     if answer.status >= 400:
         reason = found.get("error", found) if isinstance(found, dict) else found
-        raise UserError(f"{service} refused with {answer.status}: {reason}")
+        raise UserError(f"the {service} refused with {answer.status}: {reason}")
     return found
 
 
 def exporter_status(url: str) -> BudgetStatus:
     """An exporter's /api/v1/status, with the metrics token of the environment. Raises UserError."""
-    content = call("the exporter", f"{url}/api/v1/status", token=read_token("metrics"))
+    found = call("exporter", url, "/api/v1/status", token=read_token("metrics"))
     try:
-        return msgspec.convert(content, BudgetStatus)
+        return msgspec.convert(found, BudgetStatus)
     except msgspec.ValidationError as error:
         raise UserError(
             f"{url}: the answer is not an exporter's status ({error}); "

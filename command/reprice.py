@@ -5,34 +5,34 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
-from command.flags import add_json, add_ledger, add_why, author, print_json, print_table
-from command.offline import post, wait
+from command.flags import (
+    EXPORTER_OR_LEDGER,
+    author,
+    command,
+    flag,
+    json_flag,
+    print_json,
+    print_table,
+    why,
+)
+from command.offline import post
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice, report
 
 COLUMNS = ("day", "model", "tokens", "before USD", "added USD", "after USD", "price of")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Add the reprice command."""
-    command = subparsers.add_parser(
-        "reprice",
-        help="book withheld cost of models that have a price now",
-        description="Shows what withheld usage costs at the prices now known, each call at its "
-        "own time, then books it. Nothing already booked changes; run again, it finds nothing.",
-    )
-    command.add_argument("--model", metavar="NAME", help="this model only")
-    command.add_argument("--yes", action="store_true", help="book without asking")
-    add_json(command, "for programs; books only with --yes")
-    add_why(command, required=False, default="a price became known")
-    add_ledger(command)
-    command.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Show before and after; book when confirmed. 0 also when there is nothing to book."""
+@command(
+    "book withheld cost of models that have a price now",
+    flag("--model", metavar="NAME", help="this model only"),
+    flag("--yes", action="store_true", help="book without asking"),
+    json_flag("for programs; books only with --yes"),
+    *(*why(required=False, default="a price became known"), *EXPORTER_OR_LEDGER),
+)
+def reprice(arguments: argparse.Namespace) -> int:
+    """Shows what withheld usage costs at the prices now known, each call at its own time, then
+    books it. Nothing already booked changes; run again, it finds nothing.
+    """
     if not arguments.yes:
         found = _ask(arguments, dry_run=True)
         _show(found, arguments.json)
@@ -47,9 +47,9 @@ def _ask(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
 
     def offline(ledger: Ledger) -> dict[str, Any]:
         print("The exporter is down: using its ledger.", file=sys.stderr)
-        return report(wait(ledger.reprice(wish)))
+        return report(ledger.reprice(wish).result())
 
-    return dict(post(arguments, "/api/v1/reprice", msgspec.to_builtins(wish), offline))
+    return post(arguments, "/api/v1/reprice", wish, offline)
 
 
 def _confirmed() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from command.degrade import not_live
-from command.flags import add_json, add_receiver, print_json, print_table
+from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
 from command.remote import EXPORTER_URL, call, exporter_status
 from command.thresholds import thresholds
 from common.budget_status import BudgetStatus, by_amount, together
@@ -19,26 +19,18 @@ from common.errors import UserError
 EXIT_CODES = {"OK": 0, "INFO": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Add the status command."""
-    command = subparsers.add_parser(
-        "status",
-        help="spend, utilization and remaining budget of today",
-        description="Today's budget. Exit status: 0 OK or INFO, 1 WARNING, 2 CRITICAL, 3 unknown.",
-    )
-    command.add_argument(
+@command(
+    "spend, utilization and remaining budget of today",
+    flag(
         "--exporter",
         action="append",
         metavar="URL",
         help=f"repeat for several, which are summed; default: {EXPORTER_URL}",
-    )
-    add_receiver(command)
-    add_json(command)
-    command.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print the budget's state; the exit status says it too."""
+    ),
+    *(RECEIVER, json_flag()),
+)
+def status(arguments: argparse.Namespace) -> int:
+    """Today's budget. Exit status: 0 OK or INFO, 1 WARNING, 2 CRITICAL, 3 unknown."""
     urls = arguments.exporter or [EXPORTER_URL]
     try:
         reports = [exporter_status(url) for url in urls]
@@ -91,7 +83,7 @@ def _merge(spends: Iterable[dict[str, Decimal]]) -> dict[str, str]:
 def _degradation(url: str) -> dict[str, Any]:
     """What the receiver applies; a receiver that is away is reported, and is no reason to fail."""
     try:
-        state = call("the receiver", f"{url}/state")
+        state = call("receiver", url, "/state")
     except UserError as error:
         print(f"llm-budget status: {error}", file=sys.stderr)
         return {"degradation": None}

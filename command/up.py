@@ -3,14 +3,13 @@
 import argparse
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from command import ports
-from command.paths import REPOSITORY
+from command.flags import command, file_flag, flag
+from command.paths import BASELINE, BUDGET, CONTACTS, DATA
 from command.stack.binaries import ensure
 from command.stack.bundle import Bundle, BundleSettings
 from command.stack.compose import prepare
-from command.stack.processes import Child
 from common import signals
 from common.errors import UserError
 from common.files import FileLock
@@ -18,39 +17,23 @@ from common.files import FileLock
 CHECK_EVERY_SECONDS = 1.0
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Add the up command."""
-    command = subparsers.add_parser(
-        "up",
-        help="run exporter, receiver, Prometheus and Alertmanager here, until Ctrl-C",
-        description="Runs the bundle as local processes; what dies is started again. "
-        "Data, logs and tokens stay in the data folder.",
-    )
-    command.add_argument(
-        "--data", type=Path, default=REPOSITORY / "data", metavar="DIR", help="default: ./data"
-    )
-    command.add_argument("--config", type=Path, default=REPOSITORY / "budget.yml", metavar="FILE")
-    command.add_argument(
-        "--baseline",
-        type=Path,
-        default=REPOSITORY / "alertmanager" / "llm_config.yml",
-        metavar="FILE",
-        help="the scraper's normal LLM config",
-    )
-    command.add_argument(
-        "--contacts", type=Path, default=REPOSITORY / "contacts.yml", metavar="FILE"
-    )
-    ports.add_flags(command)
-    command.add_argument(
+@command(
+    "run exporter, receiver, Prometheus and Alertmanager here, until Ctrl-C",
+    flag("--data", type=Path, default=DATA, metavar="DIR", help="default: ./data"),
+    file_flag("--config", BUDGET),
+    file_flag("--baseline", BASELINE, help="the scraper's normal LLM config"),
+    file_flag("--contacts", CONTACTS),
+    *ports.FLAGS,
+    flag(
         "--prepare-only",
         action="store_true",
         help="only write what docker-compose.yml mounts, under data/compose",
-    )
-    command.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Prepare for compose, or run here. Raises UserError, also for a folder of no use."""
+    ),
+)
+def up(arguments: argparse.Namespace) -> int:
+    """Runs the bundle as local processes; what dies is started again. Data, logs and tokens stay in
+    the data folder.
+    """
     folder = arguments.data.resolve()
     try:
         if arguments.prepare_only:
@@ -81,25 +64,20 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     try:
         bundle.start()
         _announce(bundle)
-        _watch(bundle)
+        with contextlib.suppress(signals.Interrupted):  # the way in which it ends well
+            while True:
+                signals.sleep(CHECK_EVERY_SECONDS)
+                _revive(bundle)
+        print("stopping …", flush=True)
     finally:
         bundle.stop()
 
 
-def _watch(bundle: Bundle) -> None:
-    """Start again what dies, until SIGINT or SIGTERM: the way in which it ends well."""
-    with contextlib.suppress(signals.Interrupted):
-        while True:
-            signals.sleep(CHECK_EVERY_SECONDS)
-            for child in bundle.children:
-                _revive(child)
-    print("stopping …", flush=True)
-
-
-def _revive(child: Child) -> None:
-    if not child.running:
-        print(f"{child.name} ended (see {child.log}); starting it again", flush=True)
-        child.start()
+def _revive(bundle: Bundle) -> None:
+    for child in bundle.children:
+        if not child.running:
+            print(f"{child.name} ended (see {child.log}); starting it again", flush=True)
+            child.start()
 
 
 def _announce(bundle: Bundle) -> None:
