@@ -25,7 +25,7 @@ class Ports:
     @classmethod
     def free(cls) -> "Ports":
         """Four ports that nothing listens on."""
-        return cls(free_port(), free_port(), free_port(), free_port())
+        return cls(*(free_port() for _ in range(4)))
 
 
 @dataclass
@@ -48,11 +48,48 @@ class Bundle:
         self.settings = settings
         self.folder = settings.folder
         self.ports = settings.ports
+        self.addresses = {name: f"127.0.0.1:{port}" for name, port in asdict(self.ports).items()}
         self.effective = self.folder / f"effective{settings.baseline.suffix}"
-        self.exporter = self._exporter()
-        self.receiver = self._receiver()
-        self.prometheus = self._prometheus()
-        self.alertmanager = self._alertmanager()
+        self.exporter = self._child(
+            "exporter",
+            "/health",
+            *(sys.executable, "-m", "exporter"),
+            f"--config={settings.budget}",
+            f"--listen={self.address('exporter')}",
+            f"--ledger={self.folder / 'ledger' / 'ledger.sqlite'}",
+        )
+        self.receiver = self._child(
+            "receiver",
+            "/config",  # /health may wait for evidence, which starts after it
+            *(sys.executable, "-m", "alertmanager.receiver"),
+            f"--config={LADDER}",
+            f"--baseline={settings.baseline}",
+            f"--effective={self.effective}",
+            f"--state={self.folder / 'receiver-state.json'}",
+            f"--listen={self.address('receiver')}",
+            *(f"--{peer}={self.url(peer)}" for peer in ("alertmanager", "prometheus", "exporter")),
+            *settings.receiver_flags,
+        )
+        self.prometheus = self._child(
+            "prometheus",
+            "/-/ready",
+            need("prometheus"),
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'prometheus'}",
+            f"--web.listen-address={self.address('prometheus')}",
+            "--storage.tsdb.retention.time=15d",  # the forecast looks eight days back
+            "--rules.alert.resend-delay=5s",  # the default minute is a minute of lost protection
+        )
+        self.alertmanager = self._child(
+            "alertmanager",
+            "/-/ready",
+            need("alertmanager"),
+            f"--config.file={self.folder / 'alertmanager.yml'}",
+            f"--storage.path={self.folder / 'alertmanager'}",
+            f"--web.listen-address={self.address('alertmanager')}",
+            "--cluster.listen-address=",  # single: no gossip, no settling delay
+            folder=self.folder,  # secrets/ and templates/ are relative to it
+        )
 
     @property
     def children(self) -> tuple[Child, ...]:
@@ -61,7 +98,7 @@ class Bundle:
 
     def address(self, service: str) -> str:
         """HOST:PORT of exporter, receiver, prometheus or alertmanager."""
-        return f"127.0.0.1:{getattr(self.ports, service)}"
+        return self.addresses[service]
 
     def url(self, service: str) -> str:
         """Its base URL."""
@@ -94,7 +131,7 @@ class Bundle:
         for name in configs.TOKENS:
             configs.ensure_secret(self.token_file(name))
         configs.write(self.folder / "prometheus.yml", self.prometheus_config())
-        configs.write_alertmanager(self.folder, self._addresses(), self.settings.contacts)
+        configs.write_alertmanager(self.folder, self.addresses, self.settings.contacts)
 
     def token_file(self, name: str) -> Path:
         """Where the ingest, admin or webhook token lies."""
@@ -106,58 +143,7 @@ class Bundle:
 
     def prometheus_config(self) -> dict[str, Any]:
         """rules/prometheus.yml with this bundle's ports and interval."""
-        return configs.prometheus_config(self._addresses(), interval=self.settings.interval)
-
-    def _addresses(self) -> configs.Addresses:
-        return configs.Addresses(**{name: self.address(name) for name in asdict(self.ports)})
-
-    def _exporter(self) -> Child:
-        return self._child(
-            "exporter",
-            "/health",
-            *(sys.executable, "-m", "exporter"),
-            f"--config={self.settings.budget}",
-            f"--listen={self.address('exporter')}",
-            f"--ledger={self.folder / 'ledger' / 'ledger.sqlite'}",
-        )
-
-    def _receiver(self) -> Child:
-        return self._child(
-            "receiver",
-            "/config",  # /health may wait for evidence, which starts after it
-            *(sys.executable, "-m", "alertmanager.receiver"),
-            f"--config={LADDER}",
-            f"--baseline={self.settings.baseline}",
-            f"--effective={self.effective}",
-            f"--state={self.folder / 'receiver-state.json'}",
-            f"--listen={self.address('receiver')}",
-            *(f"--{peer}={self.url(peer)}" for peer in ("alertmanager", "prometheus", "exporter")),
-            *self.settings.receiver_flags,
-        )
-
-    def _prometheus(self) -> Child:
-        return self._child(
-            "prometheus",
-            "/-/ready",
-            need("prometheus"),
-            f"--config.file={self.folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={self.folder / 'prometheus'}",
-            f"--web.listen-address={self.address('prometheus')}",
-            "--storage.tsdb.retention.time=15d",  # the forecast looks eight days back
-            "--rules.alert.resend-delay=5s",  # the default minute is a minute of lost protection
-        )
-
-    def _alertmanager(self) -> Child:
-        return self._child(
-            "alertmanager",
-            "/-/ready",
-            need("alertmanager"),
-            f"--config.file={self.folder / 'alertmanager.yml'}",
-            f"--storage.path={self.folder / 'alertmanager'}",
-            f"--web.listen-address={self.address('alertmanager')}",
-            "--cluster.listen-address=",  # single: no gossip, no settling delay
-            folder=self.folder,  # secrets/ and templates/ are relative to it
-        )
+        return configs.prometheus_config(self.addresses, interval=self.settings.interval)
 
     def _child(self, name: str, ready: str, *argv: str, folder: Path | None = None) -> Child:
         environment = {
@@ -165,4 +151,4 @@ class Bundle:
             for token in configs.TOKENS
         }
         log = self.folder / "logs" / f"{name}.log"
-        return Child(name, argv, log, self.url(name) + ready, environment, folder)
+        return Child(name, list(argv), log, self.url(name) + ready, environment, folder)

@@ -9,12 +9,12 @@ from pathlib import Path
 from command.stack import configs
 from common.files import replace_file
 
-ADDRESSES = configs.Addresses(
-    exporter="exporter:8000",
-    receiver="receiver:8001",
-    prometheus="127.0.0.1:9090",
-    alertmanager="alertmanager:9093",
-)
+ADDRESSES = {
+    "exporter": "exporter:8000",
+    "receiver": "receiver:8001",
+    "prometheus": "127.0.0.1:9090",
+    "alertmanager": "alertmanager:9093",
+}
 RULES = Path("/etc/prometheus/rules")
 # People fill these in; empty files keep the mounts whole.
 PEOPLES_SECRETS = ("pagerduty_routing_key", "slack_webhook_url")

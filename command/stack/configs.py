@@ -6,7 +6,7 @@ intervals: what runs here is what ships.
 
 import secrets
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +20,24 @@ TOKENS = ("ingest", "admin", "webhook")
 RECEIVER_AS_SHIPPED = "127.0.0.1:8001"  # in alertmanager.yml
 
 
-@dataclass(frozen=True)
-class Addresses:
-    """HOST:PORT of each service, as Prometheus and Alertmanager reach it."""
-
-    exporter: str
-    receiver: str
-    prometheus: str
-    alertmanager: str
-
-
 def prometheus_config(
-    addresses: Addresses, rules: Path = RULES, interval: str | None = None
+    addresses: Mapping[str, str], rules: Path = RULES, interval: str | None = None
 ) -> dict[str, Any]:
-    """rules/prometheus.yml for these addresses.
+    """rules/prometheus.yml for these addresses: HOST:PORT by service, as Prometheus reaches it.
 
     rules: the rules folder as Prometheus sees it. interval: between scrapes and evaluations; None
     is as shipped.
     """
     config: dict[str, Any] = read_document(RULES / "prometheus.yml")
-    targets = {
-        JOB_EXPORTER: addresses.exporter,
-        JOB_RECEIVER: addresses.receiver,
-        "prometheus": addresses.prometheus,
-        "alertmanager": addresses.alertmanager,
-    }
+    services = {JOB_EXPORTER: "exporter", JOB_RECEIVER: "receiver"}
     if interval:
         config["global"].update(scrape_interval=interval, evaluation_interval=interval)
     config["rule_files"] = [str(rules / name) for name in config["rule_files"]]
     for job in config["scrape_configs"]:
-        job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
+        service = services.get(job["job_name"], job["job_name"])
+        job["static_configs"] = [{"targets": [addresses[service]]}]
     for manager in config["alerting"]["alertmanagers"]:
-        manager["static_configs"] = [{"targets": [addresses.alertmanager]}]
+        manager["static_configs"] = [{"targets": [addresses["alertmanager"]]}]
     return config
 
 
@@ -60,7 +46,7 @@ def write(path: Path, config: dict[str, Any]) -> None:
     replace_file(path, dump(config, path))
 
 
-def write_alertmanager(folder: Path, addresses: Addresses, contacts: Path) -> None:
+def write_alertmanager(folder: Path, addresses: Mapping[str, str], contacts: Path) -> None:
     """Put alertmanager.yml and its templates into the folder; its secrets/ is relative to it too.
 
     Raises UserError when contacts.yml is not valid.
@@ -68,7 +54,7 @@ def write_alertmanager(folder: Path, addresses: Addresses, contacts: Path) -> No
     config = read_document(ALERTMANAGER / "alertmanager.yml")
     for receiver in config["receivers"]:
         for webhook in receiver.get("webhook_configs", []):
-            webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, addresses.receiver)
+            webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, addresses["receiver"])
     shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
     text = template(load_contacts(contacts))
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())

@@ -1,5 +1,6 @@
 """contacts.yml: whom the alerts concern, rendered as Alertmanager templates."""
 
+import json
 import re
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def template(contacts: Contacts) -> str:
         "contacts.mail_from": contacts.mail.from_,
         "contacts.people": people,
     }
-    return "".join(
-        f'{{{{ define "{name}" }}}}{{{{ {_quoted(text)} }}}}{{{{ end }}}}\n'
+    return "".join(  # JSON's quoting is a Go string literal
+        f'{{{{ define "{name}" }}}}{{{{ {json.dumps(text, ensure_ascii=False)} }}}}{{{{ end }}}}\n'
         for name, text in defined.items()
     )
 
@@ -63,9 +64,3 @@ def template(contacts: Contacts) -> str:
 def _line(person: Person) -> str:
     ways = ", ".join(way for way in (person.phone, person.chat) if way)
     return f"{person.role}: {person.name}" + (f" ({ways})" if ways else "")
-
-
-def _quoted(text: str) -> str:
-    """A Go string literal."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'

@@ -6,7 +6,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import signals
@@ -35,30 +36,18 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+@dataclass(eq=False)
 class Child:
     """A child process with a readiness URL; started and ended by its own pid."""
 
-    def __init__(
-        self,
-        name: str,
-        argv: Sequence[str],
-        log: Path,
-        ready_url: str,
-        environment: Mapping[str, str] | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        """log: its output, appended. ready_url: answers 200 when it is up. folder: it works there.
-
-        environment: on top of ours.
-        """
-        self.name = name
-        self.argv = list(argv)
-        self.log = log
-        self.ready_url = ready_url
-        self.environment = dict(environment or {})
-        self.folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self._log_from = 0
+    name: str
+    argv: list[str]
+    log: Path  # its output, appended
+    ready_url: str  # answers 200 when it is up
+    environment: Mapping[str, str] = field(default_factory=dict)  # on top of ours
+    folder: Path | None = None  # it works there
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+    _log_from: int = field(default=0, init=False)
 
     @property
     def pid(self) -> int:
@@ -97,15 +86,11 @@ class Child:
             if self.ready():
                 return
             signals.sleep(0.05)
-        lines = self._output().strip().splitlines()[-5:]
-        state = "did not get ready" if self.running else "ended at once"
-        raise UserError(f"{self.name} {state}; its log ends: " + (" | ".join(lines) or "(empty)"))
-
-    def _output(self) -> str:
-        """What this run of it has logged."""
         with open(self.log, "rb") as log:
             log.seek(self._log_from)
-            return log.read().decode(errors="replace")
+            lines = log.read().decode(errors="replace").strip().splitlines()[-5:]
+        state = "did not get ready" if self.running else "ended at once"
+        raise UserError(f"{self.name} {state}; its log ends: " + (" | ".join(lines) or "(empty)"))
 
     def ready(self) -> bool:
         """Whether ready_url answers 200 right now."""

@@ -7,15 +7,9 @@ from typing import Any
 import yaml
 
 from command.paths import ALERTMANAGER, CONTACTS, RULES
-from command.stack.configs import (
-    Addresses,
-    ensure_secret,
-    prometheus_config,
-    write,
-    write_alertmanager,
-)
+from command.stack.configs import ensure_secret, prometheus_config, write, write_alertmanager
 
-ADDRESSES = Addresses("e:1", "r:2", "p:3", "a:4")
+ADDRESSES = {"exporter": "e:1", "receiver": "r:2", "prometheus": "p:3", "alertmanager": "a:4"}
 
 
 def shipped(path: Path) -> Any:
