@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -61,42 +60,29 @@ def main() -> int:
 
 def run(folder: Path, console: Console) -> int:
     """Start everything, watch until the new day has restored the config."""
-    turn = next_whole_minute(time.time(), SECONDS_BEFORE_NEW_DAY)
-    settings = BundleSettings(
-        folder=folder,
-        budget=write_budget(folder / "budget.yml", turn),
-        ports=Ports.free(),
-        interval="1s",
-        receiver_flags=("--hold", "5"),
+    soonest = datetime.now(UTC) + timedelta(seconds=SECONDS_BEFORE_NEW_DAY)
+    turn = soonest.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    budget = folder / "budget.yml"
+    document = read_document(BUDGET)
+    document["budget"].update(
+        daily_limit_usd=LIMIT_USD, reserve_usd=LIMIT_USD / 5, day_starts_at=f"{turn:%H:%M}"
+    )
+    budget.write_bytes(dump(document, budget))
+    ports = Ports.free()
+    bundle = Bundle(
+        BundleSettings(folder, budget, ports=ports, interval="1s", receiver_flags=("--hold", "5"))
     )
     console.print(
         f"A budget of ${LIMIT_USD}; the next budget day starts at {turn:%H:%M} UTC. "
         "Starting Prometheus, Alertmanager, exporter, receiver, provider and scraper …",
         highlight=False,
     )
-    bundle = Bundle(settings)
     levels = parse_ladder(LADDER.read_bytes(), LADDER).names
     view = View(console, thresholds(), levels)
     watcher = Watcher(bundle, view)
     with running(bundle), view:
         watcher.watch(until=turn.timestamp() + SECONDS_OF_NEW_DAY)
     return int(not watcher.summary(LIMIT_USD, most=levels[-1]))
-
-
-def next_whole_minute(now: float, at_least: float) -> datetime:
-    """The first whole minute that is at_least seconds away."""
-    soonest = datetime.fromtimestamp(now + at_least, UTC)
-    return soonest.replace(second=0, microsecond=0) + timedelta(minutes=1)
-
-
-def write_budget(path: Path, turn: datetime) -> Path:
-    """The shipped budget.yml with the demo's limit and start of day."""
-    document = read_document(BUDGET)
-    document["budget"].update(
-        daily_limit_usd=LIMIT_USD, reserve_usd=LIMIT_USD / 5, day_starts_at=f"{turn:%H:%M}"
-    )
-    path.write_bytes(dump(document, path))
-    return path
 
 
 @contextlib.contextmanager

@@ -11,14 +11,13 @@ waited; and why the parser's answer for what the queue could not hold counts as 
 """
 
 import hashlib
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
 from alertmanager.receiver.ladder.effective import config_for
-from demo.trace import TraceCall
 
 CYCLE_SECONDS = 10.0
 SMART_BATCH_SECONDS = 60.0  # how long smart batching gathers at a threshold of 1
@@ -62,7 +61,7 @@ class Pipeline:
     arrived: list[Task] = field(default_factory=list)
     waiting: list[Task] = field(default_factory=list)  # for a call, the oldest first
     cache: dict[tuple[str, ...], float] = field(default_factory=dict)  # key: its page's time
-    calls: deque[float] = field(default_factory=deque)  # times of the last day's calls
+    calls: list[float] = field(default_factory=list)  # times of the last day's calls
 
     def arrive(self, task: Task) -> None:
         """A product field to fill in."""
@@ -138,35 +137,14 @@ class Pipeline:
         return task.expected_confidence >= threshold
 
     def _within_limits(self, now: float, config: dict[str, Any]) -> bool:
-        while self.calls and self.calls[0] <= now - 86_400:
-            self.calls.popleft()
+        del self.calls[: bisect_right(self.calls, now - 86_400)]
         for key, seconds in (("minute", 60), ("hour", 3600), ("day", 86_400)):
             limit = Decimal(str(config[f"rate_limit_per_{key}"]))
             if config["enable_dynamic_rate_limiting"]:
                 limit *= 1 - Decimal(str(config["rate_limit_adjustment_factor"]))
-            recent = 0
-            for call in reversed(self.calls):
-                if call <= now - seconds:
-                    break
-                recent += 1
-            if recent >= int(limit):
+            if len(self.calls) - bisect_right(self.calls, now - seconds) >= int(limit):
                 return False
         return True
-
-
-def tasks_of(trace: list[TraceCall]) -> list[Task]:
-    """The trace spread over roasters, fields and products, the same each time."""
-    return [
-        Task(
-            call.seconds,
-            ROASTERS[index % len(ROASTERS)],
-            FIELDS[index // len(ROASTERS) % len(FIELDS)],
-            int(_digest(f"{call.prompt_tokens} {index % 7}") * PRODUCTS),
-            call.prompt_tokens,
-            call.completion_tokens,
-        )
-        for index, call in enumerate(trace)
-    ]
 
 
 def _gathers(task: Task, now: float, config: dict[str, Any]) -> bool:
@@ -188,9 +166,9 @@ def _cache_key(task: Task, config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _fraction(task: Task, what: str) -> float:
-    return _digest(f"{what} {task.roaster} {task.field} {task.product}")
+    return digest(f"{what} {task.roaster} {task.field} {task.product}")
 
 
-def _digest(text: str) -> float:
+def digest(text: str) -> float:
     """A number in [0, 1) that depends on the text alone."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest()) / 2**48

@@ -84,9 +84,8 @@ class Provider:
         if "status" in fault:
             raise _failure(fault)
         words = " ".join(str(m.get("content", "")) for m in asked["messages"]).split()
-        answer = ["ok"] * int(asked.get("max_tokens") or DEFAULT_ANSWER_TOKENS)
-        abort_after = fault.get("abort_after")
-        answer = answer[:abort_after]
+        tokens, abort_after = asked.get("max_tokens"), fault.get("abort_after")
+        answer = (["ok"] * int(tokens or DEFAULT_ANSWER_TOKENS))[:abort_after]
         usage = self._charge(words, len(answer))
         await asyncio.sleep(fault.get("delay", 0))
         identity = {
@@ -173,23 +172,22 @@ async def _broken() -> AsyncIterator[str]:
 
 
 async def _stream(
-    identity: dict[str, Any],
-    answer: list[str],
-    usage: dict[str, Any] | None,
-    broken: bool = False,
+    identity: dict[str, Any], answer: list[str], usage: dict[str, Any] | None, broken: bool
 ) -> AsyncIterator[str]:
     """Server-sent events: chunks, then (when asked for) one with the usage, then [DONE]."""
     base = identity | {"object": "chat.completion.chunk"}
+
+    def chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> str:
+        return f"data: {json.dumps(base | {'choices': choices, 'usage': usage})}\n\n"
+
     for word in answer:
-        delta = {"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}
-        yield f"data: {json.dumps(base | {'choices': [delta], 'usage': None})}\n\n"
+        yield chunk([{"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}])
         await asyncio.sleep(0)
     if broken:
         raise ConnectionAbortedError("as planned")
-    end = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    yield f"data: {json.dumps(base | {'choices': [end], 'usage': None})}\n\n"
+    yield chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])
     if usage is not None:
-        yield f"data: {json.dumps(base | {'choices': [], 'usage': usage})}\n\n"
+        yield chunk([], usage)
     yield "data: [DONE]\n\n"
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from common.fetch import FetchError, fetch
-from demo.pipeline import CYCLE_SECONDS, Outcome, Pipeline, Task, tasks_of
+from demo.pipeline import CYCLE_SECONDS, Outcome, Pipeline, Task
 from demo.trace import read_trace
 from sdk.client import Client
 from sdk.client_delivery import DeliveryError, deliver
@@ -32,7 +32,7 @@ MODEL = "deepseek-chat"
 
 def arrivals(repeat: bool) -> Iterator[Task]:
     """The trace's tasks as they arrive, once or again and again."""
-    tasks = tasks_of(read_trace())
+    tasks = read_trace()
     length = tasks[-1].at + CYCLE_SECONDS
     for lap in itertools.count() if repeat else range(1):
         for task in tasks:
@@ -54,33 +54,24 @@ class Scraper:
         task, started = next(coming, None), time.monotonic()
         with ThreadPoolExecutor(WORKERS) as pool:
             for cycle in itertools.count(1):
-                if task is None or self.stopped.wait(self._left(started, cycle - 1)):
+                due = started + (cycle - 1) * CYCLE_SECONDS / self.arguments.speed
+                # A late cycle starts at once.
+                if task is None or self.stopped.wait(max(0.0, due - time.monotonic())):
                     return
                 now = cycle * CYCLE_SECONDS
                 while task is not None and task.at <= now:
                     self.pipeline.arrive(task)
                     task = next(coming, None)
-                self._cycle(now, pool)
-
-    def _left(self, started: float, cycle: int) -> float:
-        """Seconds until a cycle is due; a late one starts at once."""
-        due = started + cycle * CYCLE_SECONDS / self.arguments.speed
-        return float(max(0.0, due - time.monotonic()))
-
-    def _cycle(self, now: float, pool: ThreadPoolExecutor) -> None:
-        config = self.client.current()
-        if config is None:
-            return
-        settled = list(self.pipeline.cycle(now, config))
-        list(pool.map(lambda pair: self._settle(*pair), settled))
+                if (config := self.client.current()) is not None:
+                    settled = list(self.pipeline.cycle(now, config))
+                    list(pool.map(lambda pair: self._settle(*pair), settled))
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
-        if outcome == "call":
-            self._call(task)
-        else:
-            self.client.record(task.roaster, task.field, outcome=outcome, model=MODEL)
+        said, answer = self._call(task) if outcome == "call" else (outcome, None)
+        self.client.record(task.roaster, task.field, answer, outcome=said, model=MODEL)
 
-    def _call(self, task: Task) -> None:
+    def _call(self, task: Task) -> tuple[str, dict[str, Any] | None]:
+        """A call's outcome, and the provider's answer if there is one."""
         prompt = " ".join([f"field-{task.field}"] * 128 + [f"product-{task.product}"])
         prompt += " word" * max(0, task.prompt_tokens - 129)
         try:
@@ -94,13 +85,10 @@ class Scraper:
                 token="simulated-key",  # noqa: S106  the simulated provider takes any
             )
         except FetchError:
-            self.client.record(task.roaster, task.field, outcome="error", model=MODEL)
-            return
+            return "error", None
         if answer.status == 200:
-            self.client.record(task.roaster, task.field, answer.decode(dict[str, Any]))
-        else:
-            outcome = "rate_limited" if answer.status == 429 else "error"
-            self.client.record(task.roaster, task.field, outcome=outcome, model=MODEL)
+            return "success", answer.decode(dict[str, Any])
+        return "rate_limited" if answer.status == 429 else "error", None
 
 
 @contextlib.contextmanager

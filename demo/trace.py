@@ -1,33 +1,28 @@
-"""The real trace: arrival times and token counts of 8,819 calls (see demo/data/README.md)."""
+"""The real trace: times and tokens of 8,819 calls (see demo/data/README.md), as tasks."""
 
 import csv
 import gzip
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from demo.pipeline import FIELDS, PRODUCTS, ROASTERS, Task, digest
 
 FILE = Path(__file__).resolve().parent / "data" / "azure_llm_2023_code.csv.gz"
 
 
-@dataclass(frozen=True)
-class TraceCall:
-    """One call; seconds since the first."""
-
-    seconds: float
-    prompt_tokens: int
-    completion_tokens: int
-
-
-def read_trace() -> list[TraceCall]:
-    """All calls in order of arrival."""
+def read_trace() -> list[Task]:
+    """In order of arrival, spread over roasters, fields and products, the same each time."""
     with gzip.open(FILE, "rt", newline="") as file:
         rows = list(csv.DictReader(file))
     times = [datetime.fromisoformat(row["TIMESTAMP"][:26]) for row in rows]
     return [
-        TraceCall(
+        Task(
             (time - times[0]).total_seconds(),
+            ROASTERS[index % len(ROASTERS)],
+            FIELDS[index // len(ROASTERS) % len(FIELDS)],
+            int(digest(f"{row['ContextTokens']} {index % 7}") * PRODUCTS),
             int(row["ContextTokens"]),
             int(row["GeneratedTokens"]),
         )
-        for time, row in zip(times, rows, strict=True)
+        for index, (time, row) in enumerate(zip(times, rows, strict=True))
     ]

@@ -26,16 +26,11 @@ class Watcher:
         self.alerts: list[str] = []
         self.days: dict[str, Decimal] = {}
 
-    @property
-    def level(self) -> str:
-        """The one in force."""
-        return self.levels[-1]
-
     def watch(self, until: float) -> None:
         """Poll until that Unix time and the restore."""
         self.started = time.monotonic()
         next_line = 0.0
-        while time.time() < until + (MORE_SECONDS if self.level != "none" else 0):
+        while time.time() < until + (MORE_SECONDS if self.levels[-1] != "none" else 0):
             picture = self.picture()
             self.view.show(picture)
             if picture.seconds >= next_line:
@@ -52,8 +47,10 @@ class Watcher:
         spend = Decimal(status["spend_usd"])
         day = status["day"]["date"]
         news = [f"budget day {day} begins"] if self.days and day not in self.days else []
-        self.days[day] = spend
-        news += self.alert_news(firing) + self.level_news(level)
+        news += [f"ALERT {name}" for name in firing if name not in self.alerts]
+        news += [f"resolved {name}" for name in self.alerts if name not in firing]
+        news += self.level_news(level)
+        self.days[day], self.alerts = spend, firing
         return Picture(
             seconds=time.monotonic() - self.started,
             day=day,
@@ -69,20 +66,13 @@ class Watcher:
         """A service's JSON. Raises UserError."""
         return fetch(self.bundle.url(service) + path, timeout=5).decode(Any)
 
-    def alert_news(self, firing: list[str]) -> list[str]:
-        """Alerts that began or ended."""
-        news = [f"ALERT {name}" for name in firing if name not in self.alerts]
-        news += [f"resolved {name}" for name in self.alerts if name not in firing]
-        self.alerts = firing
-        return news
-
     def level_news(self, level: str) -> list[str]:
         """Another level, and what differs in the config."""
         config = self.get("receiver", "/config")
         before, self.config = self.config or config, config
         news = []
-        if level != self.level:
-            news.append(f"LEVEL {self.level} -> {level}")
+        if level != self.levels[-1]:
+            news.append(f"LEVEL {self.levels[-1]} -> {level}")
             self.levels.append(level)
         elif config != before:  # a tuning, for one roaster
             news.append("CONFIG")
@@ -91,7 +81,7 @@ class Watcher:
     def summary(self, limit_usd: Decimal, most: str) -> bool:
         """The verdict; whether the level went up to the most and came back on a later day."""
         (first_day, first_spend), *later = self.days.items()
-        closed = self.level == "none" and most in self.levels and bool(later)
+        closed = self.levels[-1] == "none" and most in self.levels and bool(later)
         lines = [
             "",
             f"levels: {' -> '.join(self.levels)}",

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from alertmanager.receiver.ladder.effective import effective, merge
-from demo.pipeline import Task, tasks_of
+from demo.pipeline import Task
 from demo.trace import read_trace
 from tests.support.ladders import shipped_baseline, shipped_ladder
 from tests.support.replays import replay
 
-TASKS = tasks_of(read_trace())
+TASKS = read_trace()
 READINGS = ("accept_above", "ask_below")
 # Not the scraper's to act on: it informs (docs/degradation.md).
 INFORMS = {"daily_budget_limit"}
