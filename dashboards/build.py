@@ -8,31 +8,21 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from dashboards.overview import overview
 
-FOLDER = Path(__file__).parent
-DASHBOARDS = {"overview.json": overview}
-
-
-def rendered() -> dict[str, str]:
-    """File name to content."""
-    encoder = JSONEncoder(sort_keys=True, indent=2)
-    return {name: encoder.encode(build().build()) + "\n" for name, build in DASHBOARDS.items()}
+FILE = Path(__file__).with_name("overview.json")
 
 
 def main() -> int:
-    """Write the files; with --check only say whether they are current."""
+    """Write the file; with --check only say whether it is current."""
     parser = argparse.ArgumentParser(prog="python -m dashboards.build", description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit 1 when a file is not current")
     check = parser.parse_args().check
-    stale = []
-    for name, content in rendered().items():
-        path = FOLDER / name
-        if not path.exists() or path.read_text(encoding="utf-8") != content:
-            stale.append(name)
-            if not check:
-                path.write_text(content, encoding="utf-8")
-    for name in stale:
-        sys.stdout.write(f"{name} {'is not what dashboards/ makes' if check else 'written'}\n")
-    return int(check and bool(stale))
+    content = JSONEncoder(sort_keys=True, indent=2).encode(overview().build()) + "\n"
+    if FILE.exists() and FILE.read_text(encoding="utf-8") == content:
+        return 0
+    if not check:
+        FILE.write_text(content, encoding="utf-8")
+    sys.stdout.write(f"{FILE.name} {'is not what dashboards/ makes' if check else 'written'}\n")
+    return int(check)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The overview: how much of today's budget is gone, where it went, and what is being done."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from grafana_foundation_sdk.builders import common as common_builder
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
@@ -12,48 +13,28 @@ from common.yamlfile import read_document
 
 LADDER = Path(__file__).resolve().parents[1] / "alertmanager" / "degradation.yml"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-HEIGHT = 8
+Panel = TypeVar("Panel", stat.Panel, timeseries.Panel)
 
 
-def query(expression: str, legend: str = "") -> prometheus.Dataquery:
-    """One query of a panel."""
-    return prometheus.Dataquery().expr(expression).legend_format(legend)
+def filled(panel: Panel, title: str, description: str, unit: str, queries: dict[str, str]) -> Panel:
+    """A panel with what every one has; queries: expressions by their legend."""
+    panel = panel.title(title).description(description).datasource(SOURCE).unit(unit)
+    for legend, expression in queries.items():
+        panel.with_target(prometheus.Dataquery().expr(expression).legend_format(legend))
+    return panel
 
 
 def number(title: str, description: str, expression: str, unit: str) -> stat.Panel:
     """One number of now."""
-    return (
-        stat.Panel()
-        .title(title)
-        .description(description)
-        .datasource(SOURCE)
-        .unit(unit)
-        .height(4)
-        .span(6)
-        .graph_mode(common.BigValueGraphMode.NONE)
-        .reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]))
-        .with_target(query(expression))
-    )
+    last = common_builder.ReduceDataOptions().calcs(["lastNotNull"])
+    panel = stat.Panel().height(4).span(6).graph_mode(common.BigValueGraphMode.NONE)
+    return filled(panel.reduce_options(last), title, description, unit, {"": expression})
 
 
-def graph(
-    title: str, description: str, unit: str, *targets: prometheus.Dataquery
-) -> timeseries.Panel:
+def graph(title: str, description: str, unit: str, queries: dict[str, str]) -> timeseries.Panel:
     """Lines over time."""
-    panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(description)
-        .datasource(SOURCE)
-        .unit(unit)
-        .min(0)
-        .height(HEIGHT)
-        .span(12)
-        .fill_opacity(8)
-    )
-    for target in targets:
-        panel = panel.with_target(target)
-    return panel
+    panel = timeseries.Panel().min(0).height(8).span(12).fill_opacity(8)
+    return filled(panel, title, description, unit, queries)
 
 
 def levels() -> str:
@@ -89,54 +70,57 @@ def panels() -> list[stat.Panel | timeseries.Panel]:
             "Utilization and thresholds",
             "The thresholds are the recorded constants that the alerts compare with.",
             units.PercentUnit,
-            query(names.UTILIZATION, "utilization"),
-            query(names.THRESHOLD, "{{threshold}}"),
+            {"utilization": names.UTILIZATION, "{{threshold}}": names.THRESHOLD},
         ),
         graph(
             "Forecast of the day's total",
             "With the band that it is expected to keep to, and the day's limit.",
             units.Dollars,
-            query(names.FORECAST, "forecast"),
-            query(names.FORECAST_LOW, "low"),
-            query(names.FORECAST_HIGH, "high"),
-            query("budget:llm_limit_usd:today", "limit"),
+            {
+                "forecast": names.FORECAST,
+                "low": names.FORECAST_LOW,
+                "high": names.FORECAST_HIGH,
+                "limit": "budget:llm_limit_usd:today",
+            },
         ),
         graph(
             "Spend rate",
             "USD an hour, over windows of 5 minutes and 1 hour.",
             units.Dollars,
-            query("budget:llm_spend_usd:rate5m * 3600", "5m"),
-            query("budget:llm_spend_usd:rate1h * 3600", "1h"),
+            {
+                "5m": "budget:llm_spend_usd:rate5m * 3600",
+                "1h": "budget:llm_spend_usd:rate1h * 3600",
+            },
         ),
         graph(
             "Spend today by model",
             "What each model has cost today.",
             units.Dollars,
-            query("model:llm_spend_usd:today", "{{model}}"),
+            {"{{model}}": "model:llm_spend_usd:today"},
         ),
         graph(
             "Spend today by roaster",
             "The ten dearest.",
             units.Dollars,
-            query("topk(10, roaster:llm_spend_usd:today)", "{{roaster}}"),
+            {"{{roaster}}": "topk(10, roaster:llm_spend_usd:today)"},
         ),
         graph(
             "Spend today by field",
             "What each field has cost today.",
             units.Dollars,
-            query("field:llm_spend_usd:today", "{{field}}"),
+            {"{{field}}": "field:llm_spend_usd:today"},
         ),
         graph(
             "Requests by outcome",
             "A second; cached and fallback cost nothing.",
             units.RequestsPerSecond,
-            query(f"sum by (outcome) (rate({names.REQUESTS}[$__rate_interval]))", "{{outcome}}"),
+            {"{{outcome}}": f"sum by (outcome) (rate({names.REQUESTS}[$__rate_interval]))"},
         ),
         graph(
             "Degradation in force",
             "Each level includes those below it; tunings are named.",
             units.Short,
-            query(f"max by (entry) ({names.DEGRADATION_ACTIVE})", "{{entry}}"),
+            {"{{entry}}": f"max by (entry) ({names.DEGRADATION_ACTIVE})"},
         ),
     ]
 
