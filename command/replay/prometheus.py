@@ -1,11 +1,8 @@
 """A Prometheus over backfilled blocks: fed by promtool, asked by range queries, gone afterwards."""
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 
 from command.replay.history import History
 from command.replay.openmetrics import FIRST_MIDNIGHT, write
@@ -42,17 +39,6 @@ class ReplayPrometheus:
         ]  # fmt: skip
         self._child = Child("prometheus", argv, folder / "prometheus.log", f"{self.url}/-/ready")
 
-    @classmethod
-    @contextmanager
-    def temporary(cls, interval_minutes: int) -> Iterator[Self]:
-        """One in a folder of its own; both are gone afterwards, Ctrl-C included."""
-        with TemporaryDirectory(prefix="llm-budget-backtest-") as folder:
-            prometheus = cls(Path(folder), interval_minutes)
-            try:
-                yield prometheus
-            finally:
-                prometheus.stop()
-
     def start(self) -> None:
         """Start, or start again, and read the blocks."""
         self.stop()
@@ -75,8 +61,7 @@ class ReplayPrometheus:
         """Blocks of what recording rules say, from the first midnight to end (Unix seconds)."""
         # Relative: the second at which a group runs is a hash of the path, and is to stay.
         path = Path("rules.yml")
-        content = dump(document(rules), path)
-        (self.folder / path).write_bytes(content)
+        (self.folder / path).write_bytes(dump(document(rules), path))
         self._promtool(
             "rules", f"--url={self.url}", f"--start={FIRST_MIDNIGHT}", f"--end={end}",
             f"--eval-interval={self.interval}s", f"--output-dir={self.folder / 'data'}", str(path),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from command.paths import RULES
 from command.replay.history import History
@@ -54,10 +55,14 @@ def replay(
     in_order = passes(rules, wanted.union(*(rule.reads for rule in asked)))
     result = Replay(history, limit_usd, interval_minutes)
     steps = len(in_order) + len(asked) + 2
-    with ReplayPrometheus.temporary(interval_minutes) as prometheus:
-        for number, what in enumerate(_steps(prometheus, in_order, asked, result)):
-            progress(number, steps, what)
-        progress(steps, steps, "done")
+    with TemporaryDirectory(prefix="llm-budget-backtest-") as folder_of_data:
+        prometheus = ReplayPrometheus(Path(folder_of_data), interval_minutes)
+        try:
+            for number, what in enumerate(_steps(prometheus, in_order, asked, result)):
+                progress(number, steps, what)
+        finally:
+            prometheus.stop()
+    progress(steps, steps, "done")
     return result
 
 
