@@ -5,9 +5,12 @@ import gzip
 import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -20,7 +23,6 @@ MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may have several lines
 MAX_LINE_CHARACTERS = 16 << 10  # a few kilobytes of .gz may be gigabytes, also in one line
 # Minutes without usage have no line: a day whose last line is this near its end is whole.
 QUIET_END_MINUTES = 60
-COST_COLUMNS = ("cost_usd", "cost")
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,23 @@ def read_csv(path: Path, usd_per_token: Decimal) -> History:
     """The history in a CSV file (gzip by the suffix .gz), columns minute and tokens, or cost_usd.
 
     Minutes that are missing cost nothing, also at the end of a day whose last hour was begun; a
-    minute on several lines is summed. Raises UserError
-    that names the line.
+    minute on several lines is summed. Raises UserError that names the line.
     """
+    minutes: Counter[int] = Counter()
     try:
         # Spreadsheets put a byte order mark before the header.
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            return _collect(path, file, usd_per_token)
+            for minute, cost in _rows(path, file, usd_per_token):
+                minutes[minute] += cost
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    if not minutes:
+        raise UserError(f"{path} has no lines after its header; nothing to replay")
+    last = max(minutes)
+    left = MINUTES_PER_DAY - 1 - last % MINUTES_PER_DAY
+    end = last + 1 + (left if left < QUIET_END_MINUTES else 0)
+    return History([minutes[minute] for minute in range(end)])
 
 
 def read_ledger(path: Path) -> History:
@@ -61,53 +70,26 @@ def read_ledger(path: Path) -> History:
 
     Opened read-only. Raises UserError when it is not a ledger or has no cost yet.
     """
+    days: Counter[int] = Counter()  # SQLite's sum() fails beyond 64 bits
     try:
-        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            days: Counter[float] = Counter()  # SQLite's sum() fails beyond 64 bits
-            for day, cost in db.execute("SELECT julianday(day), cost_picodollars FROM accounts"):
-                days[day] += cost
-        finally:
-            db.close()
-    except sqlite3.Error as error:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            for day, cost in db.execute("SELECT day, cost_picodollars FROM accounts"):
+                days[date.fromisoformat(day).toordinal()] += cost
+    except (sqlite3.Error, ValueError) as error:
         raise UserError(f"cannot read the ledger {path}: {error}") from error
-    rows = sorted(days.items())
-    if not rows:
+    if not days:
         raise UserError(f"the ledger {path} has no cost yet; nothing to replay")
-    return History(_spread(rows[-MAX_DAYS:]))
-
-
-def _spread(rows: list[tuple[float, int]]) -> list[int]:
-    first = round(rows[0][0])
-    days = [0] * min(round(rows[-1][0]) - first + 1, MAX_DAYS)
-    for day, cost in rows:
-        if round(day) - first < len(days):
-            days[round(day) - first] = cost
+    first = sorted(days)[-MAX_DAYS:][0]
     minutes = []
-    for cost in days:
-        share, rest = divmod(cost, MINUTES_PER_DAY)
+    for day in range(first, min(max(days) + 1, first + MAX_DAYS)):
+        share, rest = divmod(days[day], MINUTES_PER_DAY)
         minutes += [share + (minute < rest) for minute in range(MINUTES_PER_DAY)]
-    return minutes
-
-
-def _collect(path: Path, file: TextIO, usd_per_token: Decimal) -> History:
-    minutes: dict[int, int] = {}
-    for minute, cost in _rows(path, file, usd_per_token):
-        minutes[minute] = minutes.get(minute, 0) + cost
-    if not minutes:
-        raise UserError(f"{path} has no lines after its header; nothing to replay")
-    return History([minutes.get(minute, 0) for minute in range(_end(max(minutes)))])
-
-
-def _end(last: int) -> int:
-    """Where a history ends whose last line is of this minute: with the day, if that is near."""
-    left = MINUTES_PER_DAY - 1 - last % MINUTES_PER_DAY
-    return last + 1 + (left if left < QUIET_END_MINUTES else 0)
+    return History(minutes)
 
 
 def _rows(path: Path, file: TextIO, usd_per_token: Decimal) -> Iterator[tuple[int, int]]:
     reader = csv.DictReader(_bounded_lines(path, file))
-    column, usd_per_unit = _column(path, list(reader.fieldnames or ()), usd_per_token)
+    column, usd_per_unit = _column(path, reader.fieldnames or (), usd_per_token)
     for row in reader:
         where = f"{path}, line {reader.line_num}"
         minute = _number(row["minute"], f"{where}: minute")
@@ -122,9 +104,8 @@ def _rows(path: Path, file: TextIO, usd_per_token: Decimal) -> Iterator[tuple[in
 
 def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
     """Raises UserError on a line, or a number of lines, that no history has."""
-    number = 0
-    while line := file.readline(MAX_LINE_CHARACTERS):
-        number += 1
+    lines = iter(partial(file.readline, MAX_LINE_CHARACTERS), "")
+    for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         if len(line) == MAX_LINE_CHARACTERS:
             raise UserError(f"{where}: {MAX_LINE_CHARACTERS} characters or more; is this a CSV?")
@@ -133,14 +114,12 @@ def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _column(path: Path, found: list[str], usd_per_token: Decimal) -> tuple[str, Decimal]:
+def _column(path: Path, found: Sequence[str], usd_per_token: Decimal) -> tuple[str, Decimal]:
     """The column that tells the cost, and USD per its unit."""
-    if "minute" in found:
-        for column in COST_COLUMNS:
-            if column in found:
-                return column, Decimal(1)
-        if "tokens" in found:
-            return "tokens", usd_per_token
+    units = {"cost_usd": Decimal(1), "cost": Decimal(1), "tokens": usd_per_token}
+    for column, usd_per_unit in units.items() if "minute" in found else ():
+        if column in found:
+            return column, usd_per_unit
     raise UserError(
         f"{path}, line 1: the columns must be minute and tokens (or cost_usd), "
         f"not {', '.join(found) or 'none'}"

@@ -107,7 +107,7 @@ def test_a_ledger_gives_its_days_spread_evenly_to_the_last_picodollar(tmp_path: 
     path = tmp_path / "ledger.sqlite"
     db = open_ledger(path)
     zeros = ", ".join(["0"] * 8)
-    for day, cost in (("2026-11-20", 1441), ("2026-11-22", 2880)):
+    for day, cost in (("2026-11-20", 1441), ("2026-11-22", 2880), ("2026-11-23", 7)):
         db.execute(
             "INSERT INTO accounts (day, roaster, field, model, price_version, success, error, "
             "rate_limited, cached, fallback, input_tokens, cached_input_tokens, output_tokens, "
@@ -117,7 +117,7 @@ def test_a_ledger_gives_its_days_spread_evenly_to_the_last_picodollar(tmp_path: 
         )
     db.close()
     history = read_ledger(path)
-    assert [sum(history.day(number)) for number in range(history.days)] == [1441, 0, 2880]
+    assert [sum(history.day(number)) for number in range(history.days)] == [1441, 0, 2880, 7]
     assert history.day(0)[:2] == [2, 1]
 
 
