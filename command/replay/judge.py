@@ -9,7 +9,6 @@ from command.replay.history import MINUTES_PER_DAY
 from command.replay.replay import Replay
 from common.money import PICODOLLARS_PER_USD, picodollars
 
-HOURS = range(1, 24)
 # Those that foretell; the others state what is spent, and cannot be wrong.
 FORETELLING = ("LLMBudgetPredictedExhaustion", "LLMBudgetBurnRateHigh")
 
@@ -61,7 +60,9 @@ def summary(judged: list[JudgedDay]) -> dict[str, Any]:
 def _alert_summary(name: str, tested: list[JudgedDay]) -> dict[str, Any]:
     crossed = [day for day in tested if day.crossed_minute is not None]
     calm = [day for day in tested if day.crossed_minute is None]
-    leads = [_lead(day, name) for day in crossed]
+    firings = [day.alerts.get(name) for day in crossed]
+    # Hours of warning; none when it came late or never.
+    leads = [max(firing.lead_hours or 0.0, 0.0) if firing else 0.0 for firing in firings]
     return {
         "days_crossed": len(crossed),
         "days_foretold": sum(lead > 0 for lead in leads),
@@ -69,12 +70,6 @@ def _alert_summary(name: str, tested: list[JudgedDay]) -> dict[str, Any]:
         "days_calm": len(calm),
         "false_alarm_days": sum(name in day.alerts for day in calm),
     }
-
-
-def _lead(day: JudgedDay, name: str) -> float:
-    """Hours of warning; none when it came late or never."""
-    firing = day.alerts.get(name)
-    return max(firing.lead_hours or 0.0, 0.0) if firing else 0.0
 
 
 def _day(replay: Replay, number: int) -> JudgedDay:
@@ -90,11 +85,8 @@ def _day(replay: Replay, number: int) -> JudgedDay:
         for hour in range(24)
         if start + 60 * hour in replay.forecast
     }
-    error = {
-        hour: abs(forecast[hour] - total) / total
-        for hour in HOURS
-        if complete and total > 0 and hour in forecast
-    }
+    judged = complete and total > 0
+    error = {h: abs(usd - total) / total for h, usd in forecast.items() if judged and h > 0}
     alerts = {
         name: firing
         for name, minutes in replay.firing.items()

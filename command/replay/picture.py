@@ -24,19 +24,15 @@ def write(
     """Write an SVG file. Raises UserError."""
     if path.suffix != ".svg":
         raise UserError(f"{path}: the picture is an SVG; name a file that ends in .svg")
-    try:
-        path.write_text(render(replay, judged, thresholds), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def render(replay: Replay, judged: list[JudgedDay], thresholds: dict[str, Decimal]) -> str:
-    """The SVG text."""
     environment = Environment(loader=PackageLoader("command.replay"), autoescape=True)
-    return environment.get_template("backtest.svg.j2").render(
+    svg = environment.get_template("backtest.svg.j2").render(
         panels=[_panel(replay, day, thresholds) for day in judged],
         width=WIDTH, height=HEIGHT, limit=f"{replay.limit_usd:f}",
     )  # fmt: skip
+    try:
+        path.write_text(svg, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _panel(replay: Replay, day: JudgedDay, thresholds: dict[str, Decimal]) -> dict[str, Any]:

@@ -67,31 +67,26 @@ class ReplayPrometheus:
             f"--eval-interval={self.interval}s", f"--output-dir={self.folder / 'data'}", str(path),
         )  # fmt: skip
 
-    def series(self, expression: str, end: int) -> list[tuple[dict[str, str], dict[int, float]]]:
-        """A range query: labels, and values by minutes since the first midnight.
+    def values(self, expression: str, end: int) -> dict[int, float]:
+        """A range query: values of its series by minutes since the first midnight.
 
         Asked just before the next sample, so that all rules had their turn on the minute's.
         """
-        found: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
+        found = {}
         late = self.interval - 1
         for start in range(FIRST_MIDNIGHT, end, MAX_POINTS * self.interval):
             stop = min(start + (MAX_POINTS - 1) * self.interval, end - 1)
-            for series in self._query(expression, start + late, stop + late):
-                values = found.setdefault(tuple(sorted(series["metric"].items())), {})
+            times = {"start": start + late, "end": stop + late, "step": self.interval}
+            answer = fetch(
+                f"{self.url}/api/v1/query_range",
+                params={"query": expression, **{name: str(time) for name, time in times.items()}},
+                timeout=QUERY_TIMEOUT_SECONDS,
+                max_bytes=MAX_ANSWER_BYTES,
+            )
+            for series in answer.decode(dict[str, Any])["data"]["result"]:
                 for time, value in series["values"]:
-                    values[(int(time) - late - FIRST_MIDNIGHT) // 60] = float(value)
-        return [(dict(labels), values) for labels, values in found.items()]
-
-    def _query(self, expression: str, start: int, end: int) -> list[Any]:
-        times = {"start": start, "end": end, "step": self.interval}
-        params = {"query": expression, **{name: str(value) for name, value in times.items()}}
-        answer = fetch(
-            f"{self.url}/api/v1/query_range",
-            params=params,
-            timeout=QUERY_TIMEOUT_SECONDS,
-            max_bytes=MAX_ANSWER_BYTES,
-        )
-        return list(answer.decode(dict[str, Any])["data"]["result"])
+                    found[(int(time) - late - FIRST_MIDNIGHT) // 60] = float(value)
+        return found
 
     def _promtool(self, kind: str, *arguments: str) -> None:
         # The longest block that promtool fills with one query: few blocks are quickly read.

@@ -1,6 +1,6 @@
 """A history through the real rules: what the forecast said, and when each alert fired."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -79,21 +79,16 @@ def _steps(
     prometheus.start()
     yield "the forecast"
     result.forecast, result.low, result.high = (
-        next((values for _, values in prometheus.series(name, result.end)), {})
-        for name in (FORECAST, FORECAST_LOW, FORECAST_HIGH)
+        prometheus.values(name, result.end) for name in (FORECAST, FORECAST_LOW, FORECAST_HIGH)
     )
+    minutes = range(0, len(result.history.picodollars), result.interval_minutes)
     for alert in asked:
         yield alert.name
-        true = {
-            minute
-            for _, values in prometheus.series(str(alert.body["expr"]), result.end)
-            for minute in values
-        }
-        minutes = range(0, len(result.history.picodollars), result.interval_minutes)
+        true = prometheus.values(str(alert.body["expr"]), result.end)
         result.firing[alert.name] = _firing(alert, true, minutes)
 
 
-def _firing(alert: Rule, true: set[int], minutes: range) -> list[int]:
+def _firing(alert: Rule, true: Container[int], minutes: range) -> list[int]:
     """The minutes at which an alert fires, by when its expression is true."""
     wait, keep = alert.seconds("for") / 60, alert.seconds("keep_firing_for") / 60
     firing, since, last = [], None, None
