@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from command.flags import command, flag, json_flag, one_of, print_json, print_table
+from command.flags import command, file_flag, flag, json_flag, one_of, print_json, print_table
 from command.paths import RULES
 from command.replay import picture
 from command.replay.history import History, read_csv, read_ledger
@@ -37,18 +36,11 @@ def _usd(text: str) -> Decimal:
 @command(
     "replay a usage history through the real rules",
     one_of(
-        flag(
+        file_flag(
             "--csv",
-            type=Path,
-            metavar="FILE",
             help="columns minute (from the first midnight, UTC) and tokens or cost_usd; also .gz",
         ),
-        flag(
-            "--ledger",
-            type=Path,
-            metavar="FILE",
-            help="a ledger: it keeps days, so that each is spread evenly",
-        ),
+        file_flag("--ledger", help="a ledger: it keeps days, so that each is spread evenly"),
         required=True,
     ),
     flag("--limit", type=_usd, required=True, metavar="USD", help="daily budget"),
@@ -68,7 +60,7 @@ def _usd(text: str) -> Decimal:
         help="between evaluations; default: 1. From 5 on LLMBudgetBurnRateHigh sees nothing",
     ),
     flag("--rules", type=Path, default=RULES, metavar="FOLDER"),
-    flag("--picture", type=Path, metavar="FILE", help="draw it, as SVG"),
+    file_flag("--picture", help="draw it, as SVG"),
     json_flag(),
 )
 def backtest(arguments: argparse.Namespace) -> int:
@@ -84,7 +76,13 @@ def backtest(arguments: argparse.Namespace) -> int:
     if arguments.picture:
         picture.write(arguments.picture, result, judged, thresholds(arguments.rules))
     if arguments.json:
-        print_json(_document(arguments, judged))
+        report = {
+            "limit_usd": f"{arguments.limit:f}",
+            "interval_minutes": arguments.interval,
+            "summary": summary(judged),
+            "days": [{**asdict(day), "mean_error": day.mean_error} for day in judged],
+        }
+        print_json(report)
     else:
         _print(judged)
     return 0
@@ -105,15 +103,6 @@ def _replay(arguments: argparse.Namespace, history: History) -> Replay:
         )
 
 
-def _document(arguments: argparse.Namespace, judged: list[JudgedDay]) -> dict[str, Any]:
-    return {
-        "limit_usd": f"{arguments.limit:f}",
-        "interval_minutes": arguments.interval,
-        "summary": summary(judged),
-        "days": [{**asdict(day), "mean_error": day.mean_error} for day in judged],
-    }
-
-
 def _print(judged: list[JudgedDay]) -> None:
     wide = Console(width=None if sys.stdout.isatty() else 160)
     wide.print("Forecast: error of the day's total, mean over hours 1-23, and by hour")
@@ -123,7 +112,15 @@ def _print(judged: list[JudgedDay]) -> None:
     )
     wide.print("\nAlerts: first firing, times that it started, lead before the crossing")
     print_table(("day", "alert", "fired", "times", "lead", ""), _alert_rows(judged), wide)
-    _print_summary(summary(judged), wide)
+    figures = summary(judged)
+    wide.print(f"\nMean error of days with a history: {_percent(figures['mean_error'])}")
+    for name, alert in figures["alerts"].items():
+        lead = alert["median_lead_hours"]
+        wide.print(
+            f"{name}: predicted {alert['days_foretold']} of {alert['days_crossed']} crossings"
+            + ("" if lead is None else f", median lead {lead:.1f} h")
+            + f"; false alarms on {alert['false_alarm_days']} of {alert['days_calm']} other days"
+        )
 
 
 def _day_cells(day: JudgedDay) -> tuple[str, ...]:
@@ -143,17 +140,6 @@ def _alert_rows(judged: list[JudgedDay]) -> Iterator[tuple[str | Text, ...]]:
             false = Text("false alarm", style="red") if firing.false_alarm else ""
             fired, times = _clock(firing.first_minute), str(firing.episodes)
             yield str(day.number), name, fired, times, lead, false
-
-
-def _print_summary(figures: dict[str, Any], console: Console) -> None:
-    console.print(f"\nMean error of days with a history: {_percent(figures['mean_error'])}")
-    for name, alert in figures["alerts"].items():
-        lead = alert["median_lead_hours"]
-        console.print(
-            f"{name}: predicted {alert['days_foretold']} of {alert['days_crossed']} crossings"
-            + ("" if lead is None else f", median lead {lead:.1f} h")
-            + f"; false alarms on {alert['false_alarm_days']} of {alert['days_calm']} other days"
-        )
 
 
 def _clock(minute: int | None) -> str:

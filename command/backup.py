@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
@@ -11,7 +10,7 @@ from command.flags import command, file_flag, flag
 from command.paths import LEDGER
 from exporter.ledger import backup as ledgers
 
-FILES = (flag("file", type=Path, metavar="FILE"), file_flag("--ledger", LEDGER))
+FILES = (file_flag("file"), file_flag("--ledger", LEDGER))
 
 
 @command(

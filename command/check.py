@@ -4,9 +4,9 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.text import Text
 
@@ -23,8 +23,7 @@ from exporter.config import load_config
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
-@dataclass
-class Finding:
+class Finding(NamedTuple):
     """The outcome of one check: ok, warning or error."""
 
     part: str
@@ -60,23 +59,22 @@ def check(arguments: argparse.Namespace) -> int:
         ),
     ]
     if arguments.json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([finding._asdict() for finding in findings])
     else:
-        cells = ((f.part, Text(f.status, COLOURS[f.status]), f.detail) for f in findings)
-        print_table(("part", "", "detail"), cells)
+        rows = ((part, Text(word, COLOURS[word]), detail) for part, word, detail in findings)
+        print_table(("part", "", "detail"), rows)
     return int(any(finding.status == "error" for finding in findings))
 
 
-def _python(part: str, check: Callable[..., str], *values: Any) -> Finding:
+def _python(part: str, say: Callable[..., str], *values: Any) -> Finding:
     try:
-        return Finding(part, "ok", check(*values))
+        return Finding(part, "ok", say(*values))
     except UserError as error:
         return Finding(part, "error", str(error))
 
 
 def _budget(path: Path) -> str:
-    config = load_config(path)
-    budget = config.budget
+    budget = load_config(path).budget
     if sum(budget.roasters.values()) + budget.reserve_usd > budget.daily_limit_usd:
         raise UserError(
             f"{path}: the roasters' caps and the reserve exceed daily_limit_usd; lower one of them"
@@ -114,8 +112,7 @@ def _tool(part: str, name: str, *arguments: str) -> Finding:
 
 def _run(part: str, argv: Sequence[str]) -> Finding:
     done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True)
-    words = (done.stdout + done.stderr).strip()
     if done.returncode == 0:
         return Finding(part, "ok", "valid")
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     return Finding(part, "error", " ".join(lines[-3:]))

@@ -27,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
     )
     main_parser.add_argument("--version", action="version", version=f"llm-budget {__version__}")
     subparsers = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_to(subparsers)
+    for summary, flags, run in COMMANDS:
+        command = subparsers.add_parser(run.__name__, help=summary, description=run.__doc__)
+        for add in flags:
+            add(command)
+        command.set_defaults(run=run)
     return main_parser

@@ -4,11 +4,10 @@ import argparse
 import getpass
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -21,21 +20,12 @@ from common.errors import UserError
 Flag = Callable[[argparse._ActionsContainer], object]  # adds itself to a parser or a group
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A subcommand; run returns its exit status, its name and docstring are the command's."""
 
     summary: str
     flags: tuple[Flag, ...]
     run: Callable[[argparse.Namespace], int]
-
-    def add_to(self, subparsers: "argparse._SubParsersAction[Any]") -> None:
-        """Add it to the command line."""
-        name, description = self.run.__name__, self.run.__doc__
-        parser = subparsers.add_parser(name, help=self.summary, description=description)
-        for add in self.flags:
-            add(parser)
-        parser.set_defaults(run=self.run)
 
 
 def command(summary: str, *flags: Flag) -> Callable[[Callable[..., int]], Command]:
@@ -72,8 +62,8 @@ def json_flag(what: str = "for programs") -> Flag:
     return flag("--json", action="store_true", help=what)
 
 
-def file_flag(name: str, default: Path, **options: Any) -> Flag:
-    """The path of a file that has its place."""
+def file_flag(name: str, default: Path | None = None, **options: Any) -> Flag:
+    """The path of a file."""
     return flag(name, type=Path, default=default, metavar="FILE", **options)
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -31,17 +33,16 @@ EXIT_CODES = {"OK": 0, "INFO": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 )
 def status(arguments: argparse.Namespace) -> int:
     """Today's budget. Exit status: 0 OK or INFO, 1 WARNING, 2 CRITICAL, 3 unknown."""
-    urls = arguments.exporter or [EXPORTER_URL]
+    show = print_json if arguments.json else _print
     try:
-        reports = [exporter_status(url) for url in urls]
+        reports = [exporter_status(url) for url in arguments.exporter or [EXPORTER_URL]]
         summary = summarize(reports, thresholds())
     except UserError as error:
         print(f"llm-budget status: {error}", file=sys.stderr)
-        _print({"status": "UNKNOWN", "error": str(error)}, arguments.json)
+        show({"status": "UNKNOWN", "error": str(error)})
         return EXIT_CODES["UNKNOWN"]
-    summary.update(_degradation(arguments.receiver))
-    _print(summary, arguments.json)
-    return EXIT_CODES[str(summary["status"])]
+    show(summary | _degradation(arguments.receiver))
+    return EXIT_CODES[summary["status"]]
 
 
 def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[str, Any]:
@@ -73,10 +74,9 @@ def severity(utilization: Decimal, limits: dict[str, Decimal]) -> str:
 
 
 def _merge(spends: Iterable[dict[str, Decimal]]) -> dict[str, str]:
-    merged: dict[str, Decimal] = {}
-    for spend in spends:
-        for name, amount in spend.items():
-            merged[name] = merged.get(name, Decimal(0)) + amount
+    merged: dict[str, Decimal] = defaultdict(Decimal)
+    for name, amount in chain.from_iterable(spend.items() for spend in spends):
+        merged[name] += amount
     return {name: f"{amount:f}" for name, amount in by_amount(merged).items()}
 
 
@@ -91,30 +91,24 @@ def _degradation(url: str) -> dict[str, Any]:
     return {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
 
 
-def _print(summary: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(summary)
-        return
+def _print(summary: dict[str, Any]) -> None:
     print(f"Budget Status: {summary['status']}")
     if "error" in summary:
         return
+    usd = {key: Decimal(value) for key, value in summary.items() if key.endswith("_usd")}
     print(f"Utilization: {summary['utilization']:.1%}")
-    print(f"Remaining Budget: ${Decimal(summary['remaining_usd']):.2f}")
-    print(f"Spend: ${Decimal(summary['spend_usd']):.2f} of ${Decimal(summary['limit_usd']):.2f}")
-    for key, what in (("granted_usd", "granted today"), ("written_off_usd", "written off today")):
-        if Decimal(summary[key]):
-            print(f"  ${Decimal(summary[key]):.2f} {what}")
+    print(f"Remaining Budget: ${usd['remaining_usd']:.2f}")
+    print(f"Spend: ${usd['spend_usd']:.2f} of ${usd['limit_usd']:.2f}")
+    for what in ("granted", "written_off"):
+        if amount := usd[f"{what}_usd"]:
+            print(f"  ${amount:.2f} {what.replace('_', ' ')} today")
     print(f"Degradation: {summary['degradation'] or 'unknown (no receiver)'}")
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
     for sentence in (*not_live(summary), *problems):
         print(sentence)
-    for key in ("by_roaster", "by_field"):
-        _print_spend(key.removeprefix("by_"), summary[key])
-
-
-def _print_spend(by: str, spend: dict[str, str]) -> None:
-    if spend:
-        rows = ((name, f"{Decimal(amount):.4f}") for name, amount in spend.items())
-        print_table((by, "spend USD"), rows)
+    for by in ("roaster", "field"):
+        if spend := summary[f"by_{by}"]:
+            rows = ((name, f"{Decimal(amount):.4f}") for name, amount in spend.items())
+            print_table((by, "spend USD"), rows)

@@ -53,14 +53,10 @@ def up(arguments: argparse.Namespace) -> int:
 def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     """Start everything, restart what dies, stop all on SIGINT or SIGTERM."""
     ensure()
-    settings = BundleSettings(
-        folder=folder,
-        budget=arguments.config.resolve(),
-        baseline=arguments.baseline.resolve(),
-        contacts=arguments.contacts.resolve(),
-        ports=ports.from_flags(arguments),
-    )
-    bundle = Bundle(settings)
+    files = (arguments.config, arguments.baseline, arguments.contacts)
+    budget, baseline, contacts = (file.resolve() for file in files)
+    chosen = ports.from_flags(arguments)
+    bundle = Bundle(BundleSettings(folder, budget, baseline, contacts, chosen))
     try:
         bundle.start()
         _announce(bundle)

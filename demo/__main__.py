@@ -11,10 +11,8 @@ if __name__ == "__main__":
     signals.end_at_once()  # while the imports below take their time
 
 import argparse
-import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -80,14 +78,6 @@ def run(folder: Path, console: Console) -> int:
     levels = parse_ladder(LADDER.read_bytes(), LADDER).names
     view = View(console, thresholds(), levels)
     watcher = Watcher(bundle, view)
-    with running(bundle), view:
-        watcher.watch(until=turn.timestamp() + SECONDS_OF_NEW_DAY)
-    return int(not watcher.summary(LIMIT_USD, most=levels[-1]))
-
-
-@contextlib.contextmanager
-def running(bundle: Bundle) -> Iterator[None]:
-    """The bundle, the provider and the scraper, ended in every case."""
     provider = processes.provider(bundle)
     scraper = processes.scraper(bundle, provider, SPEED)
     try:
@@ -95,11 +85,13 @@ def running(bundle: Bundle) -> Iterator[None]:
         bundle.start()
         provider.wait_ready()
         scraper.start()
-        yield
+        with view:
+            watcher.watch(until=turn.timestamp() + SECONDS_OF_NEW_DAY)
     finally:
         scraper.stop()
         bundle.stop()
         provider.stop()
+    return int(not watcher.summary(LIMIT_USD, most=levels[-1]))
 
 
 if __name__ == "__main__":

@@ -79,25 +79,25 @@ class Pipeline:
         gone = {id(task) for task, _ in settled}
         self.waiting = [task for task in self.waiting if id(task) not in gone]
         if config["enable_request_queuing"]:
-            yield from self._overflow(int(config["max_queue_size"]))
+            # What a bounded queue cannot hold goes to the parser, the newest first.
+            room = int(config["max_queue_size"])
+            yield from ((task, "fallback") for task in self.waiting[room:])
+            self.waiting = self.waiting[:room]
 
     def _admit(self, own: dict[str, dict[str, Any]]) -> Iterator[tuple[Task, Outcome]]:
         """Settle at once what needs no call."""
         for task in self.arrived:
-            outcome = self._without_call(task, own[task.roaster])
-            if outcome:
-                yield task, outcome
+            config = own[task.roaster]
+            key = _cache_key(task, config)
+            page = self.cache.get(key) if config["enable_caching"] else None
+            if not self._wants_llm(task, config):
+                yield task, "fallback"
+            elif page is not None and task.at - page < config["cache_ttl_seconds"]:
+                yield task, "cached"
             else:
                 self.waiting.append(task)
-                self.cache[_cache_key(task, own[task.roaster])] = task.at
+                self.cache[key] = task.at
         self.arrived = []
-
-    def _without_call(self, task: Task, config: dict[str, Any]) -> Outcome | None:
-        if not self._wants_llm(task, config):
-            return "fallback"
-        page = self.cache.get(_cache_key(task, config)) if config["enable_caching"] else None
-        fresh = page is not None and task.at - page < config["cache_ttl_seconds"]
-        return "cached" if fresh else None
 
     def _batch(
         self, now: float, config: dict[str, Any], own: dict[str, dict[str, Any]]
@@ -114,11 +114,6 @@ class Pipeline:
                 yield task, "call"
             else:
                 return
-
-    def _overflow(self, room: int) -> Iterator[tuple[Task, Outcome]]:
-        """What a bounded queue cannot hold goes to the parser, the newest first."""
-        yield from ((task, "fallback") for task in self.waiting[room:])
-        self.waiting = self.waiting[:room]
 
     def _wants_llm(self, task: Task, config: dict[str, Any]) -> bool:
         field_config = config["field_configs"][task.field]

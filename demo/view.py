@@ -67,10 +67,8 @@ class View:
         if self._live:
             self._live.update(self._layout(picture))
             return
-        prefix = self._prefix(picture)
         for line in picture.news:
-            detail = line.startswith(" ")
-            self.say(f"{'' if detail else prefix}  {line}")
+            self.say(f"{'' if line.startswith(' ') else self._prefix(picture)}  {line}")
 
     def tick(self, picture: Picture) -> None:
         """A plain progress line, where there is no live picture."""
@@ -88,8 +86,13 @@ class View:
         for name, amount in list(picture.by_roaster.items())[:6]:
             roasters.add_row(name, f"{Decimal(amount):.4f}")
         colour = self.colours.get(picture.level, "white")
+        filled = min(BAR_WIDTH, round(picture.utilization * BAR_WIDTH))
+        bar = Text("█" * filled, style=colour).append("░" * (BAR_WIDTH - filled), style="dim")
+        # The last lines of history, as many as the terminal has room for below the rest.
+        room = self.console.height - ROWS_BESIDE_TABLES - roasters.row_count
+        newest = self.history[-min(max(room, 3), 14) :]
         body = Group(
-            self._bar(picture, colour),
+            bar.append(f" {picture.utilization:.1%}"),
             self._marks(),
             Text(f"${picture.spend_usd:.4f} of ${picture.limit_usd:.2f}"),
             Text("level  ").append(picture.level, style=f"bold {colour}"),
@@ -97,19 +100,9 @@ class View:
             Text(),
             roasters,
             Text(),
-            *(Text(line, overflow="ellipsis", no_wrap=True) for line in self._newest(roasters)),
+            *(Text(line, overflow="ellipsis", no_wrap=True) for line in newest),
         )
         return Panel(body, title=f"llm-budget · day {picture.day} · {picture.seconds:.0f} s")
-
-    def _newest(self, roasters: Table) -> list[str]:
-        """The last lines of history, as many as the terminal has room for below the rest."""
-        room = self.console.height - ROWS_BESIDE_TABLES - roasters.row_count
-        return self.history[-min(max(room, 3), 14) :]
-
-    def _bar(self, picture: Picture, colour: str) -> Text:
-        filled = min(BAR_WIDTH, round(picture.utilization * BAR_WIDTH))
-        bar = Text("█" * filled, style=colour).append("░" * (BAR_WIDTH - filled), style="dim")
-        return bar.append(f" {picture.utilization:.1%}")
 
     def _marks(self) -> Text:
         marks = [" "] * (BAR_WIDTH + 6)
@@ -123,7 +116,7 @@ class View:
 def changes(before: dict[str, Any], after: dict[str, Any], path: str = "") -> list[str]:
     """What differs between two configs, as "key: old -> new" lines."""
     lines = []
-    for key in list(before) + [key for key in after if key not in before]:
+    for key in before | after:
         name = f"{path}{key}"
         old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

@@ -30,11 +30,8 @@ TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other vers
 def find(name: str) -> Path | None:
     """The path of a binary by its upstream name, or None."""
     search = os.pathsep.join(filter(None, [os.environ.get(TOOLS_VARIABLE), os.environ.get("PATH")]))
-    for candidate in BINARIES.get(name, (name,)):
-        found = shutil.which(candidate, path=search)
-        if found:
-            return Path(found)
-    return None
+    found = (shutil.which(candidate, path=search) for candidate in BINARIES.get(name, (name,)))
+    return next((Path(path) for path in found if path), None)
 
 
 def need(name: str) -> str:
