@@ -6,8 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from command.flags import EXPORTER_OR_LEDGER, author, command, flag, why
-from command.offline import post
-from command.remote import UnreachableError
+from command.remote import UnreachableError, post
 from common.errors import UserError
 from common.money import picodollars, usd
 from exporter.ledger.adjustments import Grant, Reset

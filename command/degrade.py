@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any
 
 from command.flags import RECEIVER, author, command, flag, json_flag, print_json, why
-from command.offline import admin_token
-from command.remote import call
+from command.remote import admin_token, call
 from common.clock import SystemClock, iso8601
 from common.errors import UserError
 

@@ -16,15 +16,15 @@ def main(argv: list[str] | None = None) -> int:
     settle()
     arguments = parser().parse_args(argv)
     try:
-        result = arguments.run(arguments)
+        status = arguments.run(arguments)
         sys.stdout.flush()
+        return int(status)
     except UserError as error:
         print(f"llm-budget {arguments.command}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `llm-budget … | head`: the reader has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return int(result)
 
 
 def entry() -> int:

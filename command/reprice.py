@@ -15,7 +15,7 @@ from command.flags import (
     print_table,
     why,
 )
-from command.offline import post
+from command.remote import post
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice, report
 

@@ -3,12 +3,151 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TypeVar
 
+from grafana_foundation_sdk.builders import common as common_builder
+from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common, units
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
-from dashboards.overview import overview
+from common import names
+from common.yamlfile import read_document
 
 FILE = Path(__file__).with_name("overview.json")
+LADDER = Path(__file__).resolve().parents[1] / "alertmanager" / "degradation.yml"
+SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+Panel = TypeVar("Panel", stat.Panel, timeseries.Panel)
+
+
+def filled(panel: Panel, title: str, description: str, unit: str, queries: dict[str, str]) -> Panel:
+    """A panel with what every one has; queries: expressions by their legend."""
+    panel = panel.title(title).description(description).datasource(SOURCE).unit(unit)
+    for legend, expression in queries.items():
+        panel.with_target(prometheus.Dataquery().expr(expression).legend_format(legend))
+    return panel
+
+
+def number(title: str, description: str, expression: str, unit: str) -> stat.Panel:
+    """One number of now."""
+    last = common_builder.ReduceDataOptions().calcs(["lastNotNull"])
+    panel = stat.Panel().height(4).span(6).graph_mode(common.BigValueGraphMode.NONE)
+    return filled(panel.reduce_options(last), title, description, unit, {"": expression})
+
+
+def graph(title: str, description: str, unit: str, queries: dict[str, str]) -> timeseries.Panel:
+    """Lines over time."""
+    panel = timeseries.Panel().min(0).height(8).span(12).fill_opacity(8)
+    return filled(panel, title, description, unit, queries)
+
+
+def levels() -> str:
+    """The ladder's levels by rank, as degradation.yml orders them."""
+    found = ["none", *(entry["level"] for entry in read_document(LADDER)["levels"])]
+    return ", ".join(f"{rank} {name}" for rank, name in enumerate(found))
+
+
+def panels() -> list[stat.Panel | timeseries.Panel]:
+    """From the left to the right, from the top to the bottom."""
+    return [
+        number(
+            "Utilization",
+            "Spend, less what was written off, over limit and grants.",
+            names.UTILIZATION,
+            units.PercentUnit,
+        ),
+        number(
+            "Remaining today",
+            "What may still be spent in this budget day.",
+            "budget:llm_remaining_usd:today",
+            units.Dollars,
+        ),
+        number("Degradation level", f"{levels()}.", f"max({names.DEGRADATION_LEVEL})", units.Short),
+        number(
+            "Evidence complete",
+            "1 when every exporter was scraped just now and writes its ledger. Nothing is "
+            "lifted while it is 0.",
+            "budget:llm_evidence:complete",
+            units.Short,
+        ),
+        graph(
+            "Utilization and thresholds",
+            "The thresholds are the recorded constants that the alerts compare with.",
+            units.PercentUnit,
+            {"utilization": names.UTILIZATION, "{{threshold}}": names.THRESHOLD},
+        ),
+        graph(
+            "Forecast of the day's total",
+            "With the band that it is expected to keep to, and the day's limit.",
+            units.Dollars,
+            {
+                "forecast": names.FORECAST,
+                "low": names.FORECAST_LOW,
+                "high": names.FORECAST_HIGH,
+                "limit": "budget:llm_limit_usd:today",
+            },
+        ),
+        graph(
+            "Spend rate",
+            "USD an hour, over windows of 5 minutes and 1 hour.",
+            units.Dollars,
+            {
+                "5m": "budget:llm_spend_usd:rate5m * 3600",
+                "1h": "budget:llm_spend_usd:rate1h * 3600",
+            },
+        ),
+        graph(
+            "Spend today by model",
+            "What each model has cost today.",
+            units.Dollars,
+            {"{{model}}": "model:llm_spend_usd:today"},
+        ),
+        graph(
+            "Spend today by roaster",
+            "The ten dearest.",
+            units.Dollars,
+            {"{{roaster}}": "topk(10, roaster:llm_spend_usd:today)"},
+        ),
+        graph(
+            "Spend today by field",
+            "What each field has cost today.",
+            units.Dollars,
+            {"{{field}}": "field:llm_spend_usd:today"},
+        ),
+        graph(
+            "Requests by outcome",
+            "A second; cached and fallback cost nothing.",
+            units.RequestsPerSecond,
+            {"{{outcome}}": f"sum by (outcome) (rate({names.REQUESTS}[$__rate_interval]))"},
+        ),
+        graph(
+            "Degradation in force",
+            "Each level includes those below it; tunings are named.",
+            units.Short,
+            {"{{entry}}": f"max by (entry) ({names.DEGRADATION_ACTIVE})"},
+        ),
+    ]
+
+
+def overview() -> dashboard.Dashboard:
+    """How much of today's budget is gone, where it went, and what is being done."""
+    built = (
+        dashboard.Dashboard("LLM budget")
+        .uid("llm-budget-overview")
+        .description("Today's LLM spend against its budget, and the degradation in force.")
+        .tags(["llm-budget"])
+        .refresh("10s")
+        .time("now-24h", "now")
+        .timezone("browser")
+        .readonly()
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .with_variable(
+            dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+        )
+    )
+    for panel in panels():
+        built = built.with_panel(panel)
+    return built
 
 
 def main() -> int:

@@ -96,7 +96,7 @@ def test_an_uncertain_grant_names_the_id_to_try_again_with(
     def timeout(*_: Any, **__: Any) -> Any:
         raise UnreachableError("cannot reach the exporter (no answer in time); is it running?")
 
-    monkeypatch.setattr("command.offline.call", timeout)
+    monkeypatch.setattr("command.remote.call", timeout)
     with Exporter(tmp_path):
         assert command(tmp_path, "grant", "5", "--id", "once") == 2
     assert "try again with --id once" in capsys.readouterr().err
