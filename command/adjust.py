@@ -5,7 +5,7 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-from command.flags import EXPORTER_OR_LEDGER, author, command, flag, why
+from command.flags import EXPORTER, author, command, flag, why
 from command.remote import UnreachableError, post
 from common.errors import UserError
 from common.money import picodollars, usd
@@ -18,7 +18,7 @@ ID = flag("--id", metavar="ID", help="the same id counts once, however often sen
 @command(
     "add money to today's budget",
     flag("amount", metavar="AMOUNT", help="USD, for example 12.50"),
-    *(*why(), ID, *EXPORTER_OR_LEDGER),
+    *(*why(), ID, *EXPORTER),
 )
 def grant(arguments: argparse.Namespace) -> int:
     """Adds to today's budget; it ends with the budget day."""
@@ -26,7 +26,7 @@ def grant(arguments: argparse.Namespace) -> int:
     return _run(arguments, "/api/v1/grants", Grant(amount_usd=amount, **_who_and_why(arguments)))
 
 
-@command("write off what today has cost so far", *why(), ID, *EXPORTER_OR_LEDGER)
+@command("write off what today has cost so far", *why(), ID, *EXPORTER)
 def reset(arguments: argparse.Namespace) -> int:
     """Writes off today's spend so far; totals stay. Again: writes off the rest."""
     return _run(arguments, "/api/v1/resets", Reset(**_who_and_why(arguments)))

@@ -59,9 +59,9 @@ def retire(arguments: argparse.Namespace) -> int:
 def _tell(arguments: argparse.Namespace) -> int:
     """Set or end the override, or retire; print what is in force now."""
     given = vars(arguments)
-    asked = {key: given[key] for key in ("level", "ledger", "until") if given.get(key)}
-    if "until" in asked:
-        asked["until"] = iso8601(parse_time(asked["until"], SystemClock().now()))
+    asked: dict[str, str] = {key: given[key] for key in ("level", "ledger") if key in given}
+    if until := given.get("until"):
+        asked["until"] = iso8601(parse_time(until, SystemClock().now()))
     state = override(arguments, arguments.command, **asked)
     if arguments.json:
         print_json(state)

@@ -69,7 +69,7 @@ def file_flag(name: str, default: Path | None = None, **options: Any) -> Flag:
 
 RECEIVER = flag("--receiver", default=RECEIVER_URL, metavar="URL")
 # Where the exporter is, and where its files are when it is down.
-EXPORTER_OR_LEDGER = (
+EXPORTER = (
     flag("--exporter", default=EXPORTER_URL, metavar="URL"),
     file_flag("--config", BUDGET),
     file_flag("--ledger", LEDGER, help="used when the exporter is down"),

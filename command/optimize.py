@@ -20,21 +20,18 @@ from common.errors import UserError
 )
 def optimize(arguments: argparse.Namespace) -> int:
     """Without flags: the tunings of degradation.yml and which are in force."""
-    state = _state(arguments)
+    tuning = arguments.apply or arguments.release
+    if tuning is None:
+        state = call("receiver", arguments.receiver, "/state")
+    elif arguments.reason:
+        state = override(arguments, "tune" if arguments.apply else "untune", tuning=tuning)
+    else:
+        raise UserError("say why with --reason TEXT; it is kept in the audit trail")
     if arguments.json:
         print_json({key: state[key] for key in ("known_tunings", "tunings")})
     else:
         print_table(("tuning", "follows", "in force"), _rows(state))
     return 0
-
-
-def _state(arguments: argparse.Namespace) -> dict[str, Any]:
-    tuning = arguments.apply or arguments.release
-    if tuning is None:
-        return dict(call("receiver", arguments.receiver, "/state"))
-    if not arguments.reason:
-        raise UserError("say why with --reason TEXT; it is kept in the audit trail")
-    return override(arguments, "tune" if arguments.apply else "untune", tuning=tuning)
 
 
 def _rows(state: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

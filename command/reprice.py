@@ -5,16 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from command.flags import (
-    EXPORTER_OR_LEDGER,
-    author,
-    command,
-    flag,
-    json_flag,
-    print_json,
-    print_table,
-    why,
-)
+from command.flags import EXPORTER, author, command, flag, json_flag, print_json, print_table, why
 from command.remote import post
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice, report
@@ -27,7 +18,7 @@ COLUMNS = ("day", "model", "tokens", "before USD", "added USD", "after USD", "pr
     flag("--model", metavar="NAME", help="this model only"),
     flag("--yes", action="store_true", help="book without asking"),
     json_flag("for programs; books only with --yes"),
-    *(*why(required=False, default="a price became known"), *EXPORTER_OR_LEDGER),
+    *(*why(required=False, default="a price became known"), *EXPORTER),
 )
 def reprice(arguments: argparse.Namespace) -> int:
     """Shows what withheld usage costs at the prices now known, each call at its own time, then

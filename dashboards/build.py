@@ -96,23 +96,13 @@ def panels() -> list[stat.Panel | timeseries.Panel]:
                 "1h": "budget:llm_spend_usd:rate1h * 3600",
             },
         ),
-        graph(
-            "Spend today by model",
-            "What each model has cost today.",
-            units.Dollars,
-            {"{{model}}": "model:llm_spend_usd:today"},
-        ),
-        graph(
-            "Spend today by roaster",
-            "The ten dearest.",
-            units.Dollars,
-            {"{{roaster}}": "topk(10, roaster:llm_spend_usd:today)"},
-        ),
-        graph(
-            "Spend today by field",
-            "What each field has cost today.",
-            units.Dollars,
-            {"{{field}}": "field:llm_spend_usd:today"},
+        *(
+            graph(f"Spend today by {by}", description, units.Dollars, {"{{" + by + "}}": spend})
+            for by, description, spend in (
+                ("model", "What each model has cost today.", "model:llm_spend_usd:today"),
+                ("roaster", "The ten dearest.", "topk(10, roaster:llm_spend_usd:today)"),
+                ("field", "What each field has cost today.", "field:llm_spend_usd:today"),
+            )
         ),
         graph(
             "Requests by outcome",

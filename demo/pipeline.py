@@ -45,12 +45,12 @@ class Task:
     @property
     def expected_confidence(self) -> float:
         """How sure the LLM would be (0 to 1): what accept_above compares."""
-        return 1.0 - 0.6 * _fraction(self, "llm") ** 2
+        return 1.0 - 0.6 * digest(f"llm {self.roaster} {self.field} {self.product}") ** 2
 
     @property
     def own_confidence(self) -> float:
         """How sure the deterministic parser is: what ask_below compares."""
-        return _fraction(self, "parser")
+        return digest(f"parser {self.roaster} {self.field} {self.product}")
 
 
 @dataclass
@@ -158,10 +158,6 @@ def _cache_key(task: Task, config: dict[str, Any]) -> tuple[str, ...]:
     """Smart caching shares one product's answer among roasters that sell it."""
     shared = (task.field, str(task.product))
     return shared if config["enable_smart_caching"] else (task.roaster, *shared)
-
-
-def _fraction(task: Task, what: str) -> float:
-    return digest(f"{what} {task.roaster} {task.field} {task.product}")
 
 
 def digest(text: str) -> float:

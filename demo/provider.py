@@ -81,8 +81,9 @@ class Provider:
         if self.balance <= 0:
             raise ApiError(402, "insufficient_balance", "Insufficient Balance")
         fault = self.faults.popleft() if self.faults else {}
-        if "status" in fault:
-            raise _failure(fault)
+        if status := fault.get("status"):
+            headers = {"retry-after": str(fault["retry_after"])} if "retry_after" in fault else {}
+            raise ApiError(status, FAULTS.get(status, "error"), "as planned", **headers)
         words = " ".join(str(m.get("content", "")) for m in asked["messages"]).split()
         tokens, abort_after = asked.get("max_tokens"), fault.get("abort_after")
         answer = (["ok"] * int(tokens or DEFAULT_ANSWER_TOKENS))[:abort_after]
@@ -157,12 +158,6 @@ async def _read(request: Request) -> dict[str, Any]:
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise ApiError(422, INVALID, "messages: a list of objects is required")
     return asked
-
-
-def _failure(fault: dict[str, Any]) -> ApiError:
-    status = fault["status"]
-    headers = {"retry-after": str(fault["retry_after"])} if "retry_after" in fault else {}
-    return ApiError(status, FAULTS.get(status, "error"), "as planned", **headers)
 
 
 async def _broken() -> AsyncIterator[str]:

@@ -49,7 +49,14 @@ class Watcher:
         news = [f"budget day {day} begins"] if self.days and day not in self.days else []
         news += [f"ALERT {name}" for name in firing if name not in self.alerts]
         news += [f"resolved {name}" for name in self.alerts if name not in firing]
-        news += self.level_news(level)
+        config = self.get("receiver", "/config")
+        before, self.config = self.config or config, config
+        if level != self.levels[-1]:
+            news.append(f"LEVEL {self.levels[-1]} -> {level}")
+            self.levels.append(level)
+        elif config != before:  # a tuning, for one roaster
+            news.append("CONFIG")
+        news += [f"    {line}" for line in changes(before, config)]
         self.days[day], self.alerts = spend, firing
         return Picture(
             seconds=time.monotonic() - self.started,
@@ -65,18 +72,6 @@ class Watcher:
     def get(self, service: str, path: str) -> Any:
         """A service's JSON. Raises UserError."""
         return fetch(self.bundle.url(service) + path, timeout=5).decode(Any)
-
-    def level_news(self, level: str) -> list[str]:
-        """Another level, and what differs in the config."""
-        config = self.get("receiver", "/config")
-        before, self.config = self.config or config, config
-        news = []
-        if level != self.levels[-1]:
-            news.append(f"LEVEL {self.levels[-1]} -> {level}")
-            self.levels.append(level)
-        elif config != before:  # a tuning, for one roaster
-            news.append("CONFIG")
-        return news + [f"    {line}" for line in changes(before, config)]
 
     def summary(self, limit_usd: Decimal, most: str) -> bool:
         """The verdict; whether the level went up to the most and came back on a later day."""

@@ -56,12 +56,13 @@ def passes(rules: list[Rule], wanted: Iterable[str]) -> list[list[Rule]]:
     reads: dict[str, set[str]] = {rule.name: set() for rule in recording}
     for rule in recording:
         reads[rule.name] |= rule.reads & reads.keys()
-    needed: set[str] = set()
-    frontier = set(wanted) & reads.keys()
-    while frontier:
-        needed |= frontier
-        frontier = set().union(*(reads[name] for name in frontier)) - needed
-    order = TopologicalSorter({name: reads[name] for name in needed})
+    needed: dict[str, set[str]] = {}
+    waiting = set(wanted) & reads.keys()
+    while waiting:
+        name = waiting.pop()
+        needed[name] = reads[name]
+        waiting |= reads[name] - needed.keys()
+    order = TopologicalSorter(needed)
     try:
         order.prepare()
     except CycleError as error:

@@ -49,12 +49,16 @@ def ensure() -> None:
     """Install what is missing with apt-get when that is possible; raises UserError when not."""
     if _missing(BINARIES) and (prefix := _apt_prefix()) is not None:
         print(f"Installing {', '.join(PACKAGES)} with apt-get …", flush=True)
-        new = _missing(SERVICES)
+        units = [SERVICES[name] for name in _missing(SERVICES)]
         _apt(prefix, "update")
         _apt(prefix, "install", *PACKAGES)
         if find("promtool") is None:
             _apt(prefix, "install", "promtool")
-        _keep_stopped(prefix, [SERVICES[name] for name in new])
+        # Debian starts what it installs, now and at each boot, on the ports that we need. What was
+        # there before is in somebody's use.
+        if units and SYSTEMD.is_dir():
+            argv = [*prefix, "systemctl", "disable", "--now", *units]
+            subprocess.run(argv, capture_output=True)
     for name in BINARIES:
         need(name)
 
@@ -81,15 +85,6 @@ def _apt_prefix() -> list[str] | None:
     if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True).returncode == 0:
         return [sudo, "-n"]
     return None
-
-
-def _keep_stopped(prefix: list[str], units: list[str]) -> None:
-    """Debian starts what it installs, now and at each boot, on the ports that we need.
-
-    units: those installed just now; one that was there before is in somebody's use.
-    """
-    if units and SYSTEMD.is_dir():
-        subprocess.run([*prefix, "systemctl", "disable", "--now", *units], capture_output=True)
 
 
 def _apt(prefix: list[str], *arguments: str) -> None:

@@ -99,15 +99,12 @@ class Child:
         except FetchError:
             return False
 
-    def stop(self) -> int | None:
-        """SIGTERM, then SIGKILL after ten seconds; the exit status, None if it did not run."""
-        return self._end(signal.SIGTERM)
-
     def kill(self) -> int | None:
         """kill -9; the exit status."""
-        return self._end(signal.SIGKILL)
+        return self.stop(signal.SIGKILL)
 
-    def _end(self, number: signal.Signals) -> int | None:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
+        """A signal, then SIGKILL after ten seconds; the exit status, None if it did not run."""
         process = self._process
         if process is None:
             return None
