@@ -10,17 +10,29 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from command import ports
-from command.flags import command, file_flag, json_flag, print_json, print_table
+from command.flags import PORTS, command, file_flag, json_flag, ports, print_json, print_table
 from command.paths import ALERTMANAGER, BASELINE, BUDGET, CONTACTS, LADDER, REPOSITORY, RULES
 from command.remote import call
 from command.stack.binaries import find
 from command.stack.contacts import load_contacts
 from command.thresholds import thresholds
 from common.errors import UserError
+from common.fetch import FetchError, fetch
+from common.http import bind
+from common.names import JOB_EXPORTER
+from common.ports import port_holder
 from exporter.config import load_config
 
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+# What each part answers when it is this bundle's: a path, and words of which one is in the answer.
+IDENTITY = {
+    "exporter": ("/health", ('"logs":', "the ledger is being read")),
+    "receiver": ("/state", ('"override":',)),
+    "prometheus": ("/api/v1/status/config", (f"job_name: {JOB_EXPORTER}",)),
+    "alertmanager": ("/api/v2/status", ("name: degradation",)),
+}
 
 
 class Finding(NamedTuple):
@@ -39,7 +51,7 @@ class Finding(NamedTuple):
     file_flag("--rules", RULES / "prometheus.yml"),
     file_flag("--alertmanager", ALERTMANAGER / "alertmanager.yml"),
     file_flag("--contacts", CONTACTS),
-    *(*ports.FLAGS, json_flag()),
+    *(*PORTS, json_flag()),
 )
 def check(arguments: argparse.Namespace) -> int:
     """Exit status 0 when all is well, 1 when something is wrong."""
@@ -54,8 +66,8 @@ def check(arguments: argparse.Namespace) -> int:
         _tool("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
         *_receiver(f"http://127.0.0.1:{arguments.receiver_port}"),
         *(
-            _python(f"port of {service}", ports.state, service, port)
-            for service, port in asdict(ports.from_flags(arguments)).items()
+            _python(f"port of {service}", port_state, service, port)
+            for service, port in asdict(ports(arguments)).items()
         ),
     ]
     if arguments.json:
@@ -116,3 +128,25 @@ def _run(part: str, argv: Sequence[str]) -> Finding:
         return Finding(part, "ok", "valid")
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     return Finding(part, "error", " ".join(lines[-3:]))
+
+
+def port_state(service: str, port: int) -> str:
+    """Free, or held by the bundle's own. Raises UserError when `up` could not have it."""
+    try:
+        bind("127.0.0.1", port).close()
+    except UserError as error:
+        if _is_ours(service, port):
+            holder = port_holder(port) or "a process"
+            return f"{port} is held by {holder}, which answers as this bundle's {service}"
+        raise UserError(f"{error}: llm-budget up --{service}-port PORT") from error
+    return f"{port} is free"
+
+
+def _is_ours(service: str, port: int) -> bool:
+    path, words = IDENTITY[service]
+    try:
+        answer = fetch(f"http://127.0.0.1:{port}{path}", timeout=2.0, max_bytes=1 << 20)
+    except FetchError:
+        return False
+    text = answer.body.decode(errors="replace")
+    return any(word in text for word in words)

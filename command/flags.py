@@ -4,6 +4,7 @@ import argparse
 import getpass
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from command.paths import BUDGET, LEDGER
 from command.remote import EXPORTER_URL, RECEIVER_URL
+from command.stack.bundle import Ports
 from common.errors import UserError
 
 Flag = Callable[[argparse._ActionsContainer], object]  # adds itself to a parser or a group
@@ -74,6 +76,24 @@ EXPORTER = (
     file_flag("--config", BUDGET),
     file_flag("--ledger", LEDGER, help="used when the exporter is down"),
 )
+
+
+def _port(text: str) -> int:
+    """A TCP port from a flag."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
+    return int(text)
+
+
+PORTS = tuple(
+    flag(f"--{service}-port", type=_port, default=port, metavar="PORT")
+    for service, port in asdict(Ports()).items()
+)
+
+
+def ports(arguments: argparse.Namespace) -> Ports:
+    """What the flags say of the bundle's ports."""
+    return Ports(**{name: getattr(arguments, f"{name}_port") for name in asdict(Ports())})
 
 
 def author(arguments: argparse.Namespace) -> str:

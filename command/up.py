@@ -4,12 +4,11 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from command import ports
-from command.flags import command, file_flag, flag
+from command.flags import PORTS, command, file_flag, flag, ports
 from command.paths import BASELINE, BUDGET, CONTACTS, DATA
 from command.stack.binaries import ensure
 from command.stack.bundle import Bundle, BundleSettings
-from command.stack.compose import prepare
+from command.stack.configs import prepare_compose
 from common import signals
 from common.errors import UserError
 from common.files import FileLock
@@ -23,7 +22,7 @@ CHECK_EVERY_SECONDS = 1.0
     file_flag("--config", BUDGET),
     file_flag("--baseline", BASELINE, help="the scraper's normal LLM config"),
     file_flag("--contacts", CONTACTS),
-    *ports.FLAGS,
+    *PORTS,
     flag(
         "--prepare-only",
         action="store_true",
@@ -37,7 +36,7 @@ def up(arguments: argparse.Namespace) -> int:
     folder = arguments.data.resolve()
     try:
         if arguments.prepare_only:
-            prepare(folder / "compose", arguments.contacts)
+            prepare_compose(folder / "compose", arguments.contacts)
             return 0
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "up.lock", "llm-budget up"), signals.noted():
@@ -55,7 +54,7 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     ensure()
     files = (arguments.config, arguments.baseline, arguments.contacts)
     budget, baseline, contacts = (file.resolve() for file in files)
-    chosen = ports.from_flags(arguments)
+    chosen = ports(arguments)
     bundle = Bundle(BundleSettings(folder, budget, baseline, contacts, chosen))
     try:
         bundle.start()

@@ -41,11 +41,11 @@ class ReplayPrometheus:
 
     def start(self) -> None:
         """Start, or start again, and read the blocks."""
-        self.stop()
+        self.close()
         self._child.start()
         self._child.wait_ready()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End it; safe to call twice."""
         self._child.stop()
 

@@ -1,8 +1,10 @@
 """A history through the real rules: what the forecast said, and when each alert fired."""
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +20,7 @@ ByMinute = dict[int, float]  # since the first midnight
 Progress = Callable[[int, int, str], None]  # steps done, of how many, what comes
 
 
-@dataclass
+@dataclass(frozen=True)
 class Replay:
     """What the rules said of a history. Minutes count from the first midnight."""
 
@@ -29,11 +31,6 @@ class Replay:
     low: ByMinute = field(default_factory=dict)
     high: ByMinute = field(default_factory=dict)
     firing: dict[str, list[int]] = field(default_factory=dict)  # alert: minutes at which it fires
-
-    @property
-    def end(self) -> int:
-        """The history's end in Unix seconds."""
-        return FIRST_MIDNIGHT + 60 * len(self.history.picodollars)
 
 
 def replay(
@@ -53,39 +50,32 @@ def replay(
     asked = [rule for rule in rules if alerts and rule.name.startswith(ALERT_PREFIX)]
     wanted = {FORECAST, FORECAST_LOW, FORECAST_HIGH} if alerts else {FORECAST}
     in_order = passes(rules, wanted.union(*(rule.reads for rule in asked)))
-    result = Replay(history, limit_usd, interval_minutes)
-    steps = len(in_order) + len(asked) + 2
-    with TemporaryDirectory(prefix="llm-budget-backtest-") as folder_of_data:
-        prometheus = ReplayPrometheus(Path(folder_of_data), interval_minutes)
-        try:
-            for number, what in enumerate(_steps(prometheus, in_order, asked, result)):
-                progress(number, steps, what)
-        finally:
-            prometheus.stop()
-    progress(steps, steps, "done")
-    return result
-
-
-def _steps(
-    prometheus: ReplayPrometheus, in_order: list[list[Rule]], asked: list[Rule], result: Replay
-) -> Iterator[str]:
-    """The work; each step's name comes before it is done."""
-    yield "the history"
-    prometheus.fill_metrics(result.history, f"{result.limit_usd:f}")
-    for rules_of_pass in in_order:
+    minutes = range(0, len(history.picodollars), interval_minutes)
+    end = FIRST_MIDNIGHT + 60 * len(history.picodollars)
+    steps, numbers = len(in_order) + len(asked) + 2, count()
+    with (
+        TemporaryDirectory(prefix="llm-budget-backtest-") as data,
+        closing(ReplayPrometheus(Path(data), interval_minutes)) as prometheus,
+    ):
+        progress(next(numbers), steps, "the history")
+        prometheus.fill_metrics(history, f"{limit_usd:f}")
+        for rules_of_pass in in_order:
+            prometheus.start()
+            names = sorted({rule.name for rule in rules_of_pass})
+            progress(next(numbers), steps, ", ".join(names))
+            prometheus.fill_rules(rules_of_pass, end)
         prometheus.start()
-        yield ", ".join(sorted({rule.name for rule in rules_of_pass}))
-        prometheus.fill_rules(rules_of_pass, result.end)
-    prometheus.start()
-    yield "the forecast"
-    result.forecast, result.low, result.high = (
-        prometheus.values(name, result.end) for name in (FORECAST, FORECAST_LOW, FORECAST_HIGH)
-    )
-    minutes = range(0, len(result.history.picodollars), result.interval_minutes)
-    for alert in asked:
-        yield alert.name
-        true = prometheus.values(str(alert.body["expr"]), result.end)
-        result.firing[alert.name] = _firing(alert, true, minutes)
+        progress(next(numbers), steps, "the forecast")
+        forecast, low, high = (
+            prometheus.values(name, end) for name in (FORECAST, FORECAST_LOW, FORECAST_HIGH)
+        )
+        firing = {}
+        for alert in asked:
+            progress(next(numbers), steps, alert.name)
+            true = prometheus.values(str(alert.body["expr"]), end)
+            firing[alert.name] = _firing(alert, true, minutes)
+    progress(steps, steps, "done")
+    return Replay(history, limit_usd, interval_minutes, forecast, low, high, firing)
 
 
 def _firing(alert: Rule, true: Container[int], minutes: range) -> list[int]:

@@ -18,6 +18,15 @@ from common.yamlfile import dump, read_document
 
 TOKENS = ("ingest", "admin", "webhook")
 RECEIVER_AS_SHIPPED = "127.0.0.1:8001"  # in alertmanager.yml
+COMPOSE_ADDRESSES = {
+    "exporter": "exporter:8000",
+    "receiver": "receiver:8001",
+    "prometheus": "127.0.0.1:9090",
+    "alertmanager": "alertmanager:9093",
+}
+COMPOSE_RULES = Path("/etc/prometheus/rules")
+# People fill these in; empty files keep the mounts whole.
+PEOPLES_SECRETS = ("pagerduty_routing_key", "slack_webhook_url")
 
 
 def prometheus_config(
@@ -66,3 +75,24 @@ def ensure_secret(path: Path, mode: int = 0o600) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
         replace_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), mode=mode)
+
+
+def prepare_compose(folder: Path, contacts: Path) -> None:
+    """Write everything that the compose file mounts; tokens stay as they are, in data/secrets.
+
+    folder: data/compose, for its owner only (0700); the files in it are readable by all, because
+    the containers run as different users and see single files only. Raises UserError.
+    """
+    secrets = folder / "secrets"
+    secrets.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    write(folder / "prometheus.yml", prometheus_config(COMPOSE_ADDRESSES, COMPOSE_RULES))
+    write_alertmanager(folder, COMPOSE_ADDRESSES, contacts)
+    for name in (f"{token}_token" for token in TOKENS):
+        made = folder.parent / "secrets" / name  # where the command line looks, too
+        ensure_secret(made)
+        replace_file(secrets / name, made.read_bytes(), mode=0o644)
+    ensure_secret(secrets / "grafana_admin_password", mode=0o644)
+    for path in (secrets / name for name in PEOPLES_SECRETS):
+        if not path.exists():
+            replace_file(path, b"", mode=0o644)

@@ -24,6 +24,8 @@ HELPERS = ("tests/support", "tests/benchmarks")
 
 # Unit tests that are not named after a module, each with the module that it tests.
 OTHER_NAMES = {
+    # docker-compose.yml, and what is prepared for it.
+    "command/stack/test_compose.py": "command/stack/configs.py",
     # The spool with many writers, kill -9 and full disks: a suite of its own.
     "sdk/test_client_spool.py": "sdk/client.py",
     # Every way to a completion in the real library; every way to report a stream's usage.

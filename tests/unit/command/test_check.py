@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from command.check import port_state
 from command.main import main
 from command.paths import ALERTMANAGER, REPOSITORY
-from command.ports import state
 from command.replay.prometheus import ReplayPrometheus
 from command.stack.bundle import Bundle, BundleSettings, Ports
 from common.errors import UserError
@@ -120,16 +120,16 @@ def test_free_is_what_a_service_could_listen_on(
         port = stranger.getsockname()[1]
         if taken:
             with pytest.raises(UserError, match=rf"held by .*\(pid {os.getpid()}\)"):
-                state("exporter", port)
+                port_state("exporter", port)
         else:
-            assert state("exporter", port) == f"{port} is free"
+            assert port_state("exporter", port) == f"{port} is free"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_port_of_another_users_process_is_not_free_and_its_user_is_named() -> None:
     with listener("127.0.0.1") as roots:
         port = roots.getsockname()[1]
-        words = as_nobody(lambda: state("exporter", port), without=roots)
+        words = as_nobody(lambda: port_state("exporter", port), without=roots)
     assert f"127.0.0.1:{port}" in words
     assert "held by a process of the user root" in words
 
@@ -172,13 +172,10 @@ def test_the_bundles_own_services_may_hold_their_ports(
 
 
 def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:
-    server = ReplayPrometheus(tmp_path, 1)
-    server.start()
-    try:
+    with contextlib.closing(ReplayPrometheus(tmp_path, 1)) as server:
+        server.start()
         with pytest.raises(UserError, match="held by prometheus"):
-            state("prometheus", int(server.url.rpartition(":")[2]))
-    finally:
-        server.stop()
+            port_state("prometheus", int(server.url.rpartition(":")[2]))
 
 
 @pytest.mark.parametrize(
