@@ -23,21 +23,19 @@ ID = flag("--id", metavar="ID", help="the same id counts once, however often sen
 def grant(arguments: argparse.Namespace) -> int:
     """Adds to today's budget; it ends with the budget day."""
     amount = Decimal(usd(picodollars(arguments.amount)))
-    return _run(arguments, "/api/v1/grants", Grant(amount_usd=amount, **_who_and_why(arguments)))
+    return _run(arguments, "/api/v1/grants", Grant, amount_usd=amount)
 
 
 @command("write off what today has cost so far", *why(), ID, *EXPORTER)
 def reset(arguments: argparse.Namespace) -> int:
     """Writes off today's spend so far; totals stay. Again: writes off the rest."""
-    return _run(arguments, "/api/v1/resets", Reset(**_who_and_why(arguments)))
+    return _run(arguments, "/api/v1/resets", Reset)
 
 
-def _who_and_why(arguments: argparse.Namespace) -> dict[str, str]:
+def _run(arguments: argparse.Namespace, path: str, kind: type[Reset], **amount: Decimal) -> int:
     name, who = arguments.id or uuid.uuid4().hex, author(arguments)
-    return {"reason": arguments.reason, "author": who, "id": name}
+    asked = kind(reason=arguments.reason, author=who, id=name, **amount)
 
-
-def _run(arguments: argparse.Namespace, path: str, asked: Reset) -> int:
     def offline(ledger: Ledger) -> dict[str, Any]:
         booked = ledger.adjust(asked).result()
         print("The exporter is down: written into its ledger.")

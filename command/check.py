@@ -3,7 +3,7 @@
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,6 @@ from common.ports import port_holder
 from exporter.config import load_config
 
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
-
-
 # What each part answers when it is this bundle's: a path, and words of which one is in the answer.
 IDENTITY = {
     "exporter": ("/health", ('"logs":', "the ledger is being read")),
@@ -55,15 +53,15 @@ class Finding(NamedTuple):
 )
 def check(arguments: argparse.Namespace) -> int:
     """Exit status 0 when all is well, 1 when something is wrong."""
-    receiver = [sys.executable, "-m", "alertmanager.receiver", "--check"]  # knows its own files
-    files = ["--config", str(arguments.ladder), "--baseline", str(arguments.baseline)]
+    receiver = ("-m", "alertmanager.receiver", "--check")  # it knows its own files
+    files = ("--config", str(arguments.ladder), "--baseline", str(arguments.baseline))
     findings = [  # one broken part does not hide the others
         _python("budget", _budget, arguments.config),
         _python("contacts", _contacts, arguments.contacts),
         _python("thresholds", _thresholds, arguments.rules.parent),
-        _run("degradation", [*receiver, *files]),
-        _tool("rules", "promtool", "check", "config", str(arguments.rules)),
-        _tool("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
+        _run("degradation", sys.executable, *receiver, *files),
+        _run("rules", "promtool", "check", "config", str(arguments.rules)),
+        _run("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
         *_receiver(f"http://127.0.0.1:{arguments.receiver_port}"),
         *(
             _python(f"port of {service}", port_state, service, port)
@@ -115,14 +113,11 @@ def _receiver(url: str) -> list[Finding]:
     return [Finding("receiver", "error" if problems else "ok", "; ".join([*problems, *sources]))]
 
 
-def _tool(part: str, name: str, *arguments: str) -> Finding:
+def _run(part: str, name: str, *arguments: str) -> Finding:
     binary = find(name)
     if binary is None:
         return Finding(part, "warning", f"not checked: {name} is not installed")
-    return _run(part, [str(binary), *arguments])
-
-
-def _run(part: str, argv: Sequence[str]) -> Finding:
+    argv = [str(binary), *arguments]
     done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True)
     if done.returncode == 0:
         return Finding(part, "ok", "valid")

@@ -2,21 +2,13 @@
 
 import argparse
 
-from command.adjust import grant, reset
-from command.backtest import backtest
-from command.backup import backup, restore
-from command.check import check
-from command.degrade import degrade, pin, release, retire
-from command.history import history
-from command.optimize import optimize
-from command.reprice import reprice
-from command.status import status
-from command.up import up
+from command import adjust, backtest, backup, check, degrade, history, optimize, reprice, status, up
 from exporter import __version__
 
 COMMANDS = (
-    *(status, grant, reset, reprice, degrade, pin, release, retire, optimize, history),
-    *(backtest, backup, restore, check, up),
+    *(status.status, adjust.grant, adjust.reset, reprice.reprice),
+    *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize),
+    *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )
 
 

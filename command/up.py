@@ -62,17 +62,12 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
         with contextlib.suppress(signals.Interrupted):  # the way in which it ends well
             while True:
                 signals.sleep(CHECK_EVERY_SECONDS)
-                _revive(bundle)
+                for child in (one for one in bundle.children if not one.running):
+                    print(f"{child.name} ended (see {child.log}); starting it again", flush=True)
+                    child.start()
         print("stopping …", flush=True)
     finally:
         bundle.stop()
-
-
-def _revive(bundle: Bundle) -> None:
-    for child in bundle.children:
-        if not child.running:
-            print(f"{child.name} ended (see {child.log}); starting it again", flush=True)
-            child.start()
 
 
 def _announce(bundle: Bundle) -> None:

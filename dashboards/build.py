@@ -41,14 +41,10 @@ def graph(title: str, description: str, unit: str, queries: dict[str, str]) -> t
     return filled(panel, title, description, unit, queries)
 
 
-def levels() -> str:
-    """The ladder's levels by rank, as degradation.yml orders them."""
-    found = ["none", *(entry["level"] for entry in read_document(LADDER)["levels"])]
-    return ", ".join(f"{rank} {name}" for rank, name in enumerate(found))
-
-
 def panels() -> list[stat.Panel | timeseries.Panel]:
     """From the left to the right, from the top to the bottom."""
+    ladder = ["none", *(entry["level"] for entry in read_document(LADDER)["levels"])]
+    levels = ", ".join(f"{rank} {name}" for rank, name in enumerate(ladder))
     return [
         number(
             "Utilization",
@@ -62,7 +58,7 @@ def panels() -> list[stat.Panel | timeseries.Panel]:
             "budget:llm_remaining_usd:today",
             units.Dollars,
         ),
-        number("Degradation level", f"{levels()}.", f"max({names.DEGRADATION_LEVEL})", units.Short),
+        number("Degradation level", f"{levels}.", f"max({names.DEGRADATION_LEVEL})", units.Short),
         number(
             "Evidence complete",
             "1 when every exporter was scraped just now and writes its ledger. Nothing is "

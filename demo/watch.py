@@ -77,16 +77,11 @@ class Watcher:
         """The verdict; whether the level went up to the most and came back on a later day."""
         (first_day, first_spend), *later = self.days.items()
         closed = self.levels[-1] == "none" and most in self.levels and bool(later)
-        lines = [
-            "",
-            f"levels: {' -> '.join(self.levels)}",
-            f"day {first_day}: ${first_spend} of ${limit_usd} ({first_spend / limit_usd - 1:+.2%})",
-            *(
-                f"day {day}: ${spend} so far, the scraper's own config again"
-                for day, spend in later
-            ),
-            "the loop closed" if closed else "the loop did NOT close",
-        ]
-        for line in lines:
-            self.view.say(line)
+        self.view.say("")
+        self.view.say(f"levels: {' -> '.join(self.levels)}")
+        off = f"{first_spend / limit_usd - 1:+.2%}"
+        self.view.say(f"day {first_day}: ${first_spend} of ${limit_usd} ({off})")
+        for day, spend in later:
+            self.view.say(f"day {day}: ${spend} so far, the scraper's own config again")
+        self.view.say("the loop closed" if closed else "the loop did NOT close")
         return closed

@@ -1,18 +1,23 @@
 """A Prometheus over backfilled blocks: fed by promtool, asked by range queries, gone afterwards."""
 
 import subprocess
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from command.replay.history import History
-from command.replay.openmetrics import FIRST_MIDNIGHT, write
+from command.replay.history import MINUTES_PER_DAY, History
 from command.replay.rulefiles import Rule, document
 from command.stack.binaries import need
 from command.stack.processes import Child, free_port
+from common import names
 from common.errors import UserError
 from common.fetch import fetch
+from common.money import usd
 from common.yamlfile import dump
 
+# A midnight (UTC) that is past in every time zone; rules see only differences.
+FIRST_MIDNIGHT = 1_600_041_600
+LEDGER = f'job="{names.JOB_EXPORTER}",instance="backtest",{names.LEDGER}="backtest"'
 MAX_POINTS = 10_000  # Prometheus refuses a range query of more than 11,000
 BLOCK_HOURS = tuple(2 * 3**power for power in range(9))  # the lengths that Prometheus' blocks have
 MAX_ANSWER_BYTES = 1 << 30
@@ -50,10 +55,16 @@ class ReplayPrometheus:
         self._child.stop()
 
     def fill_metrics(self, history: History, limit_usd: str) -> None:
-        """Blocks of the exporter's own series."""
+        """Blocks of an exporter that lived through a history: OpenMetrics, a sample every interval.
+
+        Rules that read other metrics have nothing to say in a replay.
+        """
+        totals = [0, *accumulate(history.picodollars)]
         path = self.folder / "history.txt"
         with open(path, "w", encoding="utf-8") as file:
-            write(file, history, limit_usd, self.interval // 60)
+            for minute in range(0, len(history.picodollars), self.interval // 60):
+                _write_page(file, minute, totals, limit_usd)
+            file.write("# EOF\n")
         self._promtool("openmetrics", str(path), str(self.folder / "data"))
         path.unlink()
 
@@ -99,3 +110,22 @@ class ReplayPrometheus:
         if done.returncode != 0:
             output = " ".join((done.stdout + done.stderr).split()[-40:])
             raise UserError(f"promtool could not make blocks from {kind}: {output}")
+
+
+def _write_page(file: TextIO, minute: int, totals: list[int], limit_usd: str) -> None:
+    midnight = minute - minute % MINUTES_PER_DAY
+    day_start = FIRST_MIDNIGHT + 60 * midnight
+    ledger = {names.LEDGER_COST: usd(totals[minute]), names.LEDGER_INFO: 1}
+    of_day = {  # these carry the day, as on the exporter's page
+        names.LEDGER_COST_AT_DAY_START: usd(totals[midnight]),
+        names.LEDGER_SPEND: usd(totals[minute] - totals[midnight]),
+        names.DAY_START: day_start,
+        names.DAY_END: day_start + 60 * MINUTES_PER_DAY,
+        names.DAILY_LIMIT: limit_usd,
+        names.GRANTED: 0,
+        names.WRITTEN_OFF: 0,
+    }
+    day = f'{LEDGER},{names.DAY}="{day_start}"'
+    time = FIRST_MIDNIGHT + 60 * minute
+    for labels, figures in ((LEDGER, ledger.items()), (day, of_day.items())):
+        file.writelines(f"{name}{{{labels}}} {value} {time}\n" for name, value in figures)

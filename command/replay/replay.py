@@ -10,8 +10,7 @@ from tempfile import TemporaryDirectory
 
 from command.paths import RULES
 from command.replay.history import History
-from command.replay.openmetrics import FIRST_MIDNIGHT
-from command.replay.prometheus import ReplayPrometheus
+from command.replay.prometheus import FIRST_MIDNIGHT, ReplayPrometheus
 from command.replay.rulefiles import Rule, load, passes
 from common.names import FORECAST, FORECAST_HIGH, FORECAST_LOW
 
