@@ -28,6 +28,7 @@ FIELDS = (
 PRODUCTS = 80  # of each roaster; seen again and again: a cache hits above the runbook's 70 %
 # The list price that the scraper expects, USD a token: only to skip dear requests.
 INPUT_USD, OUTPUT_USD = Decimal("0.00000027"), Decimal("0.00000110")
+Config = dict[str, Any]
 Outcome = Literal["call", "cached", "fallback"]
 
 
@@ -53,27 +54,25 @@ class Task:
         return digest(f"parser {self.roaster} {self.field} {self.product}")
 
 
+Settled = Iterator[tuple[Task, Outcome]]
+
+
 @dataclass
 class Pipeline:
     """The state between cycles. reading: what confidence_threshold means to this scraper."""
 
     reading: Literal["accept_above", "ask_below"] = "accept_above"
-    arrived: list[Task] = field(default_factory=list)
     waiting: list[Task] = field(default_factory=list)  # for a call, the oldest first
     cache: dict[tuple[str, ...], float] = field(default_factory=dict)  # key: its page's time
     calls: list[float] = field(default_factory=list)  # times of the last day's calls
 
-    def arrive(self, task: Task) -> None:
-        """A product field to fill in."""
-        self.arrived.append(task)
-
-    def cycle(self, now: float, config: dict[str, Any]) -> Iterator[tuple[Task, Outcome]]:
-        """Settle what this cycle takes; what stays waits for a later one.
+    def cycle(self, now: float, config: Config, arrived: list[Task]) -> Settled:
+        """Settle what this cycle takes of what waits and what arrived; the rest waits on.
 
         Batch, queue and rate limits are the scraper's; all else is as the task's roaster has it.
         """
         own = {roaster: config_for(config, roaster) for roaster in ROASTERS}
-        yield from self._admit(own)
+        yield from self._admit(arrived, own)
         settled = list(self._batch(now, config, own))
         yield from settled
         gone = {id(task) for task, _ in settled}
@@ -84,9 +83,9 @@ class Pipeline:
             yield from ((task, "fallback") for task in self.waiting[room:])
             self.waiting = self.waiting[:room]
 
-    def _admit(self, own: dict[str, dict[str, Any]]) -> Iterator[tuple[Task, Outcome]]:
+    def _admit(self, arrived: list[Task], own: dict[str, Config]) -> Settled:
         """Settle at once what needs no call."""
-        for task in self.arrived:
+        for task in arrived:
             config = own[task.roaster]
             key = _cache_key(task, config)
             page = self.cache.get(key) if config["enable_caching"] else None
@@ -97,11 +96,8 @@ class Pipeline:
             else:
                 self.waiting.append(task)
                 self.cache[key] = task.at
-        self.arrived = []
 
-    def _batch(
-        self, now: float, config: dict[str, Any], own: dict[str, dict[str, Any]]
-    ) -> Iterator[tuple[Task, Outcome]]:
+    def _batch(self, now: float, config: Config, own: dict[str, Config]) -> Settled:
         """Up to batch_size calls, as far as the rate limits let them."""
         left = int(config["batch_size"])
         ready = [task for task in self.waiting if not _gathers(task, now, own[task.roaster])]
@@ -115,7 +111,7 @@ class Pipeline:
             else:
                 return
 
-    def _wants_llm(self, task: Task, config: dict[str, Any]) -> bool:
+    def _wants_llm(self, task: Task, config: Config) -> bool:
         field_config = config["field_configs"][task.field]
         if not (config["enabled"] and field_config["enabled"]):
             return False
@@ -131,7 +127,7 @@ class Pipeline:
             return task.own_confidence < threshold
         return task.expected_confidence >= threshold
 
-    def _within_limits(self, now: float, config: dict[str, Any]) -> bool:
+    def _within_limits(self, now: float, config: Config) -> bool:
         del self.calls[: bisect_right(self.calls, now - 86_400)]
         for key, seconds in (("minute", 60), ("hour", 3600), ("day", 86_400)):
             limit = Decimal(str(config[f"rate_limit_per_{key}"]))
@@ -142,19 +138,19 @@ class Pipeline:
         return True
 
 
-def _gathers(task: Task, now: float, config: dict[str, Any]) -> bool:
+def _gathers(task: Task, now: float, config: Config) -> bool:
     """Whether smart batching still lets a task wait for others to go out with it."""
     wait = SMART_BATCH_SECONDS * float(config["batch_optimization_threshold"])
     return bool(config["enable_smart_batching"]) and now - task.at < wait
 
 
-def _turn(task: Task, config: dict[str, Any]) -> tuple[int, float]:
+def _turn(task: Task, config: Config) -> tuple[int, float]:
     """Where a task stands in line: by its field where fields have priorities, then by age."""
     order = config["field_priority_order"] if config["enable_field_prioritization"] else []
     return order.index(task.field) if task.field in order else len(order), task.at
 
 
-def _cache_key(task: Task, config: dict[str, Any]) -> tuple[str, ...]:
+def _cache_key(task: Task, config: Config) -> tuple[str, ...]:
     """Smart caching shares one product's answer among roasters that sell it."""
     shared = (task.field, str(task.product))
     return shared if config["enable_smart_caching"] else (task.roaster, *shared)

@@ -52,6 +52,7 @@ class Scraper:
         """Until stopped, or the trace is over."""
         coming = arrivals(self.arguments.repeat)
         task, started = next(coming, None), time.monotonic()
+        arrived: list[Task] = []
         with ThreadPoolExecutor(WORKERS) as pool:
             for cycle in itertools.count(1):
                 due = started + (cycle - 1) * CYCLE_SECONDS / self.arguments.speed
@@ -60,10 +61,11 @@ class Scraper:
                     return
                 now = cycle * CYCLE_SECONDS
                 while task is not None and task.at <= now:
-                    self.pipeline.arrive(task)
+                    arrived.append(task)
                     task = next(coming, None)
                 if (config := self.client.current()) is not None:
-                    settled = list(self.pipeline.cycle(now, config))
+                    settled = list(self.pipeline.cycle(now, config, arrived))
+                    arrived = []
                     list(pool.map(lambda pair: self._settle(*pair), settled))
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
@@ -98,13 +100,11 @@ def delivery(arguments: argparse.Namespace) -> Iterator[None]:
         yield
         return
     stop = threading.Event()
-    file = arguments.token_file
-    send = functools.partial(
-        deliver,
-        arguments.spool,
-        arguments.exporter,
-        token=lambda: file.read_text().strip() if file else None,
-    )
+
+    def token() -> str | None:
+        return arguments.token_file.read_text().strip() if arguments.token_file else None
+
+    send = functools.partial(deliver, arguments.spool, arguments.exporter, token=token)
     thread = threading.Thread(target=send, kwargs={"stop": stop})
     thread.start()
     try:

@@ -122,10 +122,7 @@ def changes(before: dict[str, Any], after: dict[str, Any], path: str = "") -> li
         if isinstance(old, dict) and isinstance(new, dict):
             lines += changes(old, new, f"{name}.")
         elif old != new:
-            lines.append(f"{name}: {_short(old)} -> {_short(new)}")
+            # A whole section, such as a roaster's override, is shown by its size.
+            was, now = (f"{len(it)} keys" if isinstance(it, dict) else it for it in (old, new))
+            lines.append(f"{name}: {was} -> {now}")
     return lines
-
-
-def _short(value: Any) -> Any:
-    """A whole section, such as a roaster's override, is shown by its size."""
-    return f"{len(value)} keys" if isinstance(value, dict) else value

@@ -14,10 +14,11 @@ def replay(
     calls, log, position = [], [], 0
     for cycle in range(1, int(hours * 3600 / CYCLE_SECONDS) + 1):
         now = cycle * CYCLE_SECONDS
+        arrived = []
         while position < len(tasks) and tasks[position].at <= now:
-            pipeline.arrive(tasks[position])
+            arrived.append(tasks[position])
             position += 1
-        for task, outcome in pipeline.cycle(now, config):
+        for task, outcome in pipeline.cycle(now, config, arrived):
             log.append((task, outcome))
             if outcome == "call":
                 calls.append(now)
