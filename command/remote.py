@@ -80,11 +80,9 @@ def post(
     Raises UserError when it is refused; UnreachableError when the exporter is down, and there is no
     ledger or an exporter holds it.
     """
-    content = msgspec.to_builtins(wish)
+    asked = {"token": admin_token(), "content": msgspec.to_builtins(wish)}
     try:
-        return dict(
-            call("exporter", arguments.exporter, path, token=admin_token(), content=content)
-        )
+        return dict(call("exporter", arguments.exporter, path, **asked))
     except UnreachableError as error:
         away = str(error).partition(";")[0]
     if not arguments.ledger.exists():

@@ -1,6 +1,5 @@
 """The replay as a picture: spend, forecast with its band, thresholds, alerts; a panel a day."""
 
-from collections.abc import Iterable
 from decimal import Decimal
 from itertools import accumulate
 from pathlib import Path
@@ -40,11 +39,12 @@ def _panel(replay: Replay, day: JudgedDay, thresholds: dict[str, Decimal]) -> di
     # The band may be wild in a day's first hours; what matters is near the limit and the total.
     top = 1.25 * max(limit, day.total_usd)
     start = day.number * MINUTES_PER_DAY
-    spent = [c / PICODOLLARS_PER_USD for c in accumulate(replay.history.day(day.number))]
+    costs = enumerate(accumulate(replay.history.day(day.number)), start)
+    spent = {minute: cost / PICODOLLARS_PER_USD for minute, cost in costs}
     high, low = (_line(series, start, top) for series in (replay.high, replay.low))
     return {
         "day": day,
-        "spend": _points(((m, spent[m]) for m in range(0, len(spent), STEP_MINUTES)), top),
+        "spend": _line(spent, start, top),
         "forecast": _line(replay.forecast, start, top),
         "band": f"{high} {' '.join(reversed(low.split()))}",
         "thresholds": [
@@ -60,12 +60,8 @@ def _panel(replay: Replay, day: JudgedDay, thresholds: dict[str, Decimal]) -> di
 
 
 def _line(series: ByMinute, start: int, top: float) -> str:
-    minutes = range(0, MINUTES_PER_DAY, STEP_MINUTES)
-    return _points(((m, series[start + m]) for m in minutes if start + m in series), top)
-
-
-def _points(values: Iterable[tuple[int, float]], top: float) -> str:
-    return " ".join(f"{_x(minute)},{_y(value, top)}" for minute, value in values)
+    minutes = (m for m in range(0, MINUTES_PER_DAY, STEP_MINUTES) if start + m in series)
+    return " ".join(f"{_x(minute)},{_y(series[start + minute], top)}" for minute in minutes)
 
 
 def _x(minute: int) -> float:

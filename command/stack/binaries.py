@@ -12,17 +12,11 @@ from common import signals
 from common.errors import UserError
 from common.startup import settle
 
-# Debian calls Alertmanager's binary prometheus-alertmanager; upstream and containers, alertmanager.
-BINARIES = {
-    "prometheus": ("prometheus",),
-    "promtool": ("promtool",),
-    "alertmanager": ("prometheus-alertmanager", "alertmanager"),
-    "amtool": ("amtool",),
-}
-# Debian's newest releases split promtool out of prometheus; apt ignores no name it lacks, so the
-# split package is asked for only after the others left promtool missing.
-PACKAGES = ("prometheus", "prometheus-alertmanager")
-SERVICES = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}  # their units
+BINARIES = ("prometheus", "promtool", "alertmanager", "amtool")  # as upstream calls them
+# What Debian calls a service: its package, its binary and its unit. Debian's newest releases split
+# promtool out of prometheus; apt ignores no name it lacks, so the split package is asked for only
+# after the others left promtool missing.
+DEBIANS = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
 SYSTEMD = Path("/run/systemd/system")  # there when systemd runs the machine
 TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
 
@@ -30,7 +24,8 @@ TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other vers
 def find(name: str) -> Path | None:
     """The path of a binary by its upstream name, or None."""
     search = os.pathsep.join(filter(None, [os.environ.get(TOOLS_VARIABLE), os.environ.get("PATH")]))
-    found = (shutil.which(candidate, path=search) for candidate in BINARIES.get(name, (name,)))
+    candidates = (DEBIANS.get(name, name), name)
+    found = (shutil.which(candidate, path=search) for candidate in candidates)
     return next((Path(path) for path in found if path), None)
 
 
@@ -40,7 +35,7 @@ def need(name: str) -> str:
     if found is None:
         raise UserError(
             f"{name} is not installed; on Debian or Ubuntu run: apt-get install "
-            f"{' '.join(PACKAGES)}; elsewhere put it on PATH"
+            f"{' '.join(DEBIANS.values())}; elsewhere put it on PATH"
         )
     return str(found)
 
@@ -48,10 +43,10 @@ def need(name: str) -> str:
 def ensure() -> None:
     """Install what is missing with apt-get when that is possible; raises UserError when not."""
     if _missing(BINARIES) and (prefix := _apt_prefix()) is not None:
-        print(f"Installing {', '.join(PACKAGES)} with apt-get …", flush=True)
-        units = [SERVICES[name] for name in _missing(SERVICES)]
+        print(f"Installing {', '.join(DEBIANS.values())} with apt-get …", flush=True)
+        units = [DEBIANS[name] for name in _missing(DEBIANS)]
         _apt(prefix, "update")
-        _apt(prefix, "install", *PACKAGES)
+        _apt(prefix, "install", *DEBIANS.values())
         if find("promtool") is None:
             _apt(prefix, "install", "promtool")
         # Debian starts what it installs, now and at each boot, on the ports that we need. What was
