@@ -66,10 +66,9 @@ def run(folder: Path, console: Console) -> int:
         daily_limit_usd=LIMIT_USD, reserve_usd=LIMIT_USD / 5, day_starts_at=f"{turn:%H:%M}"
     )
     budget.write_bytes(dump(document, budget))
-    ports = Ports.free()
-    bundle = Bundle(
-        BundleSettings(folder, budget, ports=ports, interval="1s", receiver_flags=("--hold", "5"))
-    )
+    ports, hold = Ports.free(), ("--hold", "5")
+    settings = BundleSettings(folder, budget, ports=ports, interval="1s", receiver_flags=hold)
+    bundle = Bundle(settings)
     console.print(
         f"A budget of ${LIMIT_USD}; the next budget day starts at {turn:%H:%M} UTC. "
         "Starting Prometheus, Alertmanager, exporter, receiver, provider and scraper …",

@@ -87,7 +87,9 @@ class Pipeline:
         """Settle at once what needs no call."""
         for task in arrived:
             config = own[task.roaster]
-            key = _cache_key(task, config)
+            key: tuple[str, ...] = (task.field, str(task.product))
+            if not config["enable_smart_caching"]:  # which shares among roasters that sell it
+                key = (task.roaster, *key)
             page = self.cache.get(key) if config["enable_caching"] else None
             if not self._wants_llm(task, config):
                 yield task, "fallback"
@@ -148,12 +150,6 @@ def _turn(task: Task, config: Config) -> tuple[int, float]:
     """Where a task stands in line: by its field where fields have priorities, then by age."""
     order = config["field_priority_order"] if config["enable_field_prioritization"] else []
     return order.index(task.field) if task.field in order else len(order), task.at
-
-
-def _cache_key(task: Task, config: Config) -> tuple[str, ...]:
-    """Smart caching shares one product's answer among roasters that sell it."""
-    shared = (task.field, str(task.product))
-    return shared if config["enable_smart_caching"] else (task.roaster, *shared)
 
 
 def digest(text: str) -> float:

@@ -83,16 +83,16 @@ def prepare_compose(folder: Path, contacts: Path) -> None:
     folder: data/compose, for its owner only (0700); the files in it are readable by all, because
     the containers run as different users and see single files only. Raises UserError.
     """
-    secrets = folder / "secrets"
-    secrets.mkdir(parents=True, exist_ok=True)
+    mounted = folder / "secrets"
+    mounted.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     write(folder / "prometheus.yml", prometheus_config(COMPOSE_ADDRESSES, COMPOSE_RULES))
     write_alertmanager(folder, COMPOSE_ADDRESSES, contacts)
     for name in (f"{token}_token" for token in TOKENS):
         made = folder.parent / "secrets" / name  # where the command line looks, too
         ensure_secret(made)
-        replace_file(secrets / name, made.read_bytes(), mode=0o644)
-    ensure_secret(secrets / "grafana_admin_password", mode=0o644)
-    for path in (secrets / name for name in PEOPLES_SECRETS):
+        replace_file(mounted / name, made.read_bytes(), mode=0o644)
+    ensure_secret(mounted / "grafana_admin_password", mode=0o644)
+    for path in (mounted / name for name in PEOPLES_SECRETS):
         if not path.exists():
             replace_file(path, b"", mode=0o644)
