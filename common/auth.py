@@ -13,7 +13,7 @@ MAX_SECRET_BYTES = 16 << 10  # more than a server takes as a header
 
 
 def read_token(
-    name: str, file: Path | None = None, environment: Mapping[str, str] = os.environ
+    name: str, file: Path | str | None = None, environment: Mapping[str, str] = os.environ
 ) -> str | None:
     """The token called name (ingest, admin, metrics, webhook), or None when none is set.
 
@@ -22,10 +22,12 @@ def read_token(
     shorter than 16 characters or not printable ASCII.
     """
     variable = f"LLM_BUDGET_{name.upper()}_TOKEN"
-    if file is None and environment.get(f"{variable}_FILE"):
-        file = Path(environment[f"{variable}_FILE"])
-    if file is not None:
-        token, source = _file_token(name, file), str(file)
+    source = file or environment.get(f"{variable}_FILE")
+    if source:
+        try:
+            token = read_file(Path(source), MAX_SECRET_BYTES).decode("ascii").strip()
+        except (OSError, ValueError) as error:  # ValueError: not ASCII, or an impossible path
+            raise UserError(f"cannot read the {name} token file {source}: {error}") from error
     elif environment.get(variable):
         token, source = environment[variable].strip(), f"environment variable {variable}"
     else:
@@ -35,13 +37,6 @@ def read_token(
             f"the {name} token in {source} must be at least {MIN_TOKEN_LENGTH} printable characters"
         )
     return token
-
-
-def _file_token(name: str, file: Path) -> str:
-    try:
-        return read_file(file, MAX_SECRET_BYTES).decode("ascii").strip()
-    except (OSError, ValueError) as error:  # ValueError: not ASCII, or an impossible path
-        raise UserError(f"cannot read the {name} token file {file}: {error}") from error
 
 
 def bearer_matches(header: str | None, token: str) -> bool:

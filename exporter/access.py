@@ -34,16 +34,12 @@ def load_settings(path: Path, host: str) -> ExporterSettings:
     config = load_config(path)
     access = config.access
     tokens = AccessTokens(
-        ingest=_token("ingest", access.ingest_token_file),
-        admin=_token("admin", access.admin_token_file),
-        metrics=_token("metrics", access.metrics_token_file),
+        ingest=read_token("ingest", access.ingest_token_file),
+        admin=read_token("admin", access.admin_token_file),
+        metrics=read_token("metrics", access.metrics_token_file),
     )
     check_exposure(host, tokens, config)
     return ExporterSettings(config, tokens)
-
-
-def _token(name: str, file: str | None) -> str | None:
-    return read_token(name, Path(file) if file else None)
 
 
 def check_exposure(host: str, tokens: AccessTokens, config: Config) -> None:

@@ -1,26 +1,34 @@
 """The exporter put together: settings in force, ledger, inputs, registry and page."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from starlette.concurrency import run_in_threadpool
 
-from common.clock import Clock
+from common import names
+from common.budget_status import ReloadStatus
+from common.clock import Clock, iso8601
+from common.errors import UserError
 from exporter.access import ExporterSettings
 from exporter.config import Config, Log
 from exporter.intake.counters import IntakeMetrics
 from exporter.intake.http import UsageEndpoint
 from exporter.intake.logs.source import LogSource
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.collectors import BudgetCollector, LedgerCollector
+from exporter.ledger.writer import LedgerUnavailableError
+from exporter.metrics.families import gauge
 from exporter.metrics.page import Page
 from exporter.metrics.provider import ProviderPoller
-from exporter.reload import Reloader
+
+log = logging.getLogger("exporter")
 
 
 class Exporter:
-    """Owns all parts of a running exporter."""
+    """Owns all parts of a running exporter, and takes new settings: whole, or not at all."""
 
     def __init__(
         self,
@@ -36,8 +44,9 @@ class Exporter:
         load: reads the settings anew. hosts: Host names to answer to, logs: logs to follow, both
         besides the config's.
         """
-        self.settings = settings
-        self.clock = clock
+        self.settings, self._load, self.clock = settings, load, clock
+        self._loaded, self._problem = clock.now(), ""  # problem: why the last reload failed
+        self._one_at_a_time = asyncio.Lock()
         self._extra_hosts, self._extra_logs = hosts, logs
         self.hosts = {*self.config.access.hosts, *hosts}
         self.ledger = Ledger(ledger, self.config, clock)
@@ -45,17 +54,27 @@ class Exporter:
         self.intake = IntakeMetrics(registry, self.config.limits.models)
         self.usage = UsageEndpoint(self.ledger, self.intake, lambda: self.config.limits, clock)
         self.logs = LogSource([*self.config.log, *logs], self.ledger, self.intake, clock)
+        self.page = Page(self.ledger, lambda: self.config, registry)
         self.provider = ProviderPoller(lambda: self.config.provider)
-        budget = BudgetCollector(lambda: self.config, self.ledger)
-        self.reloader = Reloader(load, self.use, clock)
-        for collector in (budget, LedgerCollector(self.ledger), self.provider, self.reloader):
-            registry.register(collector)
-        self.page = Page(self.ledger.books, budget, registry)
+        registry.register(self.provider)
+        registry.register(self)
 
     @property
     def config(self) -> Config:
         """budget.yml as it is in force."""
         return self.settings.config
+
+    @property
+    def reload_status(self) -> ReloadStatus:
+        """When the config in force was loaded, and why a later reload kept it."""
+        return ReloadStatus(iso8601(self._loaded), self._problem or None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The same for Prometheus."""
+        text = "Whether the last load of budget.yml worked."
+        yield gauge(names.CONFIG_RELOAD_OK, text, not self._problem)
+        text = "When budget.yml was last loaded, Unix seconds."
+        yield gauge(names.CONFIG_RELOAD_TIME, text, self._loaded)
 
     def start(self) -> None:
         """Begin to read logs and to ask the provider.
@@ -71,14 +90,23 @@ class Exporter:
         self.logs.stop()
         self.ledger.close()
 
-    async def use(self, settings: ExporterSettings) -> None:
-        """Put settings in force: the ledger's part first, which alone can fail; then all at once.
-
-        Raises LedgerUnavailableError.
-        """
-        await asyncio.wrap_future(self.ledger.reconfigure(settings.config))
-        self.settings = settings
-        self.hosts.clear()
-        self.hosts.update(settings.config.access.hosts, self._extra_hosts)
-        self.intake.max_models = settings.config.limits.models
-        self.logs.configure([*settings.config.log, *self._extra_logs])
+    async def reload(self) -> None:
+        """Read budget.yml and the token files again. Raises what keeps the old ones in force."""
+        async with self._one_at_a_time:
+            try:
+                settings = await run_in_threadpool(self._load)
+                # The ledger's part first, which alone can fail; then all at once.
+                await asyncio.wrap_future(self.ledger.reconfigure(settings.config))
+            except Exception as error:
+                self._problem = str(error) or type(error).__name__
+                foreseen = isinstance(error, UserError | LedgerUnavailableError)
+                text = "the config was not reloaded, the old one stays: %s"
+                log.error(text, self._problem, exc_info=not foreseen)
+                raise
+            self.settings = settings
+            self.hosts.clear()
+            self.hosts.update(settings.config.access.hosts, self._extra_hosts)
+            self.intake.max_models = settings.config.limits.models
+            self.logs.configure([*settings.config.log, *self._extra_logs])
+            self._loaded, self._problem = self.clock.now(), ""
+            log.info("the config was reloaded")

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -75,20 +75,28 @@ async def run(arguments: argparse.Namespace) -> int:
     host, port = parse_listen(arguments.listen)
     load = partial(load_settings, arguments.config, host)
     settings = load()
+    hangups = asyncio.Event()
+    # A large ledger takes seconds to read; until then every answer is 503.
+    app: ASGIApp = json_response({"error": "the ledger is being read; try again"}, 503)
+
+    async def current(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
     with bind(host, port) as listener:
-        starting = Starting()
-        serving = asyncio.create_task(serve(starting, listener, on_hangup=starting.hang_up))
+        serving = asyncio.create_task(serve(current, listener, on_hangup=hangups.set))
         logs = [Log(path) for path in arguments.log]
         parts = (settings, load, arguments.ledger, SystemClock(), arguments.allow_host, logs)
-        try:  # a large ledger takes seconds to read; until then every answer is 503
+        try:
             exporter = await asyncio.to_thread(Exporter, *parts)
             try:
                 await asyncio.to_thread(exporter.start)
-                starting.over(application(exporter), exporter.reloader.hang_up)
+                app = application(exporter)
+                reloading = asyncio.create_task(reload_at(hangups, exporter.reload))
                 address = f"http://{host}:{listener.getsockname()[1]}"
                 with contextlib.suppress(OSError):  # a full disk keeps nobody from booking
                     print(f"exporter: listening on {address}", flush=True)  # noqa: T201
                 await serving
+                reloading.cancel()
             finally:
                 await asyncio.to_thread(exporter.close)
         finally:
@@ -96,25 +104,10 @@ async def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-class Starting:
-    """What is served from the first connection on: 503 until there is an application."""
-
-    def __init__(self) -> None:
-        self.app: ASGIApp = json_response({"error": "the ledger is being read; try again"}, 503)
-        self._reload: Callable[[], None] | None = None
-        self._hung_up = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
-
-    def over(self, app: ASGIApp, reload: Callable[[], None]) -> None:
-        """From now on app answers, and SIGHUP reloads: also one that came meanwhile."""
-        self.app, self._reload = app, reload
-        if self._hung_up:
-            reload()
-
-    def hang_up(self) -> None:
-        """SIGHUP."""
-        if self._reload:
-            self._reload()
-        self._hung_up = True
+async def reload_at(hangups: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> None:
+    """Reload after each SIGHUP, also after one that came while the ledger was read."""
+    while True:
+        await hangups.wait()
+        hangups.clear()
+        with contextlib.suppress(Exception):  # it is logged, measured and in the status
+            await reload()

@@ -6,7 +6,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 
 from msgspec import Struct
 from prometheus_client.metrics_core import Metric
@@ -16,11 +15,11 @@ from common.auth import read_token
 from common.errors import UserError
 from common.fetch import FetchError, fetch
 from exporter.config import Provider
-from exporter.metrics.collectors import FreshCollector, gauge
+from exporter.metrics.families import gauge
 
-TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 64 << 10
 USD = "USD"
+KINDS = ("total", "granted", "topped_up")
 _CURRENCY = re.compile("[A-Z]{3}")  # ISO 4217; others do not become label values
 MAX_CURRENCIES = 8
 LOOK_SECONDS = 5.0  # how soon a `provider:` that a reload brought is noticed
@@ -33,25 +32,13 @@ class _Balance(Struct):
     granted_balance: Decimal = Decimal(0)
     topped_up_balance: Decimal = Decimal(0)
 
-    def __post_init__(self) -> None:
-        if not all(amount.is_finite() for amount in self.by_kind.values()):
-            raise ValueError("a balance is not a number")
-
-    @property
-    def by_kind(self) -> dict[str, Decimal]:
-        return {
-            "total": self.total_balance,
-            "granted": self.granted_balance,
-            "topped_up": self.topped_up_balance,
-        }
-
 
 class _Answer(Struct):
     is_available: bool
     balance_infos: list[_Balance]
 
 
-class ProviderPoller(FreshCollector):
+class ProviderPoller:
     """Asks in a thread of its own, and publishes the last answer; a scrape never waits for it."""
 
     def __init__(self, config: Callable[[], Provider | None]) -> None:
@@ -87,7 +74,7 @@ class ProviderPoller(FreshCollector):
     def poll(self, provider: Provider) -> None:
         """Ask once. What goes wrong is published as not available, and logged when it changes."""
         try:
-            answer = self._ask(provider)
+            answer = _ask(provider)
             self._balances = _balances(answer)
             self._available, problem = answer.is_available, ""
         except UserError as error:
@@ -99,37 +86,37 @@ class ProviderPoller(FreshCollector):
         self._problem = problem
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            provider = self._config()
-            if provider is None:
-                self._available = None
-            else:
+        wait = 0.0
+        while not self._stop.wait(wait):
+            if provider := self._config():
                 self.poll(provider)
-            self._stop.wait(provider.every_seconds if provider else LOOK_SECONDS)
+            else:
+                self._available = None
+            wait = provider.every_seconds if provider else LOOK_SECONDS
 
-    def _ask(self, provider: Provider) -> _Answer:
-        """Raises UserError."""
-        key = read_token("provider", Path(provider.key_file) if provider.key_file else None)
-        if key is None:
-            raise UserError("no key: name provider.key_file or set LLM_BUDGET_PROVIDER_TOKEN_FILE")
-        answer = fetch(
-            provider.balance_url,
-            token=key,
-            timeout=TIMEOUT_SECONDS,
-            max_bytes=MAX_ANSWER_BYTES,
-            use_environment=True,
-        )
-        return answer.decode(_Answer, strict=False)
+
+def _ask(provider: Provider) -> _Answer:
+    """Raises UserError."""
+    key = read_token("provider", provider.key_file)
+    if key is None:
+        raise UserError("no key: name provider.key_file or set LLM_BUDGET_PROVIDER_TOKEN_FILE")
+    answer = fetch(
+        provider.balance_url, token=key, max_bytes=MAX_ANSWER_BYTES, use_environment=True
+    )
+    return answer.decode(_Answer, strict=False)
 
 
 def _balances(answer: _Answer) -> dict[tuple[str, str], Decimal]:
     """By currency and kind; without USD when the account's money is in another currency.
 
-    An account in yuan may list a row of 0 USD, too: that is no empty account.
+    An account in yuan may list a row of 0 USD, too: that is no empty account. Raises UserError.
     """
     sums: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for info in answer.balance_infos:
-        for kind, amount in info.by_kind.items():
+        for kind in KINDS:
+            amount: Decimal = getattr(info, f"{kind}_balance")
+            if not amount.is_finite():
+                raise UserError("a balance is not a number")
             sums[info.currency, kind] += amount
     funded = {currency for (currency, _), amount in sums.items() if amount}
     others = sorted({currency for currency, _ in sums if _CURRENCY.fullmatch(currency)} - {USD})

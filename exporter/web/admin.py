@@ -1,6 +1,7 @@
 """/api/v1/grants, /resets and /reprice: what people add to or correct in the ledger."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -9,47 +10,43 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.http import HttpError, json_response, read_body, require_content
-from exporter.ledger.adjustments import Grant, Kind, Reset
+from exporter.ledger.adjustments import Reset
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice, report
 
 MAX_BODY_BYTES = 64 << 10
+# Authorization is the caller's. It may raise HttpError, UserError (its sentence is the refusal) or
+# LedgerUnavailableError.
+Handler = Callable[[Request], Awaitable[Response]]
 S = TypeVar("S", bound=Struct)
 
 
-class Admin:
-    """The admin endpoints; authorization is the caller's.
+def adjustments(ledger: Ledger, asked: type[Reset]) -> Handler:
+    """GET: today's grants or resets. POST: one more, booked when answered.
 
-    They raise HttpError, UserError (its sentence is the refusal) or LedgerUnavailableError.
+    A reset writes off today's spend so far; a second one writes off the rest.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    async def answer(request: Request) -> Response:
+        if request.method == "POST":
+            adjustment = await _decode(request, asked)
+            booked = await asyncio.wrap_future(ledger.adjust(adjustment))
+            return json_response(booked.report())
+        entries = await asyncio.wrap_future(ledger.adjusted_today())
+        of_kind = [entry for entry in entries if entry["kind"] == asked.kind]
+        return json_response({f"{asked.kind}s": of_kind})
 
-    async def grants(self, request: Request) -> Response:
-        """GET: today's grants. POST: one more, booked when answered."""
-        if request.method != "POST":
-            return await self._list("grant")
-        return await self._adjust(await _decode(request, Grant))
+    return answer
 
-    async def resets(self, request: Request) -> Response:
-        """GET: today's resets. POST: write off today's spend so far; again writes off the rest."""
-        if request.method != "POST":
-            return await self._list("reset")
-        return await self._adjust(await _decode(request, Reset))
 
-    async def reprice(self, request: Request) -> Response:
-        """Book withheld cost; the report, by model and day. Again: finds nothing new."""
+def reprice(ledger: Ledger) -> Handler:
+    """POST: book withheld cost; the report, by model and day. Again: finds nothing new."""
+
+    async def answer(request: Request) -> Response:
         asked = await _decode(request, Reprice)
-        return json_response(report(await asyncio.wrap_future(self._ledger.reprice(asked))))
+        return json_response(report(await asyncio.wrap_future(ledger.reprice(asked))))
 
-    async def _adjust(self, asked: Reset) -> Response:
-        booked = await asyncio.wrap_future(self._ledger.adjust(asked))
-        return json_response(booked.report())
-
-    async def _list(self, kind: Kind) -> Response:
-        entries = await asyncio.wrap_future(self._ledger.adjusted_today())
-        return json_response({f"{kind}s": [entry for entry in entries if entry["kind"] == kind]})
+    return answer
 
 
 async def _decode(request: Request, kind: type[S]) -> S:

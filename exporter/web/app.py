@@ -17,25 +17,29 @@ from common.budget_status import LogStatus
 from common.errors import UserError
 from common.http import HostCheck, HttpError, http_error, json_response, require_token
 from exporter.composition import Exporter
+from exporter.ledger.adjustments import Grant, Reset
 from exporter.ledger.writer import LedgerUnavailableError
 from exporter.metrics.page import CONTENT_TYPE
-from exporter.web.admin import Admin
+from exporter.web.admin import Handler, adjustments, reprice
 from exporter.web.status import budget_status
 
 UNTOLD = "a log cannot be read: /api/v1/status says which"
-Handler = Callable[[Request], Awaitable[Response]]
+NO_ADMIN = "no admin token is set: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE"
 _PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
 
 
 def application(exporter: Exporter) -> Starlette:
     """The ASGI application."""
-    pages, admin = Pages(exporter), Admin(exporter.ledger)
+    pages, ledger = Pages(exporter), exporter.ledger
 
-    def route(path: str, token: str, handler: Handler, *methods: str) -> Route:
-        """A route that asks for a token first."""
+    def route(path: str, name: str, handler: Handler, *methods: str) -> Route:
+        """A route that asks for a token first: 401 without it, 403 when no admin token is set."""
 
         async def guarded(request: Request) -> Response:
-            _require(request, token, getattr(exporter.settings.tokens, token))
+            token = getattr(exporter.settings.tokens, name)
+            if token is None and name == "admin":
+                raise HttpError(403, NO_ADMIN)
+            require_token(request, token)
             return await handler(request)
 
         return Route(path, guarded, methods=methods or ("GET",))
@@ -48,9 +52,9 @@ def application(exporter: Exporter) -> Starlette:
             route("/api/v1/status", "metrics", pages.status),
             route("/v1/usage", "ingest", exporter.usage.post, "POST"),
             route("/-/reload", "admin", pages.reload, "POST"),
-            route("/api/v1/grants", "admin", admin.grants, "GET", "POST"),
-            route("/api/v1/resets", "admin", admin.resets, "GET", "POST"),
-            route("/api/v1/reprice", "admin", admin.reprice, "POST"),
+            route("/api/v1/grants", "admin", adjustments(ledger, Grant), "GET", "POST"),
+            route("/api/v1/resets", "admin", adjustments(ledger, Reset), "GET", "POST"),
+            route("/api/v1/reprice", "admin", reprice(ledger), "POST"),
         ],
         middleware=[Middleware(HostCheck, allowed=exporter.hosts)],
         exception_handlers={
@@ -59,13 +63,6 @@ def application(exporter: Exporter) -> Starlette:
             LedgerUnavailableError: _refusal(503),
         },
     )
-
-
-def _require(request: Request, name: str, token: str | None) -> None:
-    """Raises HttpError: 401 without the right token, 403 when no admin token is set."""
-    if token is None and name == "admin":
-        raise HttpError(403, "no admin token is set: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE")
-    require_token(request, token)
 
 
 def _refusal(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -121,5 +118,5 @@ class Pages:
 
     async def reload(self, _: Request) -> Response:
         """Read budget.yml and the token files again; 400 with the reason keeps the old ones."""
-        await self._exporter.reloader.reload()
-        return json_response(self._exporter.reloader.status)
+        await self._exporter.reload()
+        return json_response(self._exporter.reload_status)

@@ -40,7 +40,7 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
         by_roaster=_by("roaster", spend),
         by_field=_by("field", spend),
         unpriced_tokens=unpriced,
-        config=exporter.reloader.status,
+        config=exporter.reload_status,
         logs=exporter.logs.report(),
     )
 

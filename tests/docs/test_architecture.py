@@ -34,7 +34,6 @@ FLOORS = {
         ("exporter.ledger", "exporter.access"),
         ("exporter.intake",),
         ("exporter.intake.logs", "exporter.metrics"),
-        ("exporter.reload",),
         ("exporter.composition",),
         ("exporter.web",),
         ("exporter.service",),

@@ -53,7 +53,6 @@ TESTED_BY = {
     "demo/__main__.py": "tests/loop/test_end_to_end.py",
     "exporter/config.py": "tests/docs/test_configuration.py",
     "exporter/web/app.py": "tests/unit/exporter/test_access.py",
-    "exporter/composition.py": "tests/unit/exporter/test_service.py",
     "exporter/intake/counters.py": "tests/unit/exporter/intake/test_http.py",
     "exporter/intake/logs/file.py": "tests/unit/exporter/intake/logs/test_source.py",
     "exporter/intake/logs/stream.py": "tests/properties/test_logs.py",
@@ -62,7 +61,7 @@ TESTED_BY = {
     "exporter/ledger/progress.py": "tests/properties/test_logs.py",
     "exporter/ledger/unpriced.py": "tests/unit/exporter/ledger/test_repricing.py",
     "exporter/prices/tokenprice.py": "tests/unit/exporter/prices/test_genai.py",
-    "exporter/metrics/collectors.py": "tests/unit/exporter/metrics/test_page.py",
+    "exporter/metrics/families.py": "tests/unit/exporter/metrics/test_page.py",
 }
 
 

@@ -1,5 +1,6 @@
 """The exporter as a process: starting, refusing to start, ending."""
 
+import asyncio
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import requests
 
 from command.stack.processes import Child
 from common.http import bind
-from exporter.service import Starting, main
+from exporter.service import main, reload_at
 from tests.support.exporters import event, write_config
 
 Start = Callable[..., Child]
@@ -109,10 +110,23 @@ def test_other_addresses_need_a_token_or_an_explicit_word(
 
 def test_a_sighup_while_the_ledger_is_read_reloads_afterwards() -> None:
     reloads: list[str] = []
-    starting = Starting()
-    starting.hang_up()
-    assert reloads == []
-    starting.over(starting.app, lambda: reloads.append("reload"))
-    assert reloads == ["reload"]
-    starting.hang_up()
-    assert len(reloads) == 2
+
+    async def reload() -> None:
+        reloads.append("reload")
+        raise RuntimeError("one that fails is not the last")
+
+    async def scenario() -> None:
+        hangups = asyncio.Event()
+        hangups.set()
+        assert reloads == []
+        reloading = asyncio.create_task(reload_at(hangups, reload))
+        for count in (1, 2):
+            await asyncio.sleep(0)
+            assert len(reloads) == count
+            await asyncio.sleep(0)
+            assert len(reloads) == count
+            hangups.set()
+            await asyncio.sleep(0)
+        reloading.cancel()
+
+    asyncio.run(scenario())
