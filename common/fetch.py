@@ -8,7 +8,7 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def fetch(
     ca_file: whom to trust instead of the usual CAs.
     """
     future: Future[Answer] = Future()
-    connection = _Connection(url)
+    connection = _Connection(token)
 
     def call() -> None:
         try:
@@ -95,12 +95,13 @@ def fetch(
                     json=content,
                     headers=headers,
                     verify=str(ca_file) if ca_file else True,
-                    auth=_bearer(token) if token and "@" not in urlsplit(url).netloc else None,
                     timeout=timeout,
                     stream=True,
                     allow_redirects=False,
                 ) as answer:
-                    body = connection.read(answer.raw, max_bytes)
+                    body = connection.read(answer.raw, max_bytes) if max_bytes else b""
+            if len(body) > max_bytes:
+                raise FetchError(url, f"more than {max_bytes >> 10} KiB")
             future.set_result(Answer(url, answer.status_code, body))
         except BaseException as error:
             future.set_exception(error)
@@ -126,11 +127,17 @@ def without_password(url: str) -> str:
 class _Connection(HTTPAdapter):
     """The connection of one call, which another thread may cut."""
 
-    def __init__(self, url: str) -> None:
+    _made: Any = None
+    _over = False
+
+    def __init__(self, token: str | None) -> None:
         super().__init__()
-        self._url = url
-        self._made: Any = None
-        self._over = False
+        self._token = token
+
+    def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+        """The token, where a .netrc of the environment cannot replace it any more."""
+        if self._token and "@" not in urlsplit(str(request.url)).netloc:
+            request.headers["Authorization"] = f"Bearer {self._token}"
 
     def get_connection_with_tls_context(self, *arguments: Any, **keywords: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*arguments, **keywords)
@@ -150,21 +157,11 @@ class _Connection(HTTPAdapter):
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
 
-    def read(self, raw: Any, max_bytes: int) -> bytes:
-        """The body, of whose socket http.client may have let go already. Raises FetchError."""
+    def read(self, raw: Any, enough: int) -> bytes:
+        """The body, or more than enough; http.client may have let go of the socket already."""
         body = bytearray()
-        while max_bytes and not self._over and (piece := raw.read1(1 << 16, decode_content=True)):
+        while len(body) <= enough and not self._over:
+            if not (piece := raw.read1(1 << 16, decode_content=True)):
+                break
             body += piece
-            if len(body) > max_bytes:
-                raise FetchError(self._url, f"more than {max_bytes >> 10} KiB")
         return bytes(body)
-
-
-def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """As auth and not as a header, which a .netrc of the environment would replace."""
-
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return sign

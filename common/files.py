@@ -6,8 +6,8 @@ import fcntl
 import os
 import stat
 import tempfile
+from io import FileIO
 from pathlib import Path
-from typing import Self
 
 from common.errors import UserError
 
@@ -86,7 +86,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-class FileLock:
+class FileLock(FileIO):
     """An exclusive advisory lock on a file, held until close() or the end of the process."""
 
     def __init__(self, path: Path, holder: str) -> None:
@@ -95,22 +95,13 @@ class FileLock:
         holder: what a second one is told, e.g. "an exporter".
         """
         try:
-            self._file = os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT), "rb")
+            super().__init__(open_regular(path, os.O_RDWR | os.O_CREAT))
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.close()
             raise UserError(
                 f"{path} is locked: {holder} already uses it; stop that one first"
             ) from error
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -4,6 +4,7 @@ import argparse
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,12 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     )
 
 
+@dataclass(frozen=True)
 class Gateway:
     """The files are read for each question, so that a changed one counts at once."""
 
-    def __init__(self, headers: Mapping[str, Path] | None = None, ca_file: Path | None = None):
-        self._headers = headers or {}
-        self._ca_file = ca_file
+    headers: Mapping[str, Path] = field(default_factory=dict)
+    ca_file: Path | None = None
 
     @classmethod
     def from_flags(cls, arguments: argparse.Namespace) -> "Gateway":
@@ -51,10 +52,10 @@ class Gateway:
 
     def options(self) -> dict[str, Any]:
         """Keywords for fetch. Raises UserError that names the file, never what it holds."""
-        if self._ca_file is not None:
-            _need_ca(self._ca_file)
-        headers = {name: _value(name, file) for name, file in self._headers.items()}
-        return {"headers": headers, "ca_file": self._ca_file}
+        if self.ca_file is not None:
+            _need_ca(self.ca_file)
+        headers = {name: _value(name, file) for name, file in self.headers.items()}
+        return {"headers": headers, "ca_file": self.ca_file}
 
 
 def _value(name: str, file: Path) -> str:

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from io import FileIO
 from typing import Any
 
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -26,7 +27,7 @@ class Listener(socket.socket):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.make_room: Callable[[], bool] = lambda: False
-        self._spare = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+        self._spare = FileIO(os.devnull)
         self._said = -SAY_SECONDS
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -36,26 +37,16 @@ class Listener(socket.socket):
         except OSError as error:
             if error.errno not in OUT_OF_DESCRIPTORS:
                 raise
-            self._say(error)
+            if time.monotonic() - self._said >= SAY_SECONDS:
+                self._said = time.monotonic()
+                log.warning("a connection had to wait: %s; raise `ulimit -n`", error.strerror)
             if not self.make_room():
-                self._turn_away()
+                self._spare.close()
+                with contextlib.suppress(OSError):
+                    super().accept()[0].close()
+                    self._spare = FileIO(os.devnull)
             raise BlockingIOError from error
 
     def close(self) -> None:
-        self._give_back()
+        self._spare.close()
         super().close()
-
-    def _say(self, error: OSError) -> None:
-        if time.monotonic() - self._said >= SAY_SECONDS:
-            self._said = time.monotonic()
-            log.warning("a connection had to wait: %s; raise `ulimit -n`", error.strerror)
-
-    def _turn_away(self) -> None:
-        self._give_back()
-        with contextlib.suppress(OSError):
-            super().accept()[0].close()
-            self._spare = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
-
-    def _give_back(self) -> None:
-        while self._spare:
-            os.close(self._spare.pop())
