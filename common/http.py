@@ -3,7 +3,8 @@
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -69,6 +70,46 @@ async def read_body(
     return bytes(body)
 
 
+class BodyBounds:
+    """How many requests are at work, and how many bytes of bodies are held, at once.
+
+    One client must not use the others' memory.
+    """
+
+    def __init__(self, max_requests: int, max_bytes: int) -> None:
+        self._max_requests, self._max_bytes = max_requests, max_bytes
+        self._requests = self._bytes = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+        """A request's body of at most max_bytes, held until the end of the block.
+
+        Raises HttpError 503 when there is no room now, else as read_body.
+        """
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            # One body alone always fits.
+            if self._bytes + count > self._max_bytes and self._bytes > held:
+                raise HttpError(503, "too many bytes on their way at once; try again")
+            held += count
+            self._bytes += count
+
+        try:
+            body = await read_body(request, max_bytes, hold)
+            # A body on its way does not count: the server drops the slowest connection.
+            if self._requests >= self._max_requests:
+                raise HttpError(503, "too many requests at once; try again")
+            self._requests += 1
+            try:
+                yield body
+            finally:
+                self._requests -= 1
+        finally:
+            self._bytes -= held
+
+
 def require_content(request: Request, *types: str) -> str:
     """The body's media type. Raises HttpError 415 unless it is plainly one of types, uncompressed.
 
@@ -109,15 +150,13 @@ class HostCheck:
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = Headers(scope=scope)
-        if len(headers.getlist("host")) != 1 or not self._known(host_name(headers["host"])):
+        host = host_name(headers.get("host", ""))
+        known = is_ip(host) or host in {"localhost", *map(str.lower, self.allowed)}
+        if not known or len(headers.getlist("host")) != 1:
             return "this Host is not served here"
         if scope["method"] not in ("GET", "HEAD") and not _same_site(headers):
             return "a page of another site may not write here"
         return None
-
-    def _known(self, host: str) -> bool:
-        names = {"localhost", *(name.lower() for name in self.allowed)}
-        return host in names or is_ip(host)
 
 
 def _same_site(headers: Headers) -> bool:

@@ -11,6 +11,7 @@ import resource
 import signal
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -64,10 +65,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._overhead = 0
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        self._overhead = 0
-        super().on_message_complete()
-
     def on_response_complete(self) -> None:
         self._since = self.loop.time()
         super().on_response_complete()
@@ -90,7 +87,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _await(self, what: str, seconds: float) -> None:
-        """Drop the connection unless what came in time."""
+        """Drop the connection unless _came is told in time that it came."""
         self._came(what)
         self._timers[what] = self.loop.call_later(seconds, self._drop)
 
@@ -104,9 +101,8 @@ def make_room(connections: Collection[object]) -> bool:
 
     A newcomer has not said anything yet: while it counts, there is always one.
     """
-    ours = [one for one in connections if isinstance(one, GuardedProtocol)]
-    waiting = [one for one in ours if one._waits() and not one._dropped]
-    if waiting:
+    ours = (one for one in connections if isinstance(one, GuardedProtocol))
+    if waiting := [one for one in ours if one._waits() and not one._dropped]:
         min(waiting, key=lambda one: one._since)._drop()
     return bool(waiting)
 
@@ -149,26 +145,24 @@ async def serve(
         timeout_graceful_shutdown=grace_seconds,
     )
     server = _Server(config)
-    server.end_seconds = end_seconds
-    listener.make_room = lambda: make_room(server.server_state.connections)
+    listener.make_room = partial(make_room, server.server_state.connections)
+
+    def stop() -> None:
+        server.should_exit = True
+        if end_seconds is not None:
+            timer = threading.Timer(end_seconds, os._exit, [1])
+            timer.daemon = True
+            timer.start()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     await server.serve([listener])
 
 
 class _Server(uvicorn.Server):
     """uvicorn with our signals: its own re-raise them after shutdown, and so exit non-zero."""
-
-    end_seconds: float | None = None
-
-    def stop(self) -> None:
-        self.should_exit = True
-        if self.end_seconds is not None:
-            timer = threading.Timer(self.end_seconds, os._exit, [1])
-            timer.daemon = True
-            timer.start()
 
     def capture_signals(self) -> Any:
         return contextlib.nullcontext()

@@ -37,13 +37,24 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        counts = Counter(key for key in keys if isinstance(key, str))
-        for key, count in counts.items():
+        for key, count in Counter(key for key in keys if isinstance(key, str)).items():
             if count > 1:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is written twice", node.start_mark
                 )
         return super().construct_mapping(node, deep)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> Decimal | str:
+        text = self.construct_scalar(node).replace("_", "").lower()
+        if ":" in text:
+            return self.construct_text(node)
+        return _number(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int | str:
+        return self.construct_text(node) if ":" in node.value else self.construct_yaml_int(node)
+
+    def construct_text(self, node: yaml.ScalarNode) -> str:
+        return str(self.construct_scalar(node))
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -51,13 +62,6 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
-
-
-def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal | str:
-    text = str(loader.construct_scalar(node)).replace("_", "")
-    if ":" in text:
-        return _text(loader, node)
-    return _number(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _number(text: str) -> Decimal:
@@ -68,19 +72,11 @@ def _number(text: str) -> Decimal:
     return number
 
 
-def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
-
-
-def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
-    return _text(loader, node) if ":" in node.value else loader.construct_yaml_int(node)
-
-
-# 16:30 stays text: YAML 1.1 would read it in base 60, as 990.
-_Loader.add_constructor("tag:yaml.org,2002:float", _decimal)
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-# Dates stay text: a config has none, and YAML's guess (2026-11-23 -> date) only surprises.
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
+# 16:30 stays text: YAML 1.1 would read it in base 60, as 990. Dates stay text, too: a config has
+# none, and YAML's guess (2026-11-23 -> date) only surprises.
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_decimal)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_text)
 _Dumper.add_representer(
     Decimal, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", f"{value:f}")
 )

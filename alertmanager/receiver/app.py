@@ -19,9 +19,9 @@ from alertmanager.receiver.ladder.operations import Document
 from alertmanager.receiver.metrics import ReceiverCollector
 from alertmanager.receiver.overrides import parse_request
 from alertmanager.receiver.report import report
-from common.bodies import BodyBounds
 from common.errors import UserError
 from common.http import (
+    BodyBounds,
     HostCheck,
     HttpError,
     http_error,

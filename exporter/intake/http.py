@@ -9,9 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from common.bodies import BodyBounds
 from common.clock import Clock
-from common.http import HttpError, json_response, require_content
+from common.http import BodyBounds, HttpError, json_response, require_content
 from common.server import MAX_CONNECTIONS
 from exporter.config import Limits
 from exporter.event import EventError, UsageEvent, parse_event

@@ -26,6 +26,8 @@ HELPERS = ("tests/support", "tests/benchmarks")
 OTHER_NAMES = {
     # docker-compose.yml, and what is prepared for it.
     "command/stack/test_compose.py": "command/stack/configs.py",
+    # Bodies on their way, and the bounds that they share.
+    "common/test_bodies.py": "common/http.py",
     # The spool with many writers, kill -9 and full disks: a suite of its own.
     "sdk/test_client_spool.py": "sdk/client.py",
     # Every way to a completion in the real library; every way to report a stream's usage.

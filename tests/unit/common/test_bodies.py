@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from common.bodies import BodyBounds
-from common.http import HttpError
+from common.http import BodyBounds, HttpError
 from tests.support.exporters import Exporter, event
 from tests.support.receivers import WEBHOOK, Receiver
 
