@@ -20,8 +20,7 @@ from exporter.intake.http import UsageEndpoint
 from exporter.intake.logs.source import LogSource
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerUnavailableError
-from exporter.metrics.families import gauge
-from exporter.metrics.page import Page
+from exporter.metrics.page import Page, gauge
 from exporter.metrics.provider import ProviderPoller
 
 log = logging.getLogger("exporter")

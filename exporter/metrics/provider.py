@@ -4,7 +4,7 @@ import logging
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from common.auth import read_token
 from common.errors import UserError
 from common.fetch import FetchError, fetch
 from exporter.config import Provider
-from exporter.metrics.families import gauge
+from exporter.metrics.page import gauge
 
 MAX_ANSWER_BYTES = 64 << 10
 USD = "USD"
@@ -24,6 +24,7 @@ _CURRENCY = re.compile("[A-Z]{3}")  # ISO 4217; others do not become label value
 MAX_CURRENCIES = 8
 LOOK_SECONDS = 5.0  # how soon a `provider:` that a reload brought is noticed
 _LOG = logging.getLogger(__name__)
+Balances = dict[tuple[str, str], Decimal]  # by currency and kind
 
 
 class _Balance(Struct):
@@ -46,39 +47,27 @@ class ProviderPoller:
         self._config = config
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="provider", daemon=True)
-        self._available: bool | None = None  # None: never asked
-        # By currency and kind; empty: not known now.
-        self._balances: dict[tuple[str, str], Decimal] = {}
+        self._families: Sequence[Metric] = ()  # of the last answer
         self._problem = ""
 
     def start(self) -> None:
-        """Begin to ask."""
         self._thread.start()
 
     def stop(self) -> None:
         """Ask no more; a request that hangs is left to end by itself."""
         self._stop.set()
 
-    def collect(self) -> Iterator[Metric]:
-        if self._config() is None or self._available is None:
-            return
-        text = "Whether the provider answers and says that calls can be made."
-        yield gauge(names.PROVIDER_AVAILABLE, text, self._available)
-        balances = {pair: float(amount) for pair, amount in self._balances.items()}
-        usd = {kind: amount for (currency, kind), amount in balances.items() if currency == USD}
-        rest = {pair: amount for pair, amount in balances.items() if pair[0] != USD}
-        yield gauge(names.PROVIDER_BALANCE, "The provider's balance in USD.", usd, "kind")
-        text = "The provider's balance in another currency than USD."
-        yield gauge(names.PROVIDER_BALANCE_ELSEWHERE, text, rest, "currency", "kind")
+    def collect(self) -> Sequence[Metric]:
+        return self._families if self._config() else ()
 
     def poll(self, provider: Provider) -> None:
         """Ask once. What goes wrong is published as not available, and logged when it changes."""
         try:
             answer = _ask(provider)
-            self._balances = _balances(answer)
-            self._available, problem = answer.is_available, ""
+            self._families = list(_families(answer.is_available, _balances(answer)))
+            problem = ""
         except UserError as error:
-            self._balances, self._available = {}, False
+            self._families = list(_families(False, {}))
             cause = error.cause if isinstance(error, FetchError) else str(error)
             problem = f"cannot be asked: {cause}"
         if problem != self._problem:
@@ -91,12 +80,11 @@ class ProviderPoller:
             if provider := self._config():
                 self.poll(provider)
             else:
-                self._available = None
+                self._families = ()
             wait = provider.every_seconds if provider else LOOK_SECONDS
 
 
 def _ask(provider: Provider) -> _Answer:
-    """Raises UserError."""
     key = read_token("provider", provider.key_file)
     if key is None:
         raise UserError("no key: name provider.key_file or set LLM_BUDGET_PROVIDER_TOKEN_FILE")
@@ -106,12 +94,12 @@ def _ask(provider: Provider) -> _Answer:
     return answer.decode(_Answer, strict=False)
 
 
-def _balances(answer: _Answer) -> dict[tuple[str, str], Decimal]:
-    """By currency and kind; without USD when the account's money is in another currency.
+def _balances(answer: _Answer) -> Balances:
+    """Without USD when the account's money is in another currency. Raises UserError.
 
-    An account in yuan may list a row of 0 USD, too: that is no empty account. Raises UserError.
+    An account in yuan may list a row of 0 USD, too: that is no empty account.
     """
-    sums: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    sums: Balances = defaultdict(Decimal)
     for info in answer.balance_infos:
         for kind in KINDS:
             amount: Decimal = getattr(info, f"{kind}_balance")
@@ -122,3 +110,13 @@ def _balances(answer: _Answer) -> dict[tuple[str, str], Decimal]:
     others = sorted({currency for currency, _ in sums if _CURRENCY.fullmatch(currency)} - {USD})
     shown = others[:MAX_CURRENCIES] + ([USD] if USD in funded or not funded else [])
     return {pair: amount for pair, amount in sums.items() if pair[0] in shown}
+
+
+def _families(available: bool, balances: Balances) -> Iterator[Metric]:
+    text = "Whether the provider answers and says that calls can be made."
+    yield gauge(names.PROVIDER_AVAILABLE, text, available)
+    usd = {kind: float(amount) for (unit, kind), amount in balances.items() if unit == USD}
+    rest = {pair: float(amount) for pair, amount in balances.items() if pair[0] != USD}
+    yield gauge(names.PROVIDER_BALANCE, "The provider's balance in USD.", usd, "kind")
+    text = "The provider's balance in another currency than USD."
+    yield gauge(names.PROVIDER_BALANCE_ELSEWHERE, text, rest, "currency", "kind")

@@ -63,7 +63,6 @@ TESTED_BY = {
     "exporter/ledger/progress.py": "tests/properties/test_logs.py",
     "exporter/ledger/unpriced.py": "tests/unit/exporter/ledger/test_repricing.py",
     "exporter/prices/tokenprice.py": "tests/unit/exporter/prices/test_genai.py",
-    "exporter/metrics/families.py": "tests/unit/exporter/metrics/test_page.py",
 }
 
 
