@@ -1,10 +1,14 @@
 """The exporter's routes."""
 
+import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -15,22 +19,33 @@ from starlette.routing import Route
 from common.auth import bearer_matches
 from common.budget_status import LogStatus
 from common.errors import UserError
-from common.http import HostCheck, HttpError, http_error, json_response, require_token
+from common.http import (
+    HostCheck,
+    HttpError,
+    http_error,
+    json_response,
+    read_body,
+    require_content,
+    require_token,
+)
 from exporter.composition import Exporter
 from exporter.ledger.adjustments import Grant, Reset
+from exporter.ledger.repricing import Reprice, report
 from exporter.ledger.writer import LedgerUnavailableError
 from exporter.metrics.page import CONTENT_TYPE
-from exporter.web.admin import Handler, adjustments, reprice
 from exporter.web.status import budget_status
 
+MAX_BODY_BYTES = 64 << 10  # of an admin's request
 UNTOLD = "a log cannot be read: /api/v1/status says which"
 NO_ADMIN = "no admin token is set: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE"
 _PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
+Handler = Callable[[Request], Awaitable[Response]]
+S = TypeVar("S", bound=Struct)
 
 
 def application(exporter: Exporter) -> Starlette:
     """The ASGI application."""
-    pages, ledger = Pages(exporter), exporter.ledger
+    web = Web(exporter)
 
     def route(path: str, name: str, handler: Handler, *methods: str) -> Route:
         """A route that asks for a token first: 401 without it, 403 when no admin token is set."""
@@ -46,43 +61,41 @@ def application(exporter: Exporter) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/health", pages.health),
-            route("/", "metrics", pages.index),
-            route("/metrics", "metrics", pages.metrics),
-            route("/api/v1/status", "metrics", pages.status),
+            Route("/health", web.health),
+            route("/", "metrics", web.index),
+            route("/metrics", "metrics", web.metrics),
+            route("/api/v1/status", "metrics", web.status),
             route("/v1/usage", "ingest", exporter.usage.post, "POST"),
-            route("/-/reload", "admin", pages.reload, "POST"),
-            route("/api/v1/grants", "admin", adjustments(ledger, Grant), "GET", "POST"),
-            route("/api/v1/resets", "admin", adjustments(ledger, Reset), "GET", "POST"),
-            route("/api/v1/reprice", "admin", reprice(ledger), "POST"),
+            route("/-/reload", "admin", web.reload, "POST"),
+            route("/api/v1/grants", "admin", web.grants, "GET", "POST"),
+            route("/api/v1/resets", "admin", web.resets, "GET", "POST"),
+            route("/api/v1/reprice", "admin", web.reprice, "POST"),
         ],
         middleware=[Middleware(HostCheck, allowed=exporter.hosts)],
         exception_handlers={
             HttpError: http_error,
-            UserError: _refusal(400),
-            LedgerUnavailableError: _refusal(503),
+            UserError: _refuse,
+            LedgerUnavailableError: _refuse,
         },
     )
 
 
-def _refusal(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """A handler that answers with an error's own sentence."""
-
-    async def refuse(request: Request, error: Exception) -> Response:
-        return await http_error(request, HttpError(status, str(error)))
-
-    return refuse
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Answer with an error's own sentence."""
+    status = 503 if isinstance(error, LedgerUnavailableError) else 400
+    return await http_error(request, HttpError(status, str(error)))
 
 
-class Pages:
-    """What is read, and the reload."""
+class Web:
+    """What is read; the reload, and what people add to or correct in the ledger."""
 
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
+        self._ledger = exporter.ledger
 
     async def metrics(self, request: Request) -> Response:
         """The Prometheus page, compressed when the client can."""
-        body = await run_in_threadpool(self._exporter.page.render, self._exporter.ledger.today())
+        body = await run_in_threadpool(self._exporter.page.render, self._ledger.today())
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("accept-encoding", ""):
             body = await run_in_threadpool(gzip.compress, body, 1)
@@ -95,16 +108,14 @@ class Pages:
         Open to all; which log it is, and what a line said, is for holders of the metrics token.
         """
         token = self._exporter.settings.tokens.metrics
-        told = token is None or bearer_matches(request.headers.get("authorization"), token)
-        logs = self._exporter.logs
-        problems, report = list(logs.problems), logs.report()
-        if not told:
+        logs, books = self._exporter.logs, self._ledger.books
+        problems, told = list(logs.problems), logs.report()
+        if token and not bearer_matches(request.headers.get("authorization"), token):
             problems = [UNTOLD][: len(problems)]
-            report = [LogStatus("", log.state, lag_bytes=log.lag_bytes) for log in report]
-        if not self._exporter.ledger.books.writable:
-            problem = self._exporter.ledger.books.problem
-            problems.insert(0, f"the ledger cannot be written: {problem}")
-        content = {"status": "; ".join(problems) or "ok", "logs": report}
+            told = [LogStatus("", log.state, lag_bytes=log.lag_bytes) for log in told]
+        if not books.writable:
+            problems.insert(0, f"the ledger cannot be written: {books.problem}")
+        content = {"status": "; ".join(problems) or "ok", "logs": told}
         return json_response(content, 503 if problems else 200)
 
     async def status(self, _: Request) -> Response:
@@ -120,3 +131,33 @@ class Pages:
         """Read budget.yml and the token files again; 400 with the reason keeps the old ones."""
         await self._exporter.reload()
         return json_response(self._exporter.reload_status)
+
+    async def grants(self, request: Request) -> Response:
+        """GET: today's grants. POST: one more, booked when answered."""
+        return await self._adjustments(request, Grant)
+
+    async def resets(self, request: Request) -> Response:
+        """GET: today's resets. POST: write off today's spend so far; again writes off the rest."""
+        return await self._adjustments(request, Reset)
+
+    async def reprice(self, request: Request) -> Response:
+        """Book withheld cost; the report, by model and day. Again: finds nothing new."""
+        asked = await _decode(request, Reprice)
+        return json_response(report(await asyncio.wrap_future(self._ledger.reprice(asked))))
+
+    async def _adjustments(self, request: Request, kind: type[Reset]) -> Response:
+        if request.method == "POST":
+            asked = await _decode(request, kind)
+            return json_response((await asyncio.wrap_future(self._ledger.adjust(asked))).report())
+        today = await asyncio.wrap_future(self._ledger.adjusted_today())
+        return json_response({f"{kind.kind}s": [one for one in today if one["kind"] == kind.kind]})
+
+
+async def _decode(request: Request, kind: type[S]) -> S:
+    """The request's JSON body. Raises HttpError 400, 408, 413 or 415."""
+    require_content(request, "application/json")
+    body = await read_body(request, MAX_BODY_BYTES)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HttpError(400, str(error)) from error

@@ -28,6 +28,8 @@ OTHER_NAMES = {
     "command/stack/test_compose.py": "command/stack/configs.py",
     # Bodies on their way, and the bounds that they share.
     "common/test_bodies.py": "common/http.py",
+    # What people add to or correct in the ledger, over HTTP and offline.
+    "exporter/web/test_admin.py": "exporter/web/app.py",
     # The spool with many writers, kill -9 and full disks: a suite of its own.
     "sdk/test_client_spool.py": "sdk/client.py",
     # Every way to a completion in the real library; every way to report a stream's usage.
