@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from common.errors import UserError
 from common.money import picodollars
@@ -27,13 +28,14 @@ class BudgetFigures(Struct, frozen=True, kw_only=True):
     limit_usd: Decimal  # of budget.yml; grants come on top
 
     def __post_init__(self) -> None:
-        values = [getattr(self, name) for name in self.__struct_fields__]
+        values = asdict(self).values()
         tables = [value.values() for value in values if isinstance(value, dict)]
-        for amount in (item for item in chain(values, *tables) if isinstance(item, Decimal)):
-            try:
-                picodollars(amount)
-            except UserError as error:  # msgspec makes a ValidationError of a ValueError
-                raise ValueError(str(error)) from error
+        try:
+            for amount in chain(values, *tables):
+                if isinstance(amount, Decimal):
+                    picodollars(amount)
+        except UserError as error:  # msgspec makes a ValidationError of a ValueError
+            raise ValueError(str(error)) from error
 
     @property
     def limit(self) -> Decimal:

@@ -52,8 +52,10 @@ def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             os.fchmod(file.fileno(), mode)
-            if replaced:
-                _keep_owner(file.fileno(), replaced)
+            own = os.fstat(file.fileno())
+            if replaced and (own.st_uid, own.st_gid) != (replaced.st_uid, replaced.st_gid):
+                with contextlib.suppress(PermissionError):  # only root may give a file away
+                    os.fchown(file.fileno(), replaced.st_uid, replaced.st_gid)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -68,13 +70,6 @@ def remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f".{path.name}.????????"):
         with contextlib.suppress(OSError):
             leftover.unlink()
-
-
-def _keep_owner(handle: int, replaced: os.stat_result) -> None:
-    own = os.fstat(handle)
-    if (own.st_uid, own.st_gid) != (replaced.st_uid, replaced.st_gid):
-        with contextlib.suppress(PermissionError):  # only root may give a file away
-            os.fchown(handle, replaced.st_uid, replaced.st_gid)
 
 
 def sync_folder(folder: Path) -> None:

@@ -37,7 +37,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._dropped = False
         self._since = self.loop.time()
         self._await("headers", HEADER_TIMEOUT_SECONDS)
-        if len(self.connections) > _most_connections():
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Half of the process's descriptors are for other files.
+        most = min(MAX_CONNECTIONS, soft // 2) if soft > 0 else MAX_CONNECTIONS
+        if len(self.connections) > most:
             make_room(self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,12 +108,6 @@ def make_room(connections: Collection[object]) -> bool:
     if waiting := [one for one in ours if one._waits() and not one._dropped]:
         min(waiting, key=lambda one: one._since)._drop()
     return bool(waiting)
-
-
-def _most_connections() -> int:
-    """Half of the process's descriptors are for other files."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(MAX_CONNECTIONS, soft // 2) if soft > 0 else MAX_CONNECTIONS
 
 
 def ignore_hangup() -> None:

@@ -20,7 +20,7 @@ from exporter.intake.http import UsageEndpoint
 from exporter.intake.logs.source import LogSource
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerUnavailableError
-from exporter.metrics.page import Page, gauge
+from exporter.metrics.page import Page, family
 from exporter.metrics.provider import ProviderPoller
 
 log = logging.getLogger("exporter")
@@ -71,9 +71,9 @@ class Exporter:
     def collect(self) -> Iterator[Metric]:
         """The same for Prometheus."""
         text = "Whether the last load of budget.yml worked."
-        yield gauge(names.CONFIG_RELOAD_OK, text, not self._problem)
+        yield family(names.CONFIG_RELOAD_OK, text, not self._problem)
         text = "When budget.yml was last loaded, Unix seconds."
-        yield gauge(names.CONFIG_RELOAD_TIME, text, self._loaded)
+        yield family(names.CONFIG_RELOAD_TIME, text, self._loaded)
 
     def start(self) -> None:
         """Begin to read logs and to ask the provider.

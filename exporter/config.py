@@ -155,14 +155,11 @@ class Log(_Strict, frozen=True):
         force_setattr(self, "values", words)  # YAML reads 200 and true as no text
         if "\0" in self.path:
             raise UserError(f"log: path {self.path!r} is not a path")
-        if self.timezone is None:
-            return
         try:
-            ZoneInfo(self.timezone)
+            ZoneInfo(self.timezone or "UTC")
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise UserError(
-                f"log: timezone {self.timezone!r} of {self.path} is not an IANA zone"
-            ) from error
+            text = f"log: timezone {self.timezone!r} of {self.path} is not an IANA zone"
+            raise UserError(text) from error
 
 
 class Config(_Strict, frozen=True):
@@ -185,26 +182,25 @@ class Config(_Strict, frozen=True):
     provider: Provider | None = None
     log: list[Log] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        schedules(self.prices, self.budget.calendar)  # raises UserError
+
 
 def load_config(path: Path) -> Config:
     """budget.yml, checked whole. Raises UserError naming the file and the key."""
     config = read_as(path, Config)
-    try:
-        schedules(config.prices, config.budget.calendar)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
     folder = path.absolute().parent
-    tokens = ("ingest_token_file", "admin_token_file", "metrics_token_file")
     pattern = glob.escape(str(folder))
     return replace(
         config,
-        access=_in_folder(config.access, folder, *tokens),
-        provider=config.provider and _in_folder(config.provider, folder, "key_file"),
+        access=_in_folder(config.access, folder),
+        provider=config.provider and _in_folder(config.provider, folder),
         log=[replace(log, path=os.path.join(pattern, log.path)) for log in config.log],
     )
 
 
-def _in_folder(section: S, folder: Path, *names: str) -> S:
+def _in_folder(section: S, folder: Path) -> S:
     """A section whose files are relative to folder."""
+    names = [name for name in section.__struct_fields__ if name.endswith("_file")]
     files = {name: file for name in names if (file := getattr(section, name))}
     return replace(section, **{name: os.path.join(folder, file) for name, file in files.items()})

@@ -4,7 +4,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
-from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -33,7 +32,6 @@ _FAMILIES = {
 }
 # One value, or one for each value of a label, or for each pair of values of two labels.
 Values = float | Mapping[str, float] | Mapping[tuple[str, str], float]
-F = TypeVar("F", GaugeMetricFamily, CounterMetricFamily)
 
 
 class Page:
@@ -55,7 +53,7 @@ class Page:
         with self._lock:
             with books.lock:  # text and day of one instant
                 text = self._text.render(today.date)
-                self._day = list(_day(books, today, self._text.spend, self._config()))
+                self._day = list(_day(books, today, self._text.spend.total(), self._config()))
             return text.encode() + generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -68,7 +66,7 @@ class Page:
             for kind in names.TOKEN_TYPES
         }
         text = "Price in force, USD per million tokens."
-        yield gauge(names.PRICE, text, prices, names.MODEL, "type")
+        yield family(names.PRICE, text, prices, names.MODEL, "type")
         with self._ledger.books.lock:
             yield from _health(self._ledger.books)
 
@@ -79,32 +77,27 @@ class LedgerText:
     def __init__(self, books: Books) -> None:
         self._books = books
         self._text: dict[str, dict[Series, str]] = {name: {} for name in _FAMILIES}
-        self._spend = Counter[Series]()
+        self.spend = Counter[Series]()  # of the day rendered last, pico-dollars
 
     def render(self, today: date) -> str:
         """Total and day start as of one instant; call it with the books' lock held."""
         spend = self._books.spend_of(today)
-        moved = {s for s in self._spend.keys() | spend.keys() if self._spend[s] != spend[s]}
+        moved = {s for s in self.spend.keys() | spend.keys() if self.spend[s] != spend[s]}
         for series in sorted(self._books.changed | moved):
             pairs = zip(names.RFM, series, strict=True)
-            labels = ",".join(f'{name}="{escape(value)}"' for name, value in pairs)
+            labels = ",".join(f'{label}="{escape(value)}"' for label, value in pairs)
             lines = dict.fromkeys(_FAMILIES, "")
-            for family, more, value in _samples(self._books.totals[series], spend[series]):
-                lines[family] += f"{family}{{{labels}{more}}} {value}\n"
-            for family, text in lines.items():
-                self._text[family][series] = text
+            for name, more, value in _samples(self._books.totals[series], spend[series]):
+                lines[name] += f"{name}{{{labels}{more}}} {value}\n"
+            for name, text in lines.items():
+                self._text[name][series] = text
         self._books.changed.clear()
-        self._spend = spend
+        self.spend = spend
         pieces: list[str] = []
         for name, (kind, help_text) in _FAMILIES.items():
             pieces.append(f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n")
             pieces += self._text[name].values()
         return "".join(pieces)
-
-    @property
-    def spend(self) -> int:
-        """Pico-dollars of the day rendered last."""
-        return self._spend.total()
 
 
 def _samples(total: Amounts, spend: int) -> Iterator[tuple[str, str, int | str]]:
@@ -126,20 +119,13 @@ def escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def gauge(name: str, text: str, values: Values, *labels: str) -> GaugeMetricFamily:
-    """A gauge as of now."""
-    return _filled(GaugeMetricFamily(name, text, labels=labels), values)
-
-
-def counter(name: str, text: str, values: Values, *labels: str) -> CounterMetricFamily:
-    """A counter as of now."""
-    return _filled(CounterMetricFamily(name, text, labels=labels), values)
-
-
-def _filled(family: F, values: Values) -> F:
+def family(name: str, text: str, values: Values, *labels: str) -> Metric:
+    """A metric as of now: a counter when its name ends in _total, else a gauge."""
+    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+    made = kind(name, text, labels=labels)
     for key, value in (values if isinstance(values, Mapping) else {(): values}).items():
-        family.add_metric([key] if isinstance(key, str) else key, value)
-    return family
+        made.add_metric([key] if isinstance(key, str) else key, value)
+    return made
 
 
 def dollars(picodollars: int) -> float:
@@ -157,7 +143,7 @@ def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator
     cost = sum(total.cost_picodollars for total in books.totals.values())
     labels = (books.ledger_id, f"{today.start:.0f}")
     text = "Cost of all events since the ledger began."
-    yield counter(names.LEDGER_COST, text, {books.ledger_id: dollars(cost)}, names.LEDGER)
+    yield family(names.LEDGER_COST, text, {books.ledger_id: dollars(cost)}, names.LEDGER)
     for name, text, value in (
         (names.LEDGER_COST_AT_DAY_START, "The same at its start.", dollars(cost - spend)),
         (names.LEDGER_SPEND, "Cost of the day's events in USD.", dollars(spend)),
@@ -167,46 +153,46 @@ def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator
         (names.DAY_START, "When the budget day began, Unix seconds.", today.start),
         (names.DAY_END, "When the budget day ends, Unix seconds.", today.end),
     ):
-        yield gauge(name, text, {labels: value}, names.LEDGER, names.DAY)
+        yield family(name, text, {labels: value}, names.LEDGER, names.DAY)
 
 
 def _settings(config: Config) -> Iterator[Metric]:
     """budget.yml's figures."""
     budget, limits = config.budget, config.rate_limits
-    yield gauge(names.RESERVE, "Kept out of allocations, in USD.", float(budget.reserve_usd))
+    yield family(names.RESERVE, "Kept out of allocations, in USD.", float(budget.reserve_usd))
     caps = {roaster: float(amount) for roaster, amount in budget.roasters.items()}
-    yield gauge(names.ROASTER_LIMIT, "A roaster's own daily cap in USD.", caps, names.ROASTER)
+    yield family(names.ROASTER_LIMIT, "A roaster's own daily cap in USD.", caps, names.ROASTER)
     scope: str = limits.scope
     windows = {(name, scope): getattr(limits, name) for name in ("minute", "hour", "day")}
     text = "Requests allowed in a rolling window."
-    yield gauge(names.RATE_LIMIT, text, windows, "window", "scope")
+    yield family(names.RATE_LIMIT, text, windows, "window", "scope")
 
 
 def _health(books: Books) -> Iterator[Metric]:
     """The ledger's identity and health, and sums over its accounts; call it with the lock held."""
     ledger = books.ledger_id
-    yield gauge(names.LEDGER_INFO, "The ledger's id.", {ledger: 1}, names.LEDGER)
+    yield family(names.LEDGER_INFO, "The ledger's id.", {ledger: 1}, names.LEDGER)
     text = "Whether the last write of the ledger worked."
-    yield gauge(names.LEDGER_WRITABLE, text, {ledger: books.writable}, names.LEDGER)
+    yield family(names.LEDGER_WRITABLE, text, {ledger: books.writable}, names.LEDGER)
     text = "When it was written last, Unix seconds."
-    yield gauge(names.LEDGER_LAST_COMMIT, text, books.last_commit)
-    yield gauge(names.LEDGER_SIZE, "Size of the database file.", books.size_bytes)
+    yield family(names.LEDGER_LAST_COMMIT, text, books.last_commit)
+    yield family(names.LEDGER_SIZE, "Size of the database file.", books.size_bytes)
     estimated: Counter[str] = Counter()
     for series, total in books.totals.items():
         estimated[series.model] += total.estimated_cost_picodollars
     cost = {model: dollars(amount) for model, amount in estimated.items()}
     text = "Cost of usage that the provider did not report."
-    yield counter(names.ESTIMATED_COST, text, cost, names.MODEL)
+    yield family(names.ESTIMATED_COST, text, cost, names.MODEL)
     text = "Tokens that came without a price."
-    yield counter(names.UNPRICED_TOKENS, text, books.unpriced_tokens, names.MODEL)
+    yield family(names.UNPRICED_TOKENS, text, books.unpriced_tokens, names.MODEL)
     text = "Tokens whose cost is still withheld."
     pending = {(ledger, model): tokens for model, tokens in books.pending_tokens.items()}
-    yield gauge(names.UNPRICED_PENDING, text, pending, names.LEDGER, names.MODEL)
+    yield family(names.UNPRICED_PENDING, text, pending, names.LEDGER, names.MODEL)
     late = sum(total.late_cost_picodollars for total in books.totals.values())
     text = "Cost that arrived after its own day had ended."
-    yield counter(names.LATE_COST, text, {ledger: dollars(late)}, names.LEDGER)
+    yield family(names.LATE_COST, text, {ledger: dollars(late)}, names.LEDGER)
     text = "Events from the future, booked at receipt."
-    yield counter(names.TIME_ADJUSTED, text, books.time_adjusted)
+    yield family(names.TIME_ADJUSTED, text, books.time_adjusted)
     overflowed = {label: books.overflowed[label] for label in names.RFM}
     text = "Events beyond a label's cap, under `other`."
-    yield counter(names.LABEL_OVERFLOW, text, overflowed, "label")
+    yield family(names.LABEL_OVERFLOW, text, overflowed, "label")

@@ -15,7 +15,7 @@ from common.auth import read_token
 from common.errors import UserError
 from common.fetch import FetchError, fetch
 from exporter.config import Provider
-from exporter.metrics.page import gauge
+from exporter.metrics.page import family
 
 MAX_ANSWER_BYTES = 64 << 10
 USD = "USD"
@@ -114,9 +114,9 @@ def _balances(answer: _Answer) -> Balances:
 
 def _families(available: bool, balances: Balances) -> Iterator[Metric]:
     text = "Whether the provider answers and says that calls can be made."
-    yield gauge(names.PROVIDER_AVAILABLE, text, available)
+    yield family(names.PROVIDER_AVAILABLE, text, available)
     usd = {kind: float(amount) for (unit, kind), amount in balances.items() if unit == USD}
     rest = {pair: float(amount) for pair, amount in balances.items() if pair[0] != USD}
-    yield gauge(names.PROVIDER_BALANCE, "The provider's balance in USD.", usd, "kind")
+    yield family(names.PROVIDER_BALANCE, "The provider's balance in USD.", usd, "kind")
     text = "The provider's balance in another currency than USD."
-    yield gauge(names.PROVIDER_BALANCE_ELSEWHERE, text, rest, "currency", "kind")
+    yield family(names.PROVIDER_BALANCE_ELSEWHERE, text, rest, "currency", "kind")
