@@ -35,14 +35,15 @@ Values = float | Mapping[str, float] | Mapping[tuple[str, str], float]
 
 
 class Page:
-    """Renders everything as of one budget day."""
+    """Renders everything as of one budget day; series are cached as text: 20,000 take 10 ms."""
 
     def __init__(
         self, ledger: Ledger, config: Callable[[], Config], registry: CollectorRegistry
     ) -> None:
         """config: gives budget.yml as it is now. registry: takes this page in, and all else."""
         self._ledger, self._config, self._registry = ledger, config, registry
-        self._text = LedgerText(ledger.books)
+        self._text: dict[str, dict[Series, str]] = {name: {} for name in _FAMILIES}
+        self._spend = Counter[Series]()  # of the day rendered last, pico-dollars
         self._day: list[Metric] = []
         self._lock = threading.Lock()
         registry.register(self)
@@ -51,10 +52,30 @@ class Page:
         """The page as of one budget day, also when it turns meanwhile."""
         books = self._ledger.books
         with self._lock:
-            with books.lock:  # text and day of one instant
-                text = self._text.render(today.date)
-                self._day = list(_day(books, today, self._text.spend.total(), self._config()))
+            with books.lock:  # both of one instant
+                text = self.series(books, today.date)
+                self._day = list(_day(books, today, self._spend.total(), self._config()))
             return text.encode() + generate_latest(self._registry)
+
+    def series(self, books: Books, today: date) -> str:
+        """Total and day start of every series; call it with the books' lock held."""
+        spend = books.spend_of(today)
+        moved = {s for s in self._spend.keys() | spend.keys() if self._spend[s] != spend[s]}
+        for series in sorted(books.changed | moved):
+            pairs = zip(names.RFM, series, strict=True)
+            labels = ",".join(f'{label}="{escape(value)}"' for label, value in pairs)
+            lines = dict.fromkeys(_FAMILIES, "")
+            for name, more, value in _samples(books.totals[series], spend[series]):
+                lines[name] += f"{name}{{{labels}{more}}} {value}\n"
+            for name, text in lines.items():
+                self._text[name][series] = text
+        books.changed.clear()
+        self._spend = spend
+        pieces: list[str] = []
+        for name, (kind, help_text) in _FAMILIES.items():
+            pieces.append(f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n")
+            pieces += self._text[name].values()
+        return "".join(pieces)
 
     def collect(self) -> Iterator[Metric]:
         """What has no series."""
@@ -69,35 +90,6 @@ class Page:
         yield family(names.PRICE, text, prices, names.MODEL, "type")
         with self._ledger.books.lock:
             yield from _health(self._ledger.books)
-
-
-class LedgerText:
-    """Renders the families of Books, cached per series: 20,000 series take milliseconds."""
-
-    def __init__(self, books: Books) -> None:
-        self._books = books
-        self._text: dict[str, dict[Series, str]] = {name: {} for name in _FAMILIES}
-        self.spend = Counter[Series]()  # of the day rendered last, pico-dollars
-
-    def render(self, today: date) -> str:
-        """Total and day start as of one instant; call it with the books' lock held."""
-        spend = self._books.spend_of(today)
-        moved = {s for s in self.spend.keys() | spend.keys() if self.spend[s] != spend[s]}
-        for series in sorted(self._books.changed | moved):
-            pairs = zip(names.RFM, series, strict=True)
-            labels = ",".join(f'{label}="{escape(value)}"' for label, value in pairs)
-            lines = dict.fromkeys(_FAMILIES, "")
-            for name, more, value in _samples(self._books.totals[series], spend[series]):
-                lines[name] += f"{name}{{{labels}{more}}} {value}\n"
-            for name, text in lines.items():
-                self._text[name][series] = text
-        self._books.changed.clear()
-        self.spend = spend
-        pieces: list[str] = []
-        for name, (kind, help_text) in _FAMILIES.items():
-            pieces.append(f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n")
-            pieces += self._text[name].values()
-        return "".join(pieces)
 
 
 def _samples(total: Amounts, spend: int) -> Iterator[tuple[str, str, int | str]]:

@@ -15,7 +15,7 @@ from exporter.config import Config
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.schema import open_ledger
-from exporter.metrics.page import LedgerText
+from exporter.metrics.page import Page
 from tests.support.clock import ManualClock
 from tests.support.exporters import NOON
 
@@ -69,24 +69,30 @@ def show(what: str, took: float) -> None:
     print(f"  {what:<58}{took * 1000:>9.1f} ms", flush=True)
 
 
-def pages() -> None:
-    books = Books("0123456789abcdef")
+def pages(folder: Path) -> None:
+    ledger = Ledger(folder / "pages.sqlite", Config(), ManualClock(NOON))
+    books = ledger.books
     book(books, range(SERIES))
-    text = LedgerText(books)
-    size = len(text.render(TODAY))
+    page = fresh(ledger)
+    size = len(page.series(books, TODAY))
     print(f"/metrics, {SERIES:,} series, {size / 1e6:.1f} MB")
-    show("cold: every line formatted", seconds(lambda: LedgerText(books).render(TODAY), 1))
-    show("cold: again, all of it changed", seconds(lambda: changed(books, text, SERIES), 3))
-    show("warm: nothing changed", seconds(lambda: text.render(TODAY)))
-    show("1 % of the series changed", seconds(lambda: changed(books, text, SERIES // 100)))
+    show("cold: every line formatted", seconds(lambda: fresh(ledger).series(books, TODAY), 1))
+    show("cold: again, all of it changed", seconds(lambda: changed(books, page, SERIES), 3))
+    show("warm: nothing changed", seconds(lambda: page.series(books, TODAY)))
+    show("1 % of the series changed", seconds(lambda: changed(books, page, SERIES // 100)))
     registry = CollectorRegistry()
     registry.register(Theirs(books))
     show("prometheus_client, the same families", seconds(lambda: generate_latest(registry), 3))
+    ledger.close()
 
 
-def changed(books: Books, text: LedgerText, count: int) -> None:
+def fresh(ledger: Ledger) -> Page:
+    return Page(ledger, Config, CollectorRegistry())
+
+
+def changed(books: Books, page: Page, count: int) -> None:
     book(books, range(count))
-    text.render(TODAY)
+    page.series(books, TODAY)
 
 
 def start_up(folder: Path) -> None:
@@ -105,6 +111,6 @@ def start_up(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    pages()
     with tempfile.TemporaryDirectory() as temporary:
+        pages(Path(temporary))
         start_up(Path(temporary))
