@@ -80,7 +80,8 @@ def fetch(
     ca_file: whom to trust instead of the usual CAs.
     """
     future: Future[Answer] = Future()
-    connection = _Connection(token)
+    connection = _Connection()
+    connection.token = token
 
     def call() -> None:
         try:
@@ -127,17 +128,14 @@ def without_password(url: str) -> str:
 class _Connection(HTTPAdapter):
     """The connection of one call, which another thread may cut."""
 
+    token: str | None = None
     _made: Any = None
     _over = False
 
-    def __init__(self, token: str | None) -> None:
-        super().__init__()
-        self._token = token
-
     def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
         """The token, where a .netrc of the environment cannot replace it any more."""
-        if self._token and "@" not in urlsplit(str(request.url)).netloc:
-            request.headers["Authorization"] = f"Bearer {self._token}"
+        if self.token and "@" not in urlsplit(str(request.url)).netloc:
+            request.headers["Authorization"] = f"Bearer {self.token}"
 
     def get_connection_with_tls_context(self, *arguments: Any, **keywords: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*arguments, **keywords)

@@ -85,10 +85,7 @@ class FileLock(FileIO):
     """An exclusive advisory lock on a file, held until close() or the end of the process."""
 
     def __init__(self, path: Path, holder: str) -> None:
-        """Take the lock. Raises UserError at once when another process holds it.
-
-        holder: what a second one is told, e.g. "an exporter".
-        """
+        """Raises UserError at once when another process has it: holder, e.g. "an exporter"."""
         try:
             super().__init__(open_regular(path, os.O_RDWR | os.O_CREAT))
         except OSError as error:
@@ -97,6 +94,5 @@ class FileLock(FileIO):
             fcntl.flock(self, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.close()
-            raise UserError(
-                f"{path} is locked: {holder} already uses it; stop that one first"
-            ) from error
+            text = f"{path} is locked: {holder} already uses it; stop that one first"
+            raise UserError(text) from error

@@ -151,11 +151,9 @@ def dump(document: Any, path: Path) -> bytes:
     """A plain document as YAML, or as JSON when path ends in .json; key order kept."""
     if path.suffix == ".json":
         text = json.dumps(document, indent=2, ensure_ascii=False, default=_json_number)
-        return text.encode() + b"\n"
-    text = yaml.dump(
-        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
-    )
-    return text.encode()
+        return f"{text}\n".encode()
+    style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": False}
+    return bytes(yaml.dump(document, Dumper=_Dumper, encoding="utf-8", **style))
 
 
 def _json_number(value: Decimal) -> float | int:

@@ -76,10 +76,7 @@ class Exporter:
         yield family(names.CONFIG_RELOAD_TIME, text, self._loaded)
 
     def start(self) -> None:
-        """Begin to read logs and to ask the provider.
-
-        Raises UserError when another exporter reads one of the logs.
-        """
+        """Read logs, ask the provider. Raises UserError: another exporter reads one of the logs."""
         self.logs.start()
         self.provider.start()
 

@@ -78,9 +78,17 @@ class Page:
         return "".join(pieces)
 
     def collect(self) -> Iterator[Metric]:
-        """What has no series."""
+        """What has no series: the day, budget.yml's figures, the prices and the ledger's health."""
         yield from self._day
-        yield from _settings(self._config())
+        config = self._config()
+        budget, limits = config.budget, config.rate_limits
+        yield family(names.RESERVE, "Kept out of allocations, in USD.", float(budget.reserve_usd))
+        caps = {roaster: float(amount) for roaster, amount in budget.roasters.items()}
+        yield family(names.ROASTER_LIMIT, "A roaster's own daily cap in USD.", caps, names.ROASTER)
+        scope: str = limits.scope
+        windows = {(name, scope): getattr(limits, name) for name in ("minute", "hour", "day")}
+        text = "Requests allowed in a rolling window."
+        yield family(names.RATE_LIMIT, text, windows, "window", "scope")
         prices = {
             (model, kind): dollars(getattr(price, kind) * 1_000_000)
             for model, price in self._ledger.prices_in_force().items()
@@ -146,18 +154,6 @@ def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator
         (names.DAY_END, "When the budget day ends, Unix seconds.", today.end),
     ):
         yield family(name, text, {labels: value}, names.LEDGER, names.DAY)
-
-
-def _settings(config: Config) -> Iterator[Metric]:
-    """budget.yml's figures."""
-    budget, limits = config.budget, config.rate_limits
-    yield family(names.RESERVE, "Kept out of allocations, in USD.", float(budget.reserve_usd))
-    caps = {roaster: float(amount) for roaster, amount in budget.roasters.items()}
-    yield family(names.ROASTER_LIMIT, "A roaster's own daily cap in USD.", caps, names.ROASTER)
-    scope: str = limits.scope
-    windows = {(name, scope): getattr(limits, name) for name in ("minute", "hour", "day")}
-    text = "Requests allowed in a rolling window."
-    yield family(names.RATE_LIMIT, text, windows, "window", "scope")
 
 
 def _health(books: Books) -> Iterator[Metric]:

@@ -23,6 +23,7 @@ KINDS = ("total", "granted", "topped_up")
 _CURRENCY = re.compile("[A-Z]{3}")  # ISO 4217; others do not become label values
 MAX_CURRENCIES = 8
 LOOK_SECONDS = 5.0  # how soon a `provider:` that a reload brought is noticed
+NO_KEY = "no key: name provider.key_file or set LLM_BUDGET_PROVIDER_TOKEN_FILE"
 _LOG = logging.getLogger(__name__)
 Balances = dict[tuple[str, str], Decimal]  # by currency and kind
 
@@ -63,7 +64,12 @@ class ProviderPoller:
     def poll(self, provider: Provider) -> None:
         """Ask once. What goes wrong is published as not available, and logged when it changes."""
         try:
-            answer = _ask(provider)
+            key = read_token("provider", provider.key_file)
+            if key is None:
+                raise UserError(NO_KEY)
+            url, most = provider.balance_url, MAX_ANSWER_BYTES
+            said = fetch(url, token=key, max_bytes=most, use_environment=True)
+            answer = said.decode(_Answer, strict=False)
             self._families = list(_families(answer.is_available, _balances(answer)))
             problem = ""
         except UserError as error:
@@ -82,16 +88,6 @@ class ProviderPoller:
             else:
                 self._families = ()
             wait = provider.every_seconds if provider else LOOK_SECONDS
-
-
-def _ask(provider: Provider) -> _Answer:
-    key = read_token("provider", provider.key_file)
-    if key is None:
-        raise UserError("no key: name provider.key_file or set LLM_BUDGET_PROVIDER_TOKEN_FILE")
-    answer = fetch(
-        provider.balance_url, token=key, max_bytes=MAX_ANSWER_BYTES, use_environment=True
-    )
-    return answer.decode(_Answer, strict=False)
 
 
 def _balances(answer: _Answer) -> Balances:
