@@ -1,7 +1,6 @@
 """Today's budget: the document that an exporter serves at /api/v1/status, and its arithmetic.
 
-rules/budget.yml computes the same from the exporters' metrics: tests/rules/test_budget_status.py
-compares the two.
+rules/budget.yml computes the same from metrics; tests/rules/test_budget_status.py compares them.
 """
 
 from collections.abc import Sequence

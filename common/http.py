@@ -26,8 +26,7 @@ class HttpError(Exception):
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
-        self.status = status
-        self.reason = reason
+        self.status, self.reason = status, reason
 
 
 def json_response(
@@ -71,10 +70,7 @@ async def read_body(
 
 
 class BodyBounds:
-    """How many requests are at work, and how many bytes of bodies are held, at once.
-
-    One client must not use the others' memory.
-    """
+    """Requests at work, and bytes of bodies held, at once: no client uses the others' memory."""
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
         self._max_requests, self._max_bytes = max_requests, max_bytes
@@ -82,10 +78,7 @@ class BodyBounds:
 
     @asynccontextmanager
     async def read(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-        """A request's body of at most max_bytes, held until the end of the block.
-
-        Raises HttpError 503 when there is no room now, else as read_body.
-        """
+        """read_body's, held until the block's end. Raises HttpError 503, too: no room now."""
         held = 0
 
         def hold(count: int) -> None:
@@ -138,15 +131,13 @@ class HostCheck:
         An IP literal cannot be rebound, so it is no risk; a foreign *name* is. The collection is
         asked at each request, so that its owner may change it.
         """
-        self.app = app
-        self.allowed = allowed
+        self.app, self.allowed = app, allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (refusal := self._refusal(scope)):
-            response = json_response({"error": refusal}, 403)
-            await response(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+            await json_response({"error": refusal}, 403)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = Headers(scope=scope)

@@ -19,13 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class Listener(socket.socket):
-    """Makes room for the next connection, or else turns it away with a descriptor kept for that.
-
-    make_room: drops a connection; false when there is none to drop.
-    """
+    """Makes room for the next connection, or else turns it away with a descriptor kept for that."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        # Drops a connection; false when there is none to drop.
         self.make_room: Callable[[], bool] = lambda: False
         self._spare = FileIO(os.devnull)
         self._said = -SAY_SECONDS

@@ -9,11 +9,7 @@ MAX_USD = 10**12  # beyond it an amount is a mistake, and 1e999999 is an attack
 
 
 def picodollars(usd: Decimal | int | str) -> int:
-    """USD as integer pico-dollars.
-
-    Raises UserError when the amount is not a finite number, is finer than 1 pico-dollar or beyond
-    a trillion USD.
-    """
+    """Raises UserError: not a finite number, finer than 1 pico-dollar, beyond a trillion USD."""
     try:
         amount = Decimal(usd)
     except InvalidOperation as error:

@@ -99,10 +99,7 @@ def _bound(document: Any, max_nodes: int) -> None:
 
 
 def read_document(path: Path) -> Any:
-    """The plain content of a YAML file (JSON by the extension .json), decimals as Decimal.
-
-    Raises UserError naming the file when it is missing, unreadable, too large or malformed.
-    """
+    """A YAML file's plain content (JSON by the extension .json), with Decimal. Raises UserError."""
     return parse_document(read_raw(path), path)
 
 

@@ -27,10 +27,7 @@ class ExporterSettings:
 
 
 def load_settings(path: Path, host: str) -> ExporterSettings:
-    """Read and check budget.yml and the token files for an exporter that listens on host.
-
-    Raises UserError; nothing is half read.
-    """
+    """budget.yml and the tokens, for an exporter that listens on host. Raises UserError."""
     config = load_config(path)
     access = config.access
     tokens = AccessTokens(

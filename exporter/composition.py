@@ -38,10 +38,9 @@ class Exporter:
         hosts: Sequence[str] = (),
         logs: Sequence[Log] = (),
     ) -> None:
-        """Open the ledger. Raises UserError.
+        """Open the ledger. Raises UserError. load: reads the settings anew.
 
-        load: reads the settings anew. hosts: Host names to answer to, logs: logs to follow, both
-        besides the config's.
+        hosts: Host names to answer to, logs: logs to follow; both besides the config's.
         """
         self.settings, self._load, self.clock = settings, load, clock
         self._loaded, self._problem = clock.now(), ""  # problem: why the last reload failed

@@ -94,8 +94,7 @@ class Limits(_Strict, frozen=True):
     # What one event may say. No real one comes near; beyond it a client is broken, or lies.
     event_calls: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = MAX_CALLS  # as many as the client sums
     event_tokens: Count = 10**10  # so many calls of 100,000 tokens
-    # Far above the dearest listed call, $75: o1-pro, 100,000 tokens in at $150 and out at $600 a
-    # million.
+    # The dearest listed call is $75: o1-pro, 100,000 tokens, in at $150 and out at $600 a million.
     call_usd: Decimal = Decimal(1000)
 
     def __post_init__(self) -> None:

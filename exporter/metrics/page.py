@@ -19,8 +19,6 @@ from exporter.ledger.ledger import Ledger
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# Prometheus 3 refuses a page without a content type; this one every version reads.
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # The families with a series.
 _FAMILIES = {
     names.REQUESTS: ("counter", "Calls made or avoided, by outcome."),

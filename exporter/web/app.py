@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 from jinja2 import Environment, FileSystemLoader
 from msgspec import Struct
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -32,7 +33,6 @@ from exporter.composition import Exporter
 from exporter.ledger.adjustments import Grant, Reset
 from exporter.ledger.repricing import Reprice, report
 from exporter.ledger.writer import LedgerUnavailableError
-from exporter.metrics.page import CONTENT_TYPE
 from exporter.web.status import budget_status
 
 MAX_BODY_BYTES = 64 << 10  # of an admin's request
@@ -96,7 +96,8 @@ class Web:
     async def metrics(self, request: Request) -> Response:
         """The Prometheus page, compressed when the client can."""
         body = await run_in_threadpool(self._exporter.page.render, self._ledger.today())
-        headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
+        # Prometheus 3 refuses a page without a content type; this one every version reads.
+        headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("accept-encoding", ""):
             body = await run_in_threadpool(gzip.compress, body, 1)
             headers["Content-Encoding"] = "gzip"
