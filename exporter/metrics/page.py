@@ -62,9 +62,9 @@ class Page:
         for series in sorted(books.changed | moved):
             pairs = zip(names.RFM, series, strict=True)
             labels = ",".join(f'{label}="{escape(value)}"' for label, value in pairs)
-            lines = dict.fromkeys(_FAMILIES, "")
+            lines: dict[str, str] = {}
             for name, more, value in _samples(books.totals[series], spend[series]):
-                lines[name] += f"{name}{{{labels}{more}}} {value}\n"
+                lines[name] = f"{lines.get(name, '')}{name}{{{labels}{more}}} {value}\n"
             for name, text in lines.items():
                 self._text[name][series] = text
         books.changed.clear()
