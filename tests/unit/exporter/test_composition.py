@@ -163,6 +163,21 @@ def test_a_ledger_that_cannot_be_written_keeps_the_old_config(
     assert "disk full" in exporter.status()["config"]["problem"]
 
 
+def test_what_nobody_foresaw_keeps_the_old_config_and_is_in_the_status(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> object:
+        raise RuntimeError
+
+    monkeypatch.setattr(exporter.parts, "_load", fail)
+    with pytest.raises(RuntimeError):
+        reload(exporter, "budget: {daily_limit_usd: 50}")
+    assert exporter.status()["limit_usd"] == "100"
+    assert exporter.status()["config"]["problem"] == "RuntimeError"
+    assert exporter.value("llm_config_last_reload_successful") == 0
+    assert "Traceback" in caplog.text
+
+
 def test_only_the_admin_token_reloads(exporter: Exporter, tmp_path: Path) -> None:
     assert reload(exporter, "", token=INGEST).status_code == 401
     assert exporter.http.get("/-/reload").status_code == 405
