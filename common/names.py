@@ -15,6 +15,7 @@ LEDGER, DAY = "ledger", "day"
 LEDGER_COST = "llm_ledger_cost_usd_total"
 LEDGER_COST_AT_DAY_START = "llm_ledger_cost_usd_at_day_start"
 LEDGER_SPEND = "llm_ledger_spend_usd"
+LEDGER_EPOCH = "llm_ledger_epoch"
 
 # Spend and calls
 REQUESTS = "llm_requests_total"
@@ -66,6 +67,7 @@ THRESHOLD = "budget:llm_threshold:ratio"  # label threshold = half, warning, cri
 DEGRADATION_WANTED = "llm_degradation_wanted"
 RULES_DAY = "budget:llm_day_start:timestamp_seconds"
 LEDGER_FRESH = "ledger:llm_evidence:fresh"
+EVIDENCE_EPOCH = "ledger:llm_evidence:epoch"
 LEDGER_SPEND_TODAY = "ledger:llm_spend_usd:today"
 FORECAST = "budget:llm_forecast_usd:today"
 FORECAST_LOW = "budget:llm_forecast_usd:low"

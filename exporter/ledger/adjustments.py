@@ -59,12 +59,16 @@ class Grant(Reset, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 @dataclass(frozen=True)
 class BookedAdjustment:
-    """What became of a grant or reset; duplicate: its id was booked before, nothing changed."""
+    """What became of a grant or reset; duplicate: its id was booked before, nothing changed.
+
+    epoch: its number in the ledger, 0 when nothing was written.
+    """
 
     day: date
     kind: Kind
     picodollars: int
     duplicate: bool = False
+    epoch: int = 0
 
     def report(self) -> dict[str, Any]:
         """For the API and the command line."""
@@ -87,13 +91,14 @@ def book(
     if asked.id and _was_booked(ids, asked, now):
         return BookedAdjustment(day, asked.kind, 0, duplicate=True)
     amount = asked.picodollars if asked.kind == "grant" else _unwritten_spend(db, day)
-    if amount:
-        db.execute(
-            "INSERT INTO adjustments (day, kind, picodollars, reason, author, time) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (day.isoformat(), asked.kind, amount, asked.reason, asked.author, now),
-        )
-    return BookedAdjustment(day, asked.kind, amount)
+    if not amount:
+        return BookedAdjustment(day, asked.kind, 0)
+    written = db.execute(
+        "INSERT INTO adjustments (day, kind, picodollars, reason, author, time) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (day.isoformat(), asked.kind, amount, asked.reason, asked.author, now),
+    )
+    return BookedAdjustment(day, asked.kind, amount, epoch=written.lastrowid or 0)
 
 
 def of_day(db: sqlite3.Connection, day: date) -> list[dict[str, Any]]:

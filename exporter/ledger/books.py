@@ -99,6 +99,7 @@ class Books:
     problem: str = ""  # why it is not
     size_bytes: int = 0
     adjusted: dict[date, Adjusted] = field(default_factory=lambda: defaultdict(Adjusted))
+    epoch: int = 0  # the id of the newest grant or reset
     lock: threading.RLock = field(default_factory=threading.RLock)
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
@@ -143,9 +144,10 @@ class Books:
         with self.lock:
             return self.adjusted.get(day, Adjusted())
 
-    def adjust(self, day: date, kind: str, picodollars: int) -> None:
-        """Book a grant or a write-off."""
+    def adjust(self, day: date, kind: str, picodollars: int, epoch: int) -> None:
+        """Book a grant or a write-off. epoch: its id."""
         with self.lock:
+            self.epoch = max(self.epoch, epoch)
             if kind == "grant":
                 self.adjusted[day].granted += picodollars
             else:
@@ -172,8 +174,8 @@ def read_books(db: sqlite3.Connection) -> Books:
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.repriced_tokens[label] += sum(tokens)
-    for day, kind, picodollars in db.execute("SELECT day, kind, picodollars FROM adjustments"):
-        books.adjust(date.fromisoformat(day), kind, picodollars)
+    for day, *booked in db.execute("SELECT day, kind, picodollars, id FROM adjustments"):
+        books.adjust(date.fromisoformat(day), *booked)
     return books
 
 

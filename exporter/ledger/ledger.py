@@ -80,7 +80,10 @@ class Ledger:
             return adjustments.book(db, self._booking.ids, asked, self.day_of(now), now)
 
         return self.writer.run(
-            work, lambda booked: self.books.adjust(booked.day, booked.kind, booked.picodollars)
+            work,
+            lambda booked: self.books.adjust(
+                booked.day, booked.kind, booked.picodollars, booked.epoch
+            ),
         )
 
     def adjusted_today(self) -> "Future[list[dict[str, Any]]]":

@@ -142,6 +142,8 @@ def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator
     labels = (books.ledger_id, f"{today.start:.0f}")
     text = "Cost of all events since the ledger began."
     yield family(names.LEDGER_COST, text, {books.ledger_id: dollars(cost)}, names.LEDGER)
+    text = "The number of its newest grant or reset."
+    yield family(names.LEDGER_EPOCH, text, {books.ledger_id: books.epoch}, names.LEDGER)
     for name, text, value in (
         (names.LEDGER_COST_AT_DAY_START, "The same at its start.", dollars(cost - spend)),
         (names.LEDGER_SPEND, "Cost of the day's events in USD.", dollars(spend)),

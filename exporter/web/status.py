@@ -16,6 +16,7 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
     with books.lock:
         spend = books.spend_of(today.date)
         adjusted = books.adjusted_on(today.date)
+        epoch = books.epoch
         requests = sum(total.requests for total in books.totals.values())
         unpriced = sum(books.pending_tokens.values())
     budget = exporter.config.budget
@@ -23,6 +24,7 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
     return BudgetStatus(
         ledger=books.ledger_id,
         writable=books.writable,
+        epoch=epoch,
         now=now,
         day=StatusDay(
             today.date.isoformat(),

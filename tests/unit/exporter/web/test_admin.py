@@ -110,6 +110,24 @@ def test_a_page_rendered_as_the_day_turns_is_of_one_day(exporter: Exporter) -> N
     assert exporter.value("llm_budget_written_off_usd") == 0
 
 
+def test_each_grant_and_reset_begins_an_epoch_that_a_restart_keeps(tmp_path: Path) -> None:
+    """Page and status show it beside the limit that it made."""
+    with Exporter(tmp_path, tokens=True) as exporter:
+        assert (exporter.status()["epoch"], exporter.value("llm_ledger_epoch")) == (0, 0)
+        post(exporter, "resets", WHO)  # there is nothing to write off
+        assert exporter.status()["epoch"] == 0
+        post(exporter, "grants", {"amount_usd": "5", "id": "a", **WHO})
+        post(exporter, "grants", {"amount_usd": "5", "id": "a", **WHO})
+        assert (exporter.status()["epoch"], exporter.status()["granted_usd"]) == (1, "5")
+        spend(exporter, event())
+        post(exporter, "resets", WHO)
+        assert (exporter.status()["epoch"], exporter.value("llm_ledger_epoch")) == (2, 2)
+    with Exporter(tmp_path, tokens=True) as again:
+        assert again.status()["epoch"] == 2
+        again.clock.advance(86_400)
+        assert again.value("llm_ledger_epoch") == 2, "the next day does not begin anew"
+
+
 def test_the_same_id_grants_once_also_on_the_next_day(exporter: Exporter) -> None:
     asked = {"amount_usd": "5", "id": "a", **WHO}
     assert post(exporter, "grants", asked).json()["duplicate"] is False
