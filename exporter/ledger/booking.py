@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
 from datetime import date
 
@@ -12,6 +13,7 @@ from exporter.config import Limits
 from exporter.event import EventError, UsageEvent
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Books, Series
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
+from exporter.ledger.progress import LogProgress, write_progress
 from exporter.ledger.schema import upsert
 from exporter.ledger.unpriced import Unpriced, UnpricedKey, add_unpriced
 from exporter.prices.pricelist import PriceList
@@ -23,16 +25,15 @@ _RESERVED = {OTHER, UNKNOWN}
 UNSTORABLE = (OverflowError, sqlite3.IntegrityError)
 _ADD_TO_ACCOUNT = upsert("accounts", "day, roaster, field, model, price_version", COLUMNS)
 _PRICE_COLUMNS = tuple(item.name for item in fields(TokenPrice))
-_ADD_PRICE = (
-    f"INSERT OR IGNORE INTO prices ({', '.join(_PRICE_COLUMNS)}) "  # noqa: S608  constants
-    f"VALUES ({', '.join('?' * len(_PRICE_COLUMNS))})"
+_VERSION = (  # of a price, in a new row where it has none
+    f"INSERT INTO prices ({', '.join(_PRICE_COLUMNS)}) "  # noqa: S608  constants
+    f"VALUES ({', '.join('?' * len(_PRICE_COLUMNS))}) "
+    "ON CONFLICT DO UPDATE SET model = model RETURNING version"
 )
-_IS_PRICE = " AND ".join(f"{name} = ?" for name in _PRICE_COLUMNS)
 _GENAI_MODELS = (
     "SELECT DISTINCT accounts.model, prices.provider FROM accounts "
     "JOIN prices ON prices.version = accounts.price_version WHERE prices.provider != ''"
 )
-_FIND_PRICE = f"SELECT version FROM prices WHERE {_IS_PRICE}"  # noqa: S608  constants
 
 
 @dataclass
@@ -43,17 +44,23 @@ class SubmissionResult:
     duplicates: list[int] = field(default_factory=list)
     rejected: list[tuple[int, EventError]] = field(default_factory=list)
 
-    def add(self, part: "SubmissionResult", start: int) -> None:
-        """Take over a part's result; start: the index of its first event."""
-        self.accepted += [start + index for index in part.accepted]
-        self.duplicates += [start + index for index in part.duplicates]
-        self.rejected += [(start + index, error) for index, error in part.rejected]
+
+@dataclass
+class Submission:
+    """Events to book together, or none (a probe); resolved when they are on disk."""
+
+    events: list[UsageEvent] = field(default_factory=list)
+    progress: LogProgress | None = None  # of the logs that the events come from
+    future: "Future[SubmissionResult]" = field(default_factory=Future)
 
 
 @dataclass
 class Batch:
-    """What one transaction will have booked, once it is committed."""
+    """What one transaction will have booked, once it is committed. now: Unix seconds of it."""
 
+    now: float
+    today: date
+    results: list[SubmissionResult] = field(default_factory=list)
     accounts: dict[AccountKey, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
     overflowed: Counter[str] = field(default_factory=Counter)  # label -> events put under `other`
     time_adjusted: int = 0
@@ -67,54 +74,8 @@ class Batch:
         self.time_adjusted += written.time_adjusted
 
 
-class Labels:
-    """The distinct label values seen, capped; beyond the cap a value becomes `other`.
-
-    `other` and `unknown`, also when a client sends them literally, are always admitted and take
-    none of the room.
-    """
-
-    def __init__(self, limits: Limits, known: Iterable[Series]) -> None:
-        """known: what the ledger already holds stays, whatever the cap."""
-        self._known: dict[str, set[str]] = {name: set(_RESERVED) for name in RFM}
-        for series in known:
-            for name, value in zip(RFM, series, strict=True):
-                self._known[name].add(value)
-        self._new: list[tuple[str, str]] = []  # of the transaction under way
-        self.cap(limits)
-
-    def cap(self, limits: Limits) -> None:
-        """New caps; what is known stays, also beyond them."""
-        self._caps = dict(zip(RFM, (limits.roasters, limits.fields, limits.models), strict=True))
-
-    def committed(self) -> None:
-        """What was learned since the last commit stays."""
-        self._new.clear()
-
-    def rolled_back(self) -> None:
-        """Forget what was learned since the last commit."""
-        for name, value in self._new:
-            self._known[name].discard(value)
-        self._new.clear()
-
-    def admit(self, event: UsageEvent, batch: Batch) -> Series:
-        """The event's series, with `other` where a cap is reached."""
-        return Series(*(self._admit(name, getattr(event, name), batch) for name in RFM))
-
-    def _admit(self, name: str, value: str, batch: Batch) -> str:
-        known = self._known[name]
-        if value in known:
-            return value
-        if len(known) - len(_RESERVED) >= self._caps[name]:
-            batch.overflowed[name] += 1
-            return OTHER
-        known.add(value)
-        self._new.append((name, value))
-        return value
-
-
 class Booking:
-    """Books submissions into a Batch; the caller opens and commits the transaction."""
+    """Books submissions; the caller opens and commits the transaction."""
 
     def __init__(
         self,
@@ -125,58 +86,79 @@ class Booking:
         day_of: Callable[[float], date],
     ) -> None:
         self._db = db
+        self._books = books
         self._day_of = day_of
         self.prices = prices
         self.ids = IdTables(db)
-        self.labels = Labels(limits, books.totals)
-        self.limit(limits)
+        self._versions: dict[TokenPrice, int] = {}
         # label -> provider; shown with today's prices
         self.genai_models: dict[str, str] = dict(db.execute(_GENAI_MODELS).fetchall())
-        self._versions: dict[TokenPrice, int] = {}
+        self.limit(limits)
+        self._read_labels()
 
     def limit(self, limits: Limits) -> None:
-        """New limits for the labels to come and for what one event may say."""
-        self.labels.cap(limits)
+        """New limits for what one event may say and for the labels to come; known ones stay."""
         self._limits = limits
+        self._label_caps = (limits.roasters, limits.fields, limits.models)
         self._call_picodollars = picodollars(limits.call_usd)
 
-    def book(self, events: list[UsageEvent], now: float, batch: Batch) -> SubmissionResult:
-        """Book events; a refused one does not touch the others."""
-        result = SubmissionResult()
-        today = self._day_of(now)
-        for index, event in enumerate(events):
-            try:
-                fresh = self._book_one(event, now, today, batch)
-            except EventError as error:
-                error.success = event.outcome == "success"
-                result.rejected.append((index, error))
-                continue
-            (result.accepted if fresh else result.duplicates).append(index)
-        return result
+    def _read_labels(self) -> None:
+        """The label values that are booked. `other` and `unknown` are known, and take no room."""
+        reserved = ((value,) * len(RFM) for value in _RESERVED)
+        self._labels = [set(one) for one in zip(*reserved, *self._books.totals, strict=True)]
 
-    def book_storable(self, events: list[UsageEvent], now: float, batch: Batch) -> SubmissionResult:
-        """Book and write at once: what the tables cannot hold is found by halving, and refused."""
-        part = Batch()
-        self._db.execute("SAVEPOINT part")
+    def rolled_back(self) -> None:
+        """Forget what a failed transaction seemed to have done; touches no disk, cannot fail."""
+        self._read_labels()
+        self._forget_rows()
+
+    def _forget_rows(self) -> None:
+        """Rows that a rollback took back are looked for again."""
+        self._versions.clear()
+        self.ids.reload()
+
+    def book(self, group: list[Submission], now: float, one_by_one: bool) -> Batch:
+        """Book submissions and their progress; a refused event does not touch the others.
+
+        one_by_one: so that what the tables cannot hold is refused, too.
+        """
+        batch = Batch(now, self._day_of(now))
+        book = self._book_storable if one_by_one else self._book_one
+        for submission in group:
+            batch.results.append(result := SubmissionResult())
+            for index, event in enumerate(submission.events):
+                try:
+                    fresh = book(event, batch)
+                    (result.accepted if fresh else result.duplicates).append(index)
+                except EventError as error:
+                    error.success = event.outcome == "success"
+                    result.rejected.append((index, error))
+            if submission.progress:
+                write_progress(self._db, submission.progress, now)
+        if not one_by_one:
+            self._write(batch)
+        self.ids.drop_expired(now)
+        return batch
+
+    def _book_storable(self, event: UsageEvent, batch: Batch) -> bool:
+        """Book and write at once. Raises EventError."""
+        part = Batch(batch.now, batch.today)
+        self._db.execute("SAVEPOINT event")
         try:
-            result = self.book(events, now, part)
-            self.write(part)
-            batch.add(part)
-        except UNSTORABLE:
-            self._db.execute("ROLLBACK TO part")
+            fresh = self._book_one(event, part)
+            self._write(part)
+        except UNSTORABLE as error:
+            self._db.execute("ROLLBACK TO event")
             self._forget_rows()
-            if len(events) == 1:
-                full = "its account would pass 64 bits (9.2 million USD a day)"
-                result = SubmissionResult(rejected=[(0, EventError("unstorable", full))])
-            else:
-                result, middle = SubmissionResult(), len(events) // 2
-                result.add(self.book_storable(events[:middle], now, batch), 0)
-                result.add(self.book_storable(events[middle:], now, batch), middle)
-        self._db.execute("RELEASE part")
-        return result
+            full = "its account would pass 64 bits (9.2 million USD a day)"
+            raise EventError("unstorable", full) from error
+        finally:
+            if self._db.in_transaction:  # a full disk has ended it
+                self._db.execute("RELEASE event")
+        batch.add(part)
+        return fresh
 
-    def write(self, batch: Batch) -> None:
-        """Put the batch's sums into their tables."""
+    def _write(self, batch: Batch) -> None:
         self.add_accounts(batch.accounts.items())
         add_unpriced(self._db, batch.unpriced)
 
@@ -190,36 +172,43 @@ class Booking:
             ],
         )
 
-    def rolled_back(self) -> None:
-        """Forget what a failed transaction seemed to have done; touches no disk, cannot fail."""
-        self.labels.rolled_back()
-        self._forget_rows()
-
-    def _forget_rows(self) -> None:
-        """Rows that a rollback took back are looked for again."""
-        self._versions.clear()
-        self.ids.reload()
-
-    def _book_one(self, event: UsageEvent, now: float, today: date, batch: Batch) -> bool:
+    def _book_one(self, event: UsageEvent, batch: Batch) -> bool:
         """False: it is known. Raises EventError."""
-        if event.time < now - KEEP_SECONDS:
+        if event.time < batch.now - KEEP_SECONDS:
             raise EventError("too_old", "older than 35 days - at `$.time`")
         if event.digest is not None and self._is_known(event.digest, event.content):
             return False
         self._check_size(event)
-        series = self.labels.admit(event, batch)
-        prices = self._prices(event, series)
-        whole = Amounts()
-        _count(whole, event)
-        parts = priced(whole, event.extras, prices, event.estimated)
+        series = self._admit(event, batch)
+        prices = self.prices.find(
+            event.product,
+            event.provider,
+            event.time,
+            event.prompt_tokens,
+            event.count,
+            look_up=series.model == event.model,  # not of models beyond the cap
+        )
+        whole = Amounts(
+            input_tokens=event.input_tokens,
+            cached_input_tokens=event.cached_input_tokens,
+            output_tokens=event.output_tokens,
+            batch_items=event.batch_items,
+            batch_slots=event.batch_slots,
+            **{event.outcome: event.count},
+        )
+        parts = priced(whole, dict(event.extras), prices, event.estimated)
         self._check_cost(event, sum(amounts.cost_picodollars for _, amounts in parts))
         if event.digest is not None:
-            self.ids.add(event.digest, event.content, max(event.claimed, event.time, now), now)
+            latest = max(event.claimed, event.time, batch.now)
+            self.ids.add(event.digest, event.content, latest, batch.now)
         day = self._day_of(event.time)
-        if not prices and event.tokens:
-            self._keep_minute(event, day, series, batch)
         for price, amounts in parts:
-            amounts.late_cost_picodollars = amounts.cost_picodollars if day < today else 0
+            if price is None:
+                self._keep_minute(event, day, series, amounts, batch)
+            elif price.provider:
+                self.genai_models[event.model] = price.provider
+            late = day < batch.today
+            amounts.late_cost_picodollars = amounts.cost_picodollars if late else 0
             batch.accounts[AccountKey(day, series, self.version(price))].add(amounts)
         batch.time_adjusted += event.time_adjusted
         return True
@@ -241,32 +230,28 @@ class Booking:
             rule = f"limits.call_usd is {self._limits.call_usd:f}"
             raise EventError("implausible", f"{usd(cost // event.count)} USD a call; {rule}")
 
-    def _prices(self, event: UsageEvent, series: Series) -> TokenPrices:
-        """The prices at the event's own time; empty when one of them is missing.
+    def _admit(self, event: UsageEvent, batch: Batch) -> Series:
+        """The event's series, with `other` where a label has as many values as it may have."""
+        values = []
+        for name, known, cap in zip(RFM, self._labels, self._label_caps, strict=True):
+            value = getattr(event, name)
+            if value not in known and len(known) - len(_RESERVED) >= cap:
+                batch.overflowed[name] += 1
+                value = OTHER
+            known.add(value)
+            values.append(value)
+        return Series(*values)
 
-        Models beyond the cap are not looked up at genai.
-        """
-        prices = self.prices.find_all(
-            event.product,
-            event.provider,
-            event.time,
-            event.prompt_tokens,
-            event.count,
-            kinds=[kind for kind, _ in event.extras],
-            look_up=series.model == event.model,
-        )
-        if prices and prices[""].provider:
-            self.genai_models[event.model] = prices[""].provider
-        return prices
-
-    def _keep_minute(self, event: UsageEvent, day: date, series: Series, batch: Batch) -> None:
-        minute = int(event.time // 60)
-        extras = bool(event.extras)
-        key = UnpricedKey(
-            day, minute, series, event.product, event.provider, event.estimated, extras
-        )
-        item = batch.unpriced[key]
-        _count(item.amounts, event)
+    def _keep_minute(
+        self, event: UsageEvent, day: date, series: Series, amounts: Amounts, batch: Batch
+    ) -> None:
+        """Keep what is withheld, for a later price."""
+        if not event.tokens:
+            return
+        minute, extras = int(event.time // 60), bool(event.extras)
+        call = (event.product, event.provider, event.estimated, extras)
+        item = batch.unpriced[UnpricedKey(day, minute, series, *call)]
+        item.amounts.add(amounts)
         item.extras.update(dict(event.extras))
         item.largest_prompt = max(item.largest_prompt, event.prompt_tokens)
 
@@ -276,32 +261,21 @@ class Booking:
             return UNPRICED_VERSION
         if price not in self._versions:
             row = tuple(getattr(price, name) for name in _PRICE_COLUMNS)
-            self._db.execute(_ADD_PRICE, row)
-            (self._versions[price],) = self._db.execute(_FIND_PRICE, row).fetchone()
+            (self._versions[price],) = self._db.execute(_VERSION, row).fetchone()
         return self._versions[price]
 
 
-def _count(amounts: Amounts, event: UsageEvent) -> None:
-    """Add an event's counts; its money is added by the caller."""
-    setattr(amounts, event.outcome, getattr(amounts, event.outcome) + event.count)
-    amounts.input_tokens += event.input_tokens
-    amounts.cached_input_tokens += event.cached_input_tokens
-    amounts.output_tokens += event.output_tokens
-    amounts.batch_items += event.batch_items
-    amounts.batch_slots += event.batch_slots
-
-
 def priced(
-    whole: Amounts, extras: Iterable[tuple[str, int]], prices: TokenPrices, estimated: bool
+    whole: Amounts, extras: Mapping[str, int], prices: TokenPrices, estimated: bool
 ) -> list[tuple[TokenPrice | None, Amounts]]:
     """The amounts by price, with their cost: the calls with plain tokens, and each kind of extras.
 
-    Without prices they stay whole, and cost nothing yet.
+    Where one of the prices is missing they stay whole, and cost nothing yet.
     """
-    if not prices:
+    if not prices.keys() >= {"", *extras}:
         return [(None, whole)]
     parts = [(prices[""], whole)]
-    for kind, tokens in extras:
+    for kind, tokens in extras.items():
         column = f"{EXTRAS[kind]}_tokens"
         setattr(whole, column, getattr(whole, column) - tokens)
         parts.append((prices[kind], Amounts(**{column: tokens})))

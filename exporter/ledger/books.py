@@ -73,12 +73,11 @@ class AccountKey(NamedTuple):
     price_version: int
 
 
-@dataclass
-class Adjusted:
+class Adjusted(NamedTuple):
     """A day's money beside the spend, in pico-dollars."""
 
-    granted: int = 0
-    written_off: int = 0
+    granted: int
+    written_off: int
 
 
 @dataclass
@@ -90,45 +89,43 @@ class Books:
 
     ledger_id: str
     totals: dict[Series, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
-    pending_tokens: Counter[str] = field(default_factory=Counter)  # by model
-    repriced_tokens: Counter[str] = field(default_factory=Counter)  # by model
+    # By model: what came without a price, and what of it is withheld still.
+    unpriced_tokens: Counter[str] = field(default_factory=Counter)
+    pending_tokens: Counter[str] = field(default_factory=Counter)
     overflowed: Counter[str] = field(default_factory=Counter)
     time_adjusted: int = 0
     last_commit: float = 0.0
     writable: bool = True
     problem: str = ""  # why it is not
     size_bytes: int = 0
-    adjusted: dict[date, Adjusted] = field(default_factory=lambda: defaultdict(Adjusted))
     epoch: int = 0  # the id of the newest grant or reset
     lock: threading.RLock = field(default_factory=threading.RLock)
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
+    _adjusted: Counter[tuple[date, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
 
-    def book(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
-        """Add what a transaction committed, or what the ledger holds at start."""
+    def book(
+        self,
+        accounts: Iterable[tuple[AccountKey, Amounts]],
+        overflowed: Counter[str] | None = None,
+        time_adjusted: int = 0,
+    ) -> None:
+        """Add what a transaction committed, or what the ledger holds at start.
+
+        What a reprice moves is taken from unpriced accounts (negative) and given to priced ones.
+        """
         with self.lock:
+            self.overflowed.update(overflowed)
+            self.time_adjusted += time_adjusted
             for key, amounts in accounts:
                 self.totals[key.series].add(amounts)
                 if key.price_version == UNPRICED_VERSION:
                     self.pending_tokens[key.series.model] += amounts.tokens
+                    self.unpriced_tokens[key.series.model] += max(0, amounts.tokens)
                 self._day_cost[key.day][key.series] += amounts.cost_picodollars
                 self.changed.add(key.series)
             for forgotten in sorted(self._day_cost)[:-RECENT_DAYS]:
                 del self._day_cost[forgotten]
-
-    def move(self, accounts: list[tuple[AccountKey, Amounts]]) -> None:
-        """Book what a reprice took from unpriced accounts (negative) and gave to priced ones."""
-        with self.lock:
-            self.book(accounts)
-            for key, amounts in accounts:
-                if key.price_version == UNPRICED_VERSION:
-                    self.repriced_tokens[key.series.model] -= amounts.tokens
-
-    @property
-    def unpriced_tokens(self) -> dict[str, int]:
-        """Tokens by model that came without a price, also those that were repriced since."""
-        models = self.pending_tokens.keys() | self.repriced_tokens.keys()
-        return {model: self.pending_tokens[model] + self.repriced_tokens[model] for model in models}
 
     def spend_of(self, today: date) -> Counter[Series]:
         """Pico-dollars per series on a day and after it (after: only if the clock went back)."""
@@ -142,16 +139,13 @@ class Books:
     def adjusted_on(self, day: date) -> Adjusted:
         """What was granted and written off on a day."""
         with self.lock:
-            return self.adjusted.get(day, Adjusted())
+            return Adjusted(self._adjusted[day, "grant"], self._adjusted[day, "reset"])
 
     def adjust(self, day: date, kind: str, picodollars: int, epoch: int) -> None:
-        """Book a grant or a write-off. epoch: its id."""
+        """Book a grant or a reset. epoch: its id."""
         with self.lock:
             self.epoch = max(self.epoch, epoch)
-            if kind == "grant":
-                self.adjusted[day].granted += picodollars
-            else:
-                self.adjusted[day].written_off += picodollars
+            self._adjusted[day, kind] += picodollars
 
 
 def read_books(db: sqlite3.Connection) -> Books:
@@ -173,7 +167,7 @@ def read_books(db: sqlite3.Connection) -> Books:
         books.book([(key, Amounts(*amounts))])
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
-        books.repriced_tokens[label] += sum(tokens)
+        books.unpriced_tokens[label] += sum(tokens)
     for day, *booked in db.execute("SELECT day, kind, picodollars, id FROM adjustments"):
         books.adjust(date.fromisoformat(day), *booked)
     return books

@@ -111,7 +111,7 @@ class Ledger:
         """Book withheld cost that has a price now; the future resolves to what was found."""
         return self.writer.run(
             lambda db, now: repricing.run(db, self._booking, asked, now),
-            lambda done: self.books.move(done.moved),
+            lambda done: self.books.book(done.moved),
         )
 
     def prices_in_force(self) -> dict[str, TokenPrice]:

@@ -1,7 +1,7 @@
 """Booking the cost that was withheld, once there is a price: exact, audited, never lowering."""
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -56,7 +56,7 @@ class Repriced:
     dry_run: bool
     parts: dict[PricedDay, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
     before: dict[tuple[date, str], int] = field(default_factory=dict)
-    withheld: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    withheld: Counter[tuple[str, str]] = field(default_factory=Counter)
     moved: list[tuple[AccountKey, Amounts]] = field(default_factory=list)
 
 
@@ -69,89 +69,90 @@ def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) ->
     Run again, it finds nothing: what is booked is no longer withheld.
     """
     result = Repriced(asked.dry_run)
-    found: Found = defaultdict(Amounts)
-    for rows in read_unpriced(db, asked.model):
-        gone = []
-        for row, key, item in rows:
-            if _price(booking, asked, key, item, found):
-                gone.append((row,))
-            else:
-                result.withheld[key.model, key.provider] += item.amounts.tokens
-        if not asked.dry_run:
-            db.executemany("DELETE FROM unpriced WHERE id = ?", gone)
+    found = _find(db, booking, asked, result.withheld)
     for (_, part), amounts in found.items():
         result.parts[part].add(amounts)
     for part in result.parts:
         result.before[part.day, part.label] = _cost(db, part.day, part.label)
     if not asked.dry_run:
-        _move(db, booking, found, result)
+        result.moved = _move(db, booking, found)
         _audit(db, booking, asked, now, result)
     return result
 
 
-def _price(
-    booking: Booking, asked: Reprice, key: UnpricedKey, item: Unpriced, found: Found
-) -> bool:
-    """Add a minute's amounts by price, when there are prices now for all that is in it.
+def _find(
+    db: sqlite3.Connection, booking: Booking, asked: Reprice, withheld: Counter[tuple[str, str]]
+) -> Found:
+    """What has a price now, its minutes forgotten unless it is a dry run; the rest is withheld."""
+    found: Found = defaultdict(Amounts)
+    for rows in read_unpriced(db, asked.model):
+        gone = []
+        for row, key, item in rows:
+            for price, amounts in _priced(booking, asked, key, item):
+                if price is None:
+                    withheld[key.model, key.provider] += amounts.tokens
+                    continue
+                part = PricedDay(key.day, key.series.model, key.model, key.provider, price)
+                found[key.series, part].add(amounts)
+                gone.append((row,))
+        if not asked.dry_run:
+            db.executemany("DELETE FROM unpriced WHERE id = ?", gone)
+    return found
+
+
+def _priced(
+    booking: Booking, asked: Reprice, key: UnpricedKey, item: Unpriced
+) -> list[tuple[TokenPrice | None, Amounts]]:
+    """A minute's amounts by price, when there are prices now for all that is in it.
 
     Models beyond the label's cap, which may be many, are looked up by name only.
     """
-    prices = booking.prices.find_all(
+    prices = booking.prices.find(
         key.model,
         key.provider,
         key.minute * 60,
         item.largest_prompt,
         item.amounts.requests,
-        kinds=item.extras,
         look_up=key.model in (key.series.model, asked.model)
         or key.model.startswith(f"{key.series.model}:"),  # in a service tier
     )
-    for price, amounts in priced(item.amounts, item.extras.items(), prices, key.estimated):
-        if price is not None:
-            part = PricedDay(key.day, key.series.model, key.model, key.provider, price)
-            found[key.series, part].add(amounts)
-    return bool(prices)
+    return priced(item.amounts, item.extras, prices, key.estimated)
 
 
 def _cost(db: sqlite3.Connection, day: date, label: str) -> int:
-    rows = db.execute(
-        "SELECT cost_picodollars FROM accounts WHERE day = ? AND model = ?",
-        (day.isoformat(), label),
-    )
+    query = "SELECT cost_picodollars FROM accounts WHERE day = ? AND model = ?"
+    rows = db.execute(query, (day.isoformat(), label))
     return sum(cost for (cost,) in rows)  # SQLite's sum() fails beyond 64 bits
 
 
-def _move(db: sqlite3.Connection, booking: Booking, found: Found, result: Repriced) -> None:
+def _move(
+    db: sqlite3.Connection, booking: Booking, found: Found
+) -> list[tuple[AccountKey, Amounts]]:
     """Carry the amounts from the unpriced accounts to those of their prices."""
+    moved = []
     for (series, part), amounts in found.items():
         taken = amounts.minus()
         taken.cost_picodollars = taken.estimated_cost_picodollars = 0  # nothing was booked
-        result.moved.append((AccountKey(part.day, series, UNPRICED_VERSION), taken))
-        result.moved.append((AccountKey(part.day, series, booking.version(part.price)), amounts))
-    booking.add_accounts(result.moved)
+        moved.append((AccountKey(part.day, series, UNPRICED_VERSION), taken))
+        moved.append((AccountKey(part.day, series, booking.version(part.price)), amounts))
+    booking.add_accounts(moved)
     db.executemany(_FORGET_EMPTY, {(part.day.isoformat(), *series) for series, part in found})
+    return moved
 
 
 def _audit(
     db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float, result: Repriced
 ) -> None:
-    for part, amounts in result.parts.items():
-        row = {
-            "time": now,
-            "author": asked.author,
-            "reason": asked.reason,
-            "day": part.day.isoformat(),
-            "label": part.label,
-            "model": part.model,
-            "provider": part.provider,
-            "price_version": booking.version(part.price),
-            "input_tokens": amounts.input_tokens,
-            "cached_input_tokens": amounts.cached_input_tokens,
-            "output_tokens": amounts.output_tokens,
-            "cost_picodollars": amounts.cost_picodollars,
-        }
-        columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
-        db.execute(f"INSERT INTO reprices ({columns}) VALUES ({values})", row)  # noqa: S608
+    rows = [
+        (
+            *(now, asked.author, asked.reason, part.day.isoformat()),
+            *(part.label, part.model, part.provider, booking.version(part.price)),
+            *(amounts.input_tokens, amounts.cached_input_tokens, amounts.output_tokens),
+            amounts.cost_picodollars,
+        )
+        for part, amounts in result.parts.items()
+    ]
+    db.executemany("INSERT INTO reprices VALUES (NULL, ?,?,?,?, ?,?,?,?, ?,?,?,?)", rows)
 
 
 def report(result: Repriced) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 from common.clock import Clock
 from common.errors import UserError
 from exporter.event import UsageEvent
-from exporter.ledger.booking import UNSTORABLE, Batch, Booking, SubmissionResult
+from exporter.ledger.booking import UNSTORABLE, Booking, Submission, SubmissionResult
 from exporter.ledger.books import Books
 from exporter.ledger.files import LedgerFiles, LogGoneError
-from exporter.ledger.progress import LogProgress, write_progress
+from exporter.ledger.progress import LogProgress
 
 MAX_EVENTS_PER_COMMIT = 20_000
 MAX_WAITING_EVENTS = 200_000
@@ -32,15 +32,6 @@ T = TypeVar("T")
 
 class LedgerUnavailableError(Exception):
     """Nothing was booked; try again. str() says why."""
-
-
-@dataclass
-class Submission:
-    """Events to book together, or none (a probe); resolved when they are on disk."""
-
-    events: list[UsageEvent] = field(default_factory=list)
-    progress: LogProgress | None = None  # of the logs that the events come from
-    future: "Future[SubmissionResult]" = field(default_factory=Future)
 
 
 @dataclass
@@ -142,59 +133,62 @@ class Writer:
             elif not ended and not self._is_well():
                 yield [Submission()]
 
-    def _book(self, group: list[Submission], carefully: bool = False) -> None:
-        """One transaction for all; carefully: after one that held what cannot be stored."""
-        now = self._clock.now()
-        batch = Batch()
-        try:
-            with self._transaction(now):
-                results = self._book_events(group, now, batch, carefully)
-                for entry in group:
-                    if entry.progress:
-                        write_progress(self.db, entry.progress, now)
-                self._booking.ids.drop_expired(now)
-        except Exception as error:  # whatever it was, nobody may wait for ever
-            if isinstance(error, UNSTORABLE) and not carefully:
-                self._book(group, carefully=True)
-            else:
-                self._fail(group, error)
-            return
-        with self._books.lock:
-            self._books.book(batch.accounts.items())
-            self._books.overflowed.update(batch.overflowed)
-            self._books.time_adjusted += batch.time_adjusted
-            self._committed(now)
-        for submission, result in zip(group, results, strict=True):
-            submission.future.set_result(result)
+    def _book(self, group: list[Submission], one_by_one: bool = False) -> None:
+        """One transaction for all; one by one after one that held what cannot be stored."""
 
-    def _book_events(
-        self, group: list[Submission], now: float, batch: Batch, carefully: bool
-    ) -> list[SubmissionResult]:
-        if carefully:
-            return [self._booking.book_storable(entry.events, now, batch) for entry in group]
-        results = [self._booking.book(entry.events, now, batch) for entry in group]
-        self._booking.write(batch)
-        return results
+        try:
+            batch = self._commit(
+                lambda _, now: self._booking.book(group, now, one_by_one),
+                lambda batch: self._books.book(
+                    batch.accounts.items(), batch.overflowed, batch.time_adjusted
+                ),
+                () if one_by_one else UNSTORABLE,
+            )
+        except UNSTORABLE:
+            self._book(group, one_by_one=True)
+        except LedgerUnavailableError as error:
+            for entry in group:
+                entry.future.set_exception(LedgerUnavailableError(str(error)))
+        else:
+            for entry, result in zip(group, batch.results, strict=True):
+                entry.future.set_result(result)
 
     def _do(self, task: Task) -> None:
-        now = self._clock.now()
         try:
-            with self._transaction(now):
-                result = task.work(self.db, now)
-        except UserError as error:
-            task.future.set_exception(error)
-            return
+            result = self._commit(task.work, task.applied, (UserError, *UNSTORABLE))
         except UNSTORABLE:
             full = "an account would pass 64 bits (9.2 million USD); nothing was changed"
             task.future.set_exception(UserError(full))
-            return
-        except Exception as error:  # whatever it was, nobody may wait for ever
-            self._fail([task], error)
-            return
+        except (UserError, LedgerUnavailableError) as error:
+            task.future.set_exception(error)
+        else:
+            task.future.set_result(result)
+
+    def _commit(
+        self,
+        work: Callable[[sqlite3.Connection, float], T],
+        applied: Callable[[T], None],
+        expected: tuple[type[Exception], ...],
+    ) -> T:
+        """Do work in a transaction of its own, then bring the picture in memory up to date.
+
+        Raises what is expected of work, and LedgerUnavailableError for all else: whatever it was,
+        nobody may wait for ever. Then nothing was written.
+        """
+        now = self._clock.now()
+        try:
+            with self._transaction(now):
+                result = work(self.db, now)
+        except expected:
+            raise
+        except Exception as error:
+            self._set_writable(False, getattr(error, "strerror", None) or str(error))
+            raise LedgerUnavailableError(f"the ledger cannot be written: {error}") from error
         with self._books.lock:
-            task.applied(result)
-            self._committed(now)
-        task.future.set_result(result)
+            applied(result)
+            self._books.last_commit = now
+            self._set_writable(True)
+        return result
 
     @contextlib.contextmanager
     def _transaction(self, now: float) -> Iterator[None]:
@@ -210,7 +204,6 @@ class Writer:
                 with contextlib.suppress(sqlite3.Error):  # then _begin tries again
                     self.db.execute("ROLLBACK")
             raise
-        self._booking.labels.committed()
 
     def _begin(self) -> None:
         """Open a transaction on the ledger's own file. Raises OSError or sqlite3.Error."""
@@ -232,18 +225,6 @@ class Writer:
         except OSError:
             return False
         return self._books.writable
-
-    def _committed(self, now: float) -> None:
-        self._books.last_commit = now
-        self._set_writable(True)
-
-    def _fail(self, items: Sequence[Submission | Task], error: Exception) -> None:
-        """Nothing was booked: say so to everyone who waits, and try again later."""
-        self._set_writable(False, getattr(error, "strerror", None) or str(error))
-        for item in items:
-            item.future.set_exception(
-                LedgerUnavailableError(f"the ledger cannot be written: {error}")
-            )
 
     def _set_writable(self, writable: bool, reason: str = "") -> None:
         if writable != self._books.writable:

@@ -6,8 +6,14 @@ it (`claude-…@20240620`), Gemini's API `models/`. A date is never taken off.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
+from genai_prices.data_snapshot import get_snapshot
+
+LOOKUPS_KEPT = 8192  # bounds what a client's inventions can make us remember
+PROVIDERS = get_snapshot().providers
+_PROVIDER_IDS = {provider.id for provider in PROVIDERS}
 # Prefixes that are not a provider's id in genai-prices.
 ALIASES = {
     "azure_ai": "azure", "azure_openai": "azure",
@@ -46,14 +52,15 @@ class ModelName(NamedTuple):
     bare: str
 
 
-def read_name(model: str, providers: frozenset[str]) -> ModelName:
-    """providers: the ids of the price lists."""
+@lru_cache(LOOKUPS_KEPT)
+def read(model: str) -> ModelName:
+    """Take a name apart."""
     name = model.strip().lower()
     charger = next((who for who, path in _PATHS.items() if path.match(name)), "")
     bare = listed = name.rpartition("/")[2] if charger else name
     while (parts := re.split("[/:]", bare, maxsplit=1))[1:]:
         prefix = ALIASES.get(parts[0], parts[0])
-        if prefix not in providers:
+        if prefix not in _PROVIDER_IDS:
             break
         bare = parts[1]
         charger, listed = (charger, listed) if charger else (prefix, bare)

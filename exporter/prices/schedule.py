@@ -58,10 +58,10 @@ Prices = dict[str, Price | list[Price]]
 
 
 class Week(NamedTuple):
-    """Prices by minute of the week (UTC): prices[i] holds from edges[i] to the next edge."""
+    """Prices in UTC: the usual ones, and what holds instead in some minutes of the week."""
 
-    edges: list[int]
-    prices: list[TokenPrices]
+    usual: TokenPrices
+    windows: dict[int, TokenPrices]
 
 
 class Schedule(NamedTuple):
@@ -70,14 +70,14 @@ class Schedule(NamedTuple):
     starts: list[float]
     weeks: list[Week]
 
-    def at(self, timestamp: float, kind: str = "") -> TokenPrice | None:
-        """The price of a kind of tokens at an instant; None before the first one."""
+    def at(self, timestamp: float) -> TokenPrices:
+        """The prices at an instant; none before the first one."""
         index = bisect_right(self.starts, timestamp) - 1
         if index < 0:
-            return None
+            return {}
+        week = self.weeks[index]
         minute = (int(timestamp // 60) + EPOCH_WEEKDAY * DAY_MINUTES) % WEEK_MINUTES
-        edges, prices = self.weeks[index]
-        return prices[bisect_right(edges, minute) - 1].get(kind)
+        return week.windows.get(minute, week.usual)
 
 
 def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
@@ -91,14 +91,11 @@ def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
 
 def _schedule(model: str, entry: Price | list[Price], calendar: BudgetCalendar) -> Schedule:
     key = f"prices.{model}"
-    if isinstance(entry, Price):
-        keyed = [(key, entry)]
-    else:
-        keyed = [(f"{key}[{index}]", price) for index, price in enumerate(entry)]
-    if not keyed:
+    if entry == []:
         raise UserError(f"{key} is an empty list; give a price or remove the model")
     found: dict[float, tuple[str, Week]] = {}
-    for name, price in keyed:
+    for index, price in enumerate(entry if isinstance(entry, list) else [entry]):
+        name = f"{key}[{index}]" if isinstance(entry, list) else key
         start = _start(name, price, calendar)
         if start in found:
             what = "start together" if price.valid_from else "have no valid_from"
@@ -114,7 +111,12 @@ def _start(key: str, price: Price, calendar: BudgetCalendar) -> float:
     if text is None:
         return ALWAYS
     try:
-        start = _instant(text, calendar)
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            start = float(calendar.start(date.fromisoformat(text)))
+        elif (moment := datetime.fromisoformat(text)).tzinfo:
+            start = moment.timestamp()
+        else:
+            raise ValueError("no zone")
         iso8601(start)  # far enough from the calendar's ends to be shown
     except (ValueError, OverflowError) as error:
         raise UserError(
@@ -126,30 +128,21 @@ def _start(key: str, price: Price, calendar: BudgetCalendar) -> float:
     return start
 
 
-def _instant(text: str, calendar: BudgetCalendar) -> float:
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-        return float(calendar.start(date.fromisoformat(text)))
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("no zone")
-    return moment.timestamp()
-
-
 def _week(model: str, key: str, price: Price, start: float) -> Week:
     since = "" if start == ALWAYS else f"from {iso8601(start)}"
-    usual = _token(model, key, price, since)
-    minutes = [usual] * WEEK_MINUTES
+    week = Week(_token(model, key, price, since), {})
     owner: dict[int, str] = {}
     for index, window in enumerate(price.windows):
         name = f"{key}.windows[{index}]"
-        token = _token(model, name, window, f"{since} {_validity(window)}".strip())
+        prices = _token(model, name, window, f"{since} {_validity(window)}".strip())
         for minute in _minutes(name, window):
-            if minute in owner:
-                raise UserError(f"{owner[minute]} and {name} overlap on {_moment(minute)} UTC")
+            if other := owner.get(minute):
+                day, rest = divmod(minute, DAY_MINUTES)
+                when = f"{WEEKDAYS[day]} {rest // 60:02d}:{rest % 60:02d} UTC"
+                raise UserError(f"{other} and {name} overlap on {when}")
             owner[minute] = name
-            minutes[minute] = token
-    edges = [0] + [m for m in range(1, WEEK_MINUTES) if minutes[m] is not minutes[m - 1]]
-    return Week(edges, [minutes[edge] for edge in edges])
+            week.windows[minute] = prices
+    return week
 
 
 def _token(model: str, key: str, rates: Rates, validity: str) -> TokenPrices:
@@ -163,16 +156,11 @@ def _token(model: str, key: str, rates: Rates, validity: str) -> TokenPrices:
 
     for kind in rates.extras_usd_per_1k.keys() - EXTRAS.keys():
         raise UserError(f"{key}.extras_usd_per_1k: {kind!r} is none of {', '.join(EXTRAS)}")
-    full = exact("input_usd_per_1k", rates.input_usd_per_1k)
-    cached = rates.cached_input_usd_per_1k
-    price = TokenPrice(
-        model=model,
-        source=SOURCE,
-        input=full,
-        cached_input=full if cached is None else exact("cached_input_usd_per_1k", cached),
-        output=exact("output_usd_per_1k", rates.output_usd_per_1k),
-        validity=validity,
-    )
+    full = cached = exact("input_usd_per_1k", rates.input_usd_per_1k)
+    if rates.cached_input_usd_per_1k is not None:
+        cached = exact("cached_input_usd_per_1k", rates.cached_input_usd_per_1k)
+    output = exact("output_usd_per_1k", rates.output_usd_per_1k)
+    price = TokenPrice(model, SOURCE, full, cached, output, validity=validity)
     extras = {
         kind: price.of_extra(kind, exact(f"extras_usd_per_1k.{kind}", usd))
         for kind, usd in rates.extras_usd_per_1k.items()
@@ -205,8 +193,3 @@ def _time_of_day(key: str, text: str) -> int:
 def _validity(window: Window) -> str:
     days = "" if len(window.weekdays) == len(WEEKDAYS) else f" {','.join(window.weekdays)}"
     return f"{window.from_utc}-{window.to_utc} UTC{days}"
-
-
-def _moment(minute: int) -> str:
-    day, rest = divmod(minute, DAY_MINUTES)
-    return f"{WEEKDAYS[day]} {rest // 60:02d}:{rest % 60:02d}"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 from common.errors import UserError
 from common.money import picodollars
@@ -29,19 +30,12 @@ class TokenPrice:
 
     @property
     def rates(self) -> tuple[int, int, int]:
-        """Input, cached input, output."""
         return self.input, self.cached_input, self.output
 
     def of_extra(self, kind: str, rate: int) -> "TokenPrice":
         """The price of a kind of extra tokens (usage.EXTRAS): a rate for what they count among."""
-        rates = {EXTRAS[kind]: rate}
-        return replace(
-            self,
-            input=rates.get("input", 0),
-            cached_input=rates.get("cached_input", 0),
-            output=rates.get("output", 0),
-            validity=f"{self.validity} {kind}".strip(),
-        )
+        rates: dict[str, Any] = {"input": 0, "cached_input": 0, "output": 0, EXTRAS[kind]: rate}
+        return replace(self, **rates, validity=f"{self.validity} {kind}".strip())
 
     def cost(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
         """Pico-dollars of so many tokens."""
@@ -52,8 +46,18 @@ class TokenPrice:
         )
 
 
-# By kind of extra tokens; "" the price of all others.
+# By kind of extra tokens; "" the price of all others. A kind that is missing has no price.
 TokenPrices = dict[str, TokenPrice]
+
+
+def agreed(lists: list[TokenPrices]) -> TokenPrices:
+    """Of several lists for one model, the prices that are the same on all."""
+    first, *others = lists
+    return {
+        kind: price
+        for kind, price in first.items()
+        if all(kind in other and other[kind].rates == price.rates for other in others)
+    }
 
 
 def token_price(usd_per_1k: Decimal) -> int:

@@ -55,7 +55,7 @@ def price_list(folder: Path, text: str) -> PriceList:
 
 def rates(prices: PriceList, model: str, moment: str, **asked: Any) -> tuple[int, int, int] | None:
     """Pico-dollars per token: input, cached input, output."""
-    found = prices.find(model, asked.pop("provider", "deepseek"), at(moment), **asked)
+    found = prices.find(model, asked.pop("provider", "deepseek"), at(moment), **asked).get("")
     return found and (found.input, found.cached_input, found.output)
 
 

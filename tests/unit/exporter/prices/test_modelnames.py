@@ -2,8 +2,7 @@
 
 import pytest
 
-from exporter.prices.genai import read
-from exporter.prices.modelnames import ModelName, variants
+from exporter.prices.modelnames import ModelName, read, variants
 
 
 @pytest.mark.parametrize(

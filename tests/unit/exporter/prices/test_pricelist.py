@@ -49,8 +49,7 @@ def test_an_edit_with_a_date_prices_a_late_call_at_its_own_time(tmp_path: Path) 
 
 
 def test_without_a_provider_the_models_maker_prices_it() -> None:
-    found = NONE.find("gpt-4o", "deepseek", at("2026-11-24T12:00:00"))
-    assert found is not None
+    found = NONE.find("gpt-4o", "deepseek", at("2026-11-24T12:00:00"))[""]
     assert (found.provider, found.source, found.model) == ("openai", SOURCE, "gpt-4o")
     assert (found.input, found.cached_input, found.output) == (2_500_000, 1_250_000, 10_000_000)
 
