@@ -115,23 +115,24 @@ class UsageEvent:
 def parse_event(raw: Any, received: float) -> UsageEvent:
     """Check one decoded JSON value. received: Unix seconds. Raises EventError."""
     try:
-        return _parse(raw, received)
-    except EventError as error:
-        error.success = isinstance(raw, dict) and raw.get("outcome") == "success"
-        raise
-
-
-def _parse(raw: Any, received: float) -> UsageEvent:
-    try:
-        event = msgspec.convert(raw, _RawEvent)
+        return _parse(msgspec.convert(raw, _RawEvent), received)
     except msgspec.ValidationError as error:
-        raise EventError("schema", str(error)) from error
+        refused = EventError("schema", str(error))
+    except EventError as error:
+        refused = error
+    refused.success = isinstance(raw, dict) and raw.get("outcome") == "success"
+    raise refused
+
+
+def _parse(event: _RawEvent, received: float) -> UsageEvent:
     tokens = _tokens(event)
     provider = _label("provider", event.provider, DEFAULT_PROVIDER)
     # A plain one is not told from none in the event's content.
     tier = service_tier_of(event.service_tier, event.usage)
     event.service_tier = tier or None
     claimed = received if event.time is None else _timestamp(event.time)
+    if event.id and len(event.id) > MAX_ID_LENGTH:
+        raise EventError("schema", f"longer than {MAX_ID_LENGTH} characters - at `$.id`")
     return UsageEvent(
         roaster=_label("roaster", event.roaster),
         field=_label("field", event.field),
@@ -150,13 +151,16 @@ def _parse(raw: Any, received: float) -> UsageEvent:
         batch_slots=event.batch_slots,
         count=event.count,
         service_tier=tier,
-        digest=_id_digest(provider, event.id),
+        digest=digest_of(provider, event.id) if event.id else None,
         content=_content(event, tokens),
     )
 
 
 def _tokens(event: _RawEvent) -> Tokens:
-    """The event's tokens; only what asked nobody, or failed, may have none."""
+    """The event's tokens; only what asked nobody, or failed, may have none.
+
+    The bound of one call holds for each of those that the event sums up.
+    """
     try:
         tokens = count_tokens(event.usage, whole=not (event.estimated or event.share))
     except UsageError as error:
@@ -165,21 +169,15 @@ def _tokens(event: _RawEvent) -> Tokens:
         keys = ", ".join(key[:40] for key in list(event.usage or ())[:12]) or "none"
         raise EventError("usage", f"success without usage; keys found: {keys} - at `$.usage`")
     tokens = tokens or Tokens(0, 0, 0, {})
-    _check_size(event, tokens)
-    return tokens
-
-
-def _check_size(event: _RawEvent, tokens: Tokens) -> None:
-    """The bound of one call holds for each of those that the event sums up."""
-    numbers = {
-        "batch_items": event.batch_items,
-        "batch_slots": event.batch_slots,
-        "usage.prompt_tokens": tokens.prompt,
-        "usage.completion_tokens": tokens.completion,
-    }
-    for key, number in numbers.items():
+    for key, number in (
+        ("batch_items", event.batch_items),
+        ("batch_slots", event.batch_slots),
+        ("usage.prompt_tokens", tokens.prompt),
+        ("usage.completion_tokens", tokens.completion),
+    ):
         if number > MAX_TOKENS * event.count:
             raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.{key}`")
+    return tokens
 
 
 def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
@@ -196,21 +194,16 @@ def _timestamp(text: str) -> float:
     """Unix seconds of an ISO 8601 time. Raises EventError."""
     try:
         moment = datetime.fromisoformat(text)
-        timestamp = moment.timestamp() if moment.tzinfo else None
+        if moment.tzinfo:
+            return moment.timestamp()
     except (ValueError, OverflowError) as error:
         raise EventError("time", "not an ISO 8601 time - at `$.time`") from error
-    if timestamp is None:
-        raise EventError("time", "needs a zone, e.g. a trailing Z - at `$.time`")
-    return timestamp
+    raise EventError("time", "needs a zone, e.g. a trailing Z - at `$.time`")
 
 
-def _id_digest(provider: str, identity: str | None) -> bytes | None:
-    if not identity:
-        return None
-    if len(identity) > MAX_ID_LENGTH:
-        raise EventError("schema", f"longer than {MAX_ID_LENGTH} characters - at `$.id`")
-    text = f"{provider}\0{identity}".encode("utf-8", "surrogatepass")
-    return blake2b(text, digest_size=16).digest()
+def digest_of(*parts: str) -> bytes:
+    """16 bytes that stand for an id in its scope."""
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _content(event: _RawEvent, tokens: Tokens) -> bytes:

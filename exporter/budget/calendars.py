@@ -20,11 +20,6 @@ class CalendarRow:
     calendar: BudgetCalendar
     previous_day: date
 
-    @classmethod
-    def parse(cls, valid_from: int, timezone: str, starts_at: str, previous: str) -> "CalendarRow":
-        calendar = BudgetCalendar(timezone, time.fromisoformat(starts_at))
-        return cls(valid_from, calendar, date.fromisoformat(previous))
-
 
 @dataclass(frozen=True)
 class BudgetDay:
@@ -50,21 +45,21 @@ class Calendars:
         return day
 
     def _find(self, timestamp: float) -> BudgetDay:
-        index = max(0, bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1)
-        row = self.rows[index]
-        following = self.rows[index + 1] if index + 1 < len(self.rows) else None
+        index = self._index(timestamp)
+        row, following = self.rows[index], self.rows[index + 1 : index + 2]
         day = row.calendar.day_of(timestamp)
-        if following is not None and day >= following.previous_day:
-            day, end = following.previous_day, following.valid_from
-        else:
-            end = row.calendar.end(day)
+        end = row.calendar.end(day)
+        if following and day >= following[0].previous_day:
+            day, end = following[0].previous_day, following[0].valid_from
         start = row.calendar.start(day)
         return BudgetDay(day, max(start, row.valid_from) if index else start, end)
 
+    def _index(self, timestamp: float) -> int:
+        return max(0, bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1)
+
     def current(self, timestamp: float) -> BudgetCalendar:
         """The calendar in force at an instant."""
-        index = bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1
-        return self.rows[max(0, index)].calendar
+        return self.rows[self._index(timestamp)].calendar
 
     def change(self, calendar: BudgetCalendar, now: float) -> list[CalendarRow]:
         """The rows after a calendar was configured; a change that is still to come gives way."""
@@ -84,31 +79,30 @@ class Calendars:
         return [*rows, CalendarRow(max(begins, next_start), calendar, running.date)]
 
 
-def set_calendar(db: sqlite3.Connection, calendar: BudgetCalendar, now: float) -> Calendars:
-    """The ledger's calendars with the configured one in force, now or from the next start."""
-    rows = [
-        CalendarRow.parse(*row) for row in db.execute("SELECT * FROM calendars ORDER BY valid_from")
-    ]
-    wanted = Calendars(rows).change(calendar, now)
-    if wanted != rows:
-        db.execute("BEGIN IMMEDIATE")
-        store_calendars(db, wanted)
-        db.execute("COMMIT")
-    return Calendars(wanted)
-
-
-def store_calendars(db: sqlite3.Connection, rows: list[CalendarRow]) -> None:
-    """Replace the table's rows, inside the caller's transaction."""
-    db.execute("DELETE FROM calendars")
-    db.executemany(
-        "INSERT INTO calendars VALUES (?, ?, ?, ?)",
+def read_calendars(db: sqlite3.Connection) -> Calendars:
+    """Those of a ledger; a new one has none."""
+    rows = db.execute("SELECT * FROM calendars ORDER BY valid_from")
+    return Calendars(
         [
-            (
-                row.valid_from,
-                row.calendar.timezone,
-                row.calendar.day_starts_at.isoformat(),
-                row.previous_day.isoformat(),
+            CalendarRow(
+                valid_from,
+                BudgetCalendar(timezone, time.fromisoformat(starts_at)),
+                date.fromisoformat(previous_day),
             )
-            for row in rows
-        ],
+            for valid_from, timezone, starts_at, previous_day in rows
+        ]
     )
+
+
+def set_calendar(
+    db: sqlite3.Connection, known: Calendars, calendar: BudgetCalendar, now: float
+) -> Calendars:
+    """Put a calendar in force, now or from the next start, inside the caller's transaction."""
+    wanted = known.change(calendar, now)
+    if wanted != known.rows:
+        db.execute("DELETE FROM calendars")
+        for row in wanted:
+            starts_at = row.calendar.day_starts_at.isoformat()
+            values = (row.valid_from, row.calendar.timezone, starts_at, str(row.previous_day))
+            db.execute("INSERT INTO calendars VALUES (?, ?, ?, ?)", values)
+    return Calendars(wanted)

@@ -36,10 +36,12 @@ class BudgetCalendar:
         """Unix second at which the budget day begins."""
         wanted = datetime.combine(day, self.day_starts_at, self.zone)  # fold=0: first occurrence
         start = int(wanted.timestamp())
-        shown = datetime.fromtimestamp(start, self.zone)
-        if shown.replace(tzinfo=None) == wanted.replace(tzinfo=None):
+        offset = self._offset(start)
+        if offset == wanted.utcoffset():
             return start
-        return self._gap_end(start)
+        # A gap swallowed that time: start lies just beyond the first second after the gap.
+        seconds = range(start - 86_400, start)
+        return seconds[0] + bisect_left(seconds, True, key=lambda at: self._offset(at) == offset)
 
     def end(self, day: date) -> int:
         """Unix second at which the budget day ends: the next day's start."""
@@ -53,13 +55,6 @@ class BudgetCalendar:
             if self.start(day) <= timestamp:
                 return day
         return local - timedelta(days=1)
-
-    def _gap_end(self, start: int) -> int:
-        """The first second after the gap that swallowed a local time; start is just beyond it."""
-        after = self._offset(start)
-        seconds = range(start - 86_400, start)
-        found = bisect_left(seconds, True, key=lambda second: self._offset(second) == after)
-        return seconds.start + found
 
     def _offset(self, timestamp: int) -> timedelta | None:
         return datetime.fromtimestamp(timestamp, self.zone).utcoffset()

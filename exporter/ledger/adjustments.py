@@ -4,8 +4,6 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from hashlib import blake2b
-from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
@@ -13,6 +11,7 @@ from msgspec import Meta, Struct
 from common.clock import iso8601
 from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD, picodollars, usd
+from exporter.event import digest_of
 from exporter.ledger.ids import IdTables
 
 Kind = Literal["grant", "reset"]
@@ -66,7 +65,7 @@ class BookedAdjustment:
 
     day: date
     kind: Kind
-    picodollars: int
+    picodollars: int = 0
     duplicate: bool = False
     epoch: int = 0
 
@@ -88,16 +87,20 @@ def book(
     A reset writes off what the day has cost so far, less what was written off before. Raises
     UserError when the id was used for something else.
     """
-    if asked.id and _was_booked(ids, asked, now):
-        return BookedAdjustment(day, asked.kind, 0, duplicate=True)
-    amount = asked.picodollars if asked.kind == "grant" else _unwritten_spend(db, day)
+    if asked.id:  # remembered as an event's is; no provider is empty
+        digest = digest_of("", asked.kind, asked.id)
+        content = digest_of(str(asked.picodollars), asked.reason, asked.author)
+        known = ids.find(digest)
+        if known == content:
+            return BookedAdjustment(day, asked.kind, duplicate=True)
+        if known is not None:
+            raise UserError(f"the id {asked.id!r} was used for a different {asked.kind}")
+        ids.add(digest, content, now, now)
+    amount = asked.picodollars or _unwritten_spend(db, day)
     if not amount:
-        return BookedAdjustment(day, asked.kind, 0)
-    written = db.execute(
-        "INSERT INTO adjustments (day, kind, picodollars, reason, author, time) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
-        (day.isoformat(), asked.kind, amount, asked.reason, asked.author, now),
-    )
+        return BookedAdjustment(day, asked.kind)
+    row = (day.isoformat(), asked.kind, amount, asked.reason, asked.author, now)
+    written = db.execute("INSERT INTO adjustments VALUES (NULL, ?, ?, ?, ?, ?, ?)", row)
     return BookedAdjustment(day, asked.kind, amount, epoch=written.lastrowid or 0)
 
 
@@ -113,27 +116,9 @@ def of_day(db: sqlite3.Connection, day: date) -> list[dict[str, Any]]:
     ]
 
 
-def _was_booked(ids: IdTables, asked: Reset, now: float) -> bool:
-    """Whether the id was booked; it is remembered as an event's is (no provider is empty)."""
-    digest = _digest("", asked.kind, asked.id)
-    content = _digest(str(asked.picodollars), asked.reason, asked.author)
-    known = ids.find(digest)
-    if known is None:
-        ids.add(digest, content, now, now)
-        return False
-    if known != content:
-        raise UserError(f"the id {asked.id!r} was used for a different {asked.kind}")
-    return True
-
-
-def _digest(*parts: str) -> bytes:
-    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
 def _unwritten_spend(db: sqlite3.Connection, day: date) -> int:
     """Pico-dollars of the day (and after it, if the clock went back) that were not written off."""
+    query = """SELECT cost_picodollars FROM accounts WHERE day >= :day UNION ALL
+        SELECT -picodollars FROM adjustments WHERE day = :day AND kind = 'reset'"""
     # Summed here: SQLite's sum() fails beyond 64 bits.
-    spend = "SELECT cost_picodollars FROM accounts WHERE day >= ?"
-    resets = "SELECT -picodollars FROM adjustments WHERE day = ? AND kind = 'reset'"
-    rows = chain.from_iterable(db.execute(query, (day.isoformat(),)) for query in (spend, resets))
-    return max(0, sum(int(amount) for (amount,) in rows))
+    return max(0, sum(int(amount) for (amount,) in db.execute(query, {"day": day.isoformat()})))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
 from datetime import date
+from typing import Any
 
 from common.money import picodollars, usd
 from common.names import OTHER, RFM, UNKNOWN
@@ -15,7 +16,7 @@ from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
 from exporter.ledger.progress import LogProgress, write_progress
 from exporter.ledger.schema import upsert
-from exporter.ledger.unpriced import Unpriced, UnpricedKey, add_unpriced
+from exporter.ledger.unpriced import ADD_UNPRICED, unpriced_row
 from exporter.prices.pricelist import PriceList
 from exporter.prices.tokenprice import TokenPrice, TokenPrices
 from exporter.usage import EXTRAS
@@ -64,10 +65,10 @@ class Batch:
     accounts: dict[AccountKey, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
     overflowed: Counter[str] = field(default_factory=Counter)  # label -> events put under `other`
     time_adjusted: int = 0
-    unpriced: dict[UnpricedKey, Unpriced] = field(default_factory=lambda: defaultdict(Unpriced))
+    unpriced: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add(self, written: "Batch") -> None:
-        """Take over what another batch has written; its unpriced minutes are in their table."""
+        """Take over what another batch has written; what is unpriced is in its table."""
         for key, amounts in written.accounts.items():
             self.accounts[key].add(amounts)
         self.overflowed.update(written.overflowed)
@@ -160,7 +161,7 @@ class Booking:
 
     def _write(self, batch: Batch) -> None:
         self.add_accounts(batch.accounts.items())
-        add_unpriced(self._db, batch.unpriced)
+        self._db.executemany(ADD_UNPRICED, batch.unpriced)
 
     def add_accounts(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
         """Add to rows of the accounts table, which appear when they are missing."""
@@ -203,9 +204,9 @@ class Booking:
             self.ids.add(event.digest, event.content, latest, batch.now)
         day = self._day_of(event.time)
         for price, amounts in parts:
-            if price is None:
-                self._keep_minute(event, day, series, amounts, batch)
-            elif price.provider:
+            if price is None and event.tokens:
+                batch.unpriced.append(unpriced_row(event, day, series, amounts))
+            elif price and price.provider:
                 self.genai_models[event.model] = price.provider
             late = day < batch.today
             amounts.late_cost_picodollars = amounts.cost_picodollars if late else 0
@@ -241,19 +242,6 @@ class Booking:
             known.add(value)
             values.append(value)
         return Series(*values)
-
-    def _keep_minute(
-        self, event: UsageEvent, day: date, series: Series, amounts: Amounts, batch: Batch
-    ) -> None:
-        """Keep what is withheld, for a later price."""
-        if not event.tokens:
-            return
-        minute, extras = int(event.time // 60), bool(event.extras)
-        call = (event.product, event.provider, event.estimated, extras)
-        item = batch.unpriced[UnpricedKey(day, minute, series, *call)]
-        item.amounts.add(amounts)
-        item.extras.update(dict(event.extras))
-        item.largest_prompt = max(item.largest_prompt, event.prompt_tokens)
 
     def version(self, price: TokenPrice | None) -> int:
         """The row of a price in its table; without a price that of unpriced usage."""

@@ -9,7 +9,7 @@ from typing import Any
 from common.clock import Clock
 from common.errors import UserError
 from common.files import FileLock
-from exporter.budget.calendars import BudgetDay, Calendars, set_calendar, store_calendars
+from exporter.budget.calendars import BudgetDay, Calendars, read_calendars, set_calendar
 from exporter.config import Config
 from exporter.event import UsageEvent
 from exporter.ledger import adjustments, repricing
@@ -46,8 +46,11 @@ class Ledger:
         """Read the books. Raises UserError when the file is damaged or cannot be written."""
         db = open_ledger(self.path)
         try:
-            self.calendars = set_calendar(db, config.budget.calendar, self.clock.now())
-            prices = PriceList(config.prices, config.budget.calendar)
+            db.execute("BEGIN")
+            calendar, now = config.budget.calendar, self.clock.now()
+            self.calendars = set_calendar(db, read_calendars(db), calendar, now)
+            db.execute("COMMIT")
+            prices = PriceList(config.prices, calendar)
             self.books = read_books(db)
             self._booking = Booking(db, self.books, prices, config.limits, self.day_of)
             self.places = read_places(db)  # as of the start; the log source keeps them
@@ -95,10 +98,7 @@ class Ledger:
         prices = PriceList(config.prices, config.budget.calendar)
 
         def work(db: sqlite3.Connection, now: float) -> Calendars:
-            rows = self.calendars.change(config.budget.calendar, now)
-            if rows != self.calendars.rows:
-                store_calendars(db, rows)
-            return Calendars(rows)
+            return set_calendar(db, self.calendars, config.budget.calendar, now)
 
         def applied(calendars: Calendars) -> None:
             self.calendars = calendars

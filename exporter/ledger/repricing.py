@@ -13,7 +13,7 @@ from common.money import usd
 from exporter.ledger.adjustments import Sentence
 from exporter.ledger.booking import Booking, priced
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Series
-from exporter.ledger.unpriced import Unpriced, UnpricedKey, read_unpriced
+from exporter.ledger.unpriced import read_unpriced
 from exporter.prices.tokenprice import TokenPrice
 
 _FORGET_EMPTY = (
@@ -85,38 +85,30 @@ def _find(
 ) -> Found:
     """What has a price now, its minutes forgotten unless it is a dry run; the rest is withheld."""
     found: Found = defaultdict(Amounts)
-    for rows in read_unpriced(db, asked.model):
+    for chunk in read_unpriced(db, asked.model):
         gone = []
-        for row, key, item in rows:
-            for price, amounts in _priced(booking, asked, key, item):
+        for minute in chunk:
+            label, model, provider = minute.series.model, minute.model, minute.provider
+            prices = booking.prices.find(
+                model,
+                provider,
+                minute.minute * 60,
+                minute.largest_prompt,
+                minute.amounts.requests,
+                # Models beyond the label's cap, which may be many, are looked up by name only.
+                look_up=model in (label, asked.model)
+                or model.startswith(f"{label}:"),  # in a service tier
+            )
+            for price, part in priced(minute.amounts, minute.extras, prices, minute.estimated):
                 if price is None:
-                    withheld[key.model, key.provider] += amounts.tokens
+                    withheld[model, provider] += part.tokens
                     continue
-                part = PricedDay(key.day, key.series.model, key.model, key.provider, price)
-                found[key.series, part].add(amounts)
-                gone.append((row,))
+                day = PricedDay(minute.day, label, model, provider, price)
+                found[minute.series, day].add(part)
+                gone.append((minute.row,))
         if not asked.dry_run:
             db.executemany("DELETE FROM unpriced WHERE id = ?", gone)
     return found
-
-
-def _priced(
-    booking: Booking, asked: Reprice, key: UnpricedKey, item: Unpriced
-) -> list[tuple[TokenPrice | None, Amounts]]:
-    """A minute's amounts by price, when there are prices now for all that is in it.
-
-    Models beyond the label's cap, which may be many, are looked up by name only.
-    """
-    prices = booking.prices.find(
-        key.model,
-        key.provider,
-        key.minute * 60,
-        item.largest_prompt,
-        item.amounts.requests,
-        look_up=key.model in (key.series.model, asked.model)
-        or key.model.startswith(f"{key.series.model}:"),  # in a service tier
-    )
-    return priced(item.amounts, item.extras, prices, key.estimated)
 
 
 def _cost(db: sqlite3.Connection, day: date, label: str) -> int:
