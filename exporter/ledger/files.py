@@ -13,9 +13,8 @@ from pathlib import Path
 # SQLite's wal-index (https://sqlite.org/walformat.html): page size, frames, checksum of the last
 # one, salts; at byte 96 how far the frames were copied into the file.
 _INDEX = struct.Struct("=14xHI4xII8s56xI")
-_HEADER_BYTES = (
-    100  # of the file; only a checkpoint changes them, and a copy of another day differs
-)
+# Of the file; only a checkpoint changes them, and a copy of another day differs.
+_HEADER_BYTES = 100
 _LOG_HEADER_BYTES = 32
 _FRAME_BYTES = 24  # in front of each page
 _BAD = "its {} was cut or overwritten; stop the exporter, restore a backup"
@@ -76,9 +75,13 @@ class LedgerFiles:
         """Close db, then the files; what another program spoilt is not copied into the file."""
         try:
             self.check()
-        except LedgerFileError as error:
-            if not isinstance(error, LogGoneError):
-                self._keep_open()
+        except LogGoneError:
+            pass
+        except LedgerFileError:
+            # SQLite's last connection copies the log into the file; one that cannot write does not.
+            self._reader = sqlite3.connect(f"{self._paths[0].as_uri()}?mode=ro", uri=True)
+            with contextlib.suppress(sqlite3.Error):
+                self._reader.execute("SELECT 1 FROM sqlite_schema").fetchall()
         db.close()
         for fd in self._fds:
             os.close(fd)
@@ -87,9 +90,3 @@ class LedgerFiles:
         with contextlib.suppress(FileNotFoundError):
             return os.path.samestat(os.stat(self._paths[number]), os.fstat(self._fds[number]))
         return False
-
-    def _keep_open(self) -> None:
-        """SQLite's last connection copies the log into the file; one that cannot write does not."""
-        self._reader = sqlite3.connect(f"{self._paths[0].as_uri()}?mode=ro", uri=True)
-        with contextlib.suppress(sqlite3.Error):
-            self._reader.execute("SELECT 1 FROM sqlite_schema").fetchall()

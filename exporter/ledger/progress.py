@@ -73,13 +73,9 @@ def write_progress(db: sqlite3.Connection, progress: LogProgress, now: float) ->
 def read_places(db: sqlite3.Connection) -> LogPlaces:
     """Everything recorded so far."""
     places = LogPlaces({path for (path,) in db.execute("SELECT path FROM logs")})
-    query = (
-        "SELECT log, device, inode, offset, fingerprint, in_long_line, recorded FROM log_positions"
-        " ORDER BY recorded"
-    )
-    for log, device, inode, offset, fingerprint, in_long_line, recorded in db.execute(query):
-        key = int(device), int(inode)
-        places.positions[key] = Position(
-            log, *key, offset, fingerprint, bool(in_long_line), recorded
-        )
+    columns = "log, device, inode, offset, fingerprint, in_long_line, recorded"
+    query = f"SELECT {columns} FROM log_positions ORDER BY recorded"  # noqa: S608  constants
+    for log, device, inode, *rest in db.execute(query):
+        position = Position(log, int(device), int(inode), *rest)
+        places.positions[position.key] = position
     return places

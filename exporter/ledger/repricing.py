@@ -4,7 +4,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -35,32 +35,32 @@ class Reprice(Struct, frozen=True, forbid_unknown_fields=True):
             raise UserError("a reprice needs a reason and an author")
 
 
-@dataclass(frozen=True, slots=True)
-class PricedDay:
-    """One price on one day of one model; label is the model's name in the accounts."""
+class Product(NamedTuple):
+    """What the calls named, and its price now."""
 
-    day: date
-    label: str
     model: str
     provider: str
     price: TokenPrice
 
 
+Line = tuple[date, str]  # a day of a model, by its name in the accounts
+Found = dict[tuple[date, Series, Product], Amounts]
+
+
 @dataclass
 class Repriced:
-    """What a reprice found: sums by part, before (pico-dollars), what has no price still.
+    """What a reprice found: sums by line, before (pico-dollars), what has no price still.
 
     moved: what the accounts changed by, unless it was a dry run.
     """
 
     dry_run: bool
-    parts: dict[PricedDay, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
-    before: dict[tuple[date, str], int] = field(default_factory=dict)
+    lines: dict[Line, dict[Product, Amounts]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(Amounts))
+    )
+    before: dict[Line, int] = field(default_factory=dict)
     withheld: Counter[tuple[str, str]] = field(default_factory=Counter)
     moved: list[tuple[AccountKey, Amounts]] = field(default_factory=list)
-
-
-Found = dict[tuple[Series, PricedDay], Amounts]
 
 
 def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) -> Repriced:
@@ -70,10 +70,12 @@ def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) ->
     """
     result = Repriced(asked.dry_run)
     found = _find(db, booking, asked, result.withheld)
-    for (_, part), amounts in found.items():
-        result.parts[part].add(amounts)
-    for part in result.parts:
-        result.before[part.day, part.label] = _cost(db, part.day, part.label)
+    for (day, series, product), amounts in found.items():
+        result.lines[day, series.model][product].add(amounts)
+    for day, label in result.lines:
+        query = "SELECT cost_picodollars FROM accounts WHERE day = ? AND model = ?"
+        costs = db.execute(query, (day.isoformat(), label))
+        result.before[day, label] = sum(cost for (cost,) in costs)  # sum() fails beyond 64 bits
     if not asked.dry_run:
         result.moved = _move(db, booking, found)
         _audit(db, booking, asked, now, result)
@@ -103,18 +105,11 @@ def _find(
                 if price is None:
                     withheld[model, provider] += part.tokens
                     continue
-                day = PricedDay(minute.day, label, model, provider, price)
-                found[minute.series, day].add(part)
+                found[minute.day, minute.series, Product(model, provider, price)].add(part)
                 gone.append((minute.row,))
         if not asked.dry_run:
             db.executemany("DELETE FROM unpriced WHERE id = ?", gone)
     return found
-
-
-def _cost(db: sqlite3.Connection, day: date, label: str) -> int:
-    query = "SELECT cost_picodollars FROM accounts WHERE day = ? AND model = ?"
-    rows = db.execute(query, (day.isoformat(), label))
-    return sum(cost for (cost,) in rows)  # SQLite's sum() fails beyond 64 bits
 
 
 def _move(
@@ -122,52 +117,49 @@ def _move(
 ) -> list[tuple[AccountKey, Amounts]]:
     """Carry the amounts from the unpriced accounts to those of their prices."""
     moved = []
-    for (series, part), amounts in found.items():
+    for (day, series, product), amounts in found.items():
         taken = amounts.minus()
         taken.cost_picodollars = taken.estimated_cost_picodollars = 0  # nothing was booked
-        moved.append((AccountKey(part.day, series, UNPRICED_VERSION), taken))
-        moved.append((AccountKey(part.day, series, booking.version(part.price)), amounts))
+        moved.append((AccountKey(day, series, UNPRICED_VERSION), taken))
+        moved.append((AccountKey(day, series, booking.version(product.price)), amounts))
     booking.add_accounts(moved)
-    db.executemany(_FORGET_EMPTY, {(part.day.isoformat(), *series) for series, part in found})
+    db.executemany(_FORGET_EMPTY, {(day.isoformat(), *series) for day, series, _ in found})
     return moved
 
 
 def _audit(
     db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float, result: Repriced
 ) -> None:
-    rows = [
-        (
-            *(now, asked.author, asked.reason, part.day.isoformat()),
-            *(part.label, part.model, part.provider, booking.version(part.price)),
-            *(amounts.input_tokens, amounts.cached_input_tokens, amounts.output_tokens),
-            amounts.cost_picodollars,
-        )
-        for part, amounts in result.parts.items()
-    ]
-    db.executemany("INSERT INTO reprices VALUES (NULL, ?,?,?,?, ?,?,?,?, ?,?,?,?)", rows)
+    for (day, label), products in result.lines.items():
+        for (model, provider, price), amounts in products.items():
+            what = (day.isoformat(), label, model, provider, booking.version(price))
+            tokens = (amounts.input_tokens, amounts.cached_input_tokens, amounts.output_tokens)
+            db.execute(
+                "INSERT INTO reprices VALUES (NULL, ?,?,?, ?,?,?,?,?, ?,?,?, ?)",
+                (now, asked.author, asked.reason, *what, *tokens, amounts.cost_picodollars),
+            )
 
 
 def report(result: Repriced) -> dict[str, Any]:
     """A line per day and model, money before and after as exact decimal strings of USD."""
-    prices: dict[tuple[date, str], list[dict[str, Any]]] = defaultdict(list)
-    added: dict[tuple[date, str], int] = defaultdict(int)
-    for part, amounts in result.parts.items():
-        prices[part.day, part.label].append(_price_line(part, amounts))
-        added[part.day, part.label] += amounts.cost_picodollars
+    costs = {
+        line: sum(amounts.cost_picodollars for amounts in products.values())
+        for line, products in result.lines.items()
+    }
     return {
         "dry_run": result.dry_run,
-        "added_usd": usd(sum(added.values())),
+        "added_usd": usd(sum(costs.values())),
         "lines": [
             {
-                "day": day.isoformat(),
-                "model": label,
-                "tokens": sum(price["tokens"] for price in prices[day, label]),
-                "before_usd": usd(result.before[day, label]),
-                "added_usd": usd(added[day, label]),
-                "after_usd": usd(result.before[day, label] + added[day, label]),
-                "prices": prices[day, label],
+                "day": line[0].isoformat(),
+                "model": line[1],
+                "tokens": sum(amounts.tokens for amounts in result.lines[line].values()),
+                "before_usd": usd(result.before[line]),
+                "added_usd": usd(cost),
+                "after_usd": usd(result.before[line] + cost),
+                "prices": [_price_line(*item) for item in result.lines[line].items()],
             }
-            for day, label in sorted(prices)
+            for line, cost in sorted(costs.items())
         ],
         "withheld": [
             {"model": model, "provider": provider, "tokens": tokens}
@@ -176,10 +168,10 @@ def report(result: Repriced) -> dict[str, Any]:
     }
 
 
-def _price_line(part: PricedDay, amounts: Amounts) -> dict[str, Any]:
-    price = part.price
+def _price_line(product: Product, amounts: Amounts) -> dict[str, Any]:
+    price = product.price
     return {
-        "model": part.model,
+        "model": product.model,
         "source": " ".join(filter(None, (price.source, price.provider, price.validity))),
         "tokens": amounts.tokens,
         "added_usd": usd(amounts.cost_picodollars),

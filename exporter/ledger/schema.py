@@ -197,16 +197,14 @@ def migrate(
     db.execute("PRAGMA foreign_keys = ON")
 
 
-def upsert(table: str, key: str, sums: Sequence[str], largest: str | None = None) -> str:
+def upsert(table: str, key: str, sums: Sequence[str], largest: Sequence[str] = ()) -> str:
     """The statement that makes a row (key, sums, largest), or adds sums to the one that is there.
 
-    largest: a column that keeps the highest value.
+    largest: columns that keep the highest value.
     """
-    columns = [*key.split(", "), *sums]
+    columns = [*key.split(", "), *sums, *largest]
     changes = [f"{name} = {name} + excluded.{name}" for name in sums]
-    if largest:
-        columns.append(largest)
-        changes.append(f"{largest} = max({largest}, excluded.{largest})")
+    changes += [f"{name} = max({name}, excluded.{name})" for name in largest]
     return (
         f"INSERT INTO {table} ({', '.join(columns)}) "  # noqa: S608  constants
         f"VALUES ({', '.join('?' * len(columns))}) "

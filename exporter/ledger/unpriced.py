@@ -16,7 +16,7 @@ CHUNK_ROWS = 5000
 _SUMS = tuple(name for name in COLUMNS if not name.endswith("_picodollars"))
 _EXTRAS = tuple(f"extra_{kind}" for kind in EXTRAS)
 _KEY = "day, minute, roaster, field, label, model, provider, estimated, extras"
-ADD_UNPRICED = upsert("unpriced", _KEY, (*_SUMS, *_EXTRAS), largest="largest_prompt")
+ADD_UNPRICED = upsert("unpriced", _KEY, (*_SUMS, *_EXTRAS), largest=["largest_prompt"])
 _SELECT = (
     "SELECT extras, id, day, minute, roaster, field, label, model, provider, estimated, "  # noqa: S608  constants
     f"largest_prompt, {', '.join((*_SUMS, *_EXTRAS))} FROM unpriced "

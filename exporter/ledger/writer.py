@@ -10,10 +10,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from common.clock import Clock
 from common.errors import UserError
@@ -34,15 +32,6 @@ class LedgerUnavailableError(Exception):
     """Nothing was booked; try again. str() says why."""
 
 
-@dataclass
-class Task:
-    """Work in a transaction of its own, in its turn between the submissions."""
-
-    work: Callable[[sqlite3.Connection, float], Any]  # database, Unix seconds
-    applied: Callable[[Any], None]  # after the commit, with work's result: the picture in memory
-    future: "Future[Any]" = field(default_factory=Future)
-
-
 class Writer:
     """Takes submissions and tasks from any thread, and writes them on its own."""
 
@@ -56,7 +45,8 @@ class Writer:
         self._books = books
         self._clock = clock
         books.size_bytes = self._files.size()
-        self._queue: queue.Queue[Submission | Task | None] = queue.Queue()
+        self._queue: queue.Queue[Submission | Callable[[], None]] = queue.Queue()
+        self._ended = False
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger-writer")
@@ -85,15 +75,15 @@ class Writer:
         applied(its result) then brings the picture in memory up to date. The future raises the
         UserError of work, or LedgerUnavailableError; then nothing was written.
         """
-        task = Task(work, applied)
-        self._queue.put(task)
-        return task.future
+        future: Future[T] = Future()
+        self._queue.put(lambda: self._do(work, applied, future))
+        return future
 
     def close(self) -> None:
         """Finish what was handed in, then close the database."""
         if not self._thread.is_alive():
             return
-        self._queue.put(None)
+        self._queue.put(self._end)
         self._thread.join()
         self._files.close_database(self.db)
 
@@ -101,41 +91,40 @@ class Writer:
         with self._waiting_lock:
             self._waiting -= count
 
-    def _run(self) -> None:
-        """In order: neighbouring submissions in one transaction, each task in its own."""
-        for group in self._groups():
-            # A caller that left cancelled its future; one that is running cannot be cancelled.
-            running = [item for item in group if item.future.set_running_or_notify_cancel()]
-            for _, neighbours in groupby(running, type):
-                items = list(neighbours)
-                if submissions := [item for item in items if isinstance(item, Submission)]:
-                    self._book(submissions)
-                for task in (item for item in items if isinstance(item, Task)):
-                    self._do(task)
+    def _end(self) -> None:
+        self._ended = True
 
-    def _groups(self) -> Iterator[list[Submission | Task]]:
-        """What waits, up to a commit's size; a probe now and then while nothing can be written."""
-        ended = False
-        while not ended:
-            group: list[Submission | Task] = []
-            events = 0
-            with contextlib.suppress(queue.Empty):
-                item = self._queue.get(timeout=PROBE_SECONDS)
-                while item is not None:
-                    group.append(item)
-                    events += len(item.events) if isinstance(item, Submission) else 0
-                    if events >= MAX_EVENTS_PER_COMMIT:
-                        break
-                    item = self._queue.get_nowait()
-                ended = item is None
-            if group:
-                yield group
-            elif not ended and not self._is_well():
-                yield [Submission()]
+    def _run(self) -> None:
+        """In order: neighbouring submissions in one transaction, all else in its turn."""
+        while not self._ended:
+            group, other = self._wait()
+            # A caller that left cancelled its future; one that is running cannot be cancelled.
+            if running := [one for one in group if one.future.set_running_or_notify_cancel()]:
+                self._book(running)
+            if other:
+                other()
+
+    def _wait(self) -> tuple[list[Submission], Callable[[], None] | None]:
+        """Submissions, up to a commit's size, and what is to be done after them.
+
+        Only a probe when nothing came for a while and nothing can be written.
+        """
+        group: list[Submission] = []
+        events = 0
+        try:
+            item = self._queue.get(timeout=PROBE_SECONDS)
+            while isinstance(item, Submission):
+                group.append(item)
+                events += len(item.events)
+                if events >= MAX_EVENTS_PER_COMMIT:
+                    return group, None
+                item = self._queue.get_nowait()
+            return group, item
+        except queue.Empty:
+            return (group if group or self._is_well() else [Submission()]), None
 
     def _book(self, group: list[Submission], one_by_one: bool = False) -> None:
         """One transaction for all; one by one after one that held what cannot be stored."""
-
         try:
             batch = self._commit(
                 lambda _, now: self._booking.book(group, now, one_by_one),
@@ -153,16 +142,21 @@ class Writer:
             for entry, result in zip(group, batch.results, strict=True):
                 entry.future.set_result(result)
 
-    def _do(self, task: Task) -> None:
+    def _do(
+        self,
+        work: Callable[[sqlite3.Connection, float], T],
+        applied: Callable[[T], None],
+        future: "Future[T]",
+    ) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
-            result = self._commit(task.work, task.applied, (UserError, *UNSTORABLE))
+            future.set_result(self._commit(work, applied, (UserError, *UNSTORABLE)))
         except UNSTORABLE:
             full = "an account would pass 64 bits (9.2 million USD); nothing was changed"
-            task.future.set_exception(UserError(full))
+            future.set_exception(UserError(full))
         except (UserError, LedgerUnavailableError) as error:
-            task.future.set_exception(error)
-        else:
-            task.future.set_result(result)
+            future.set_exception(error)
 
     def _commit(
         self,
@@ -220,11 +214,10 @@ class Writer:
 
     def _is_well(self) -> bool:
         """Whether the last write worked, and the files are as it left them."""
-        try:
+        with contextlib.suppress(OSError):
             self._files.check()
-        except OSError:
-            return False
-        return self._books.writable
+            return self._books.writable
+        return False
 
     def _set_writable(self, writable: bool, reason: str = "") -> None:
         if writable != self._books.writable:
