@@ -24,13 +24,17 @@ from exporter.usage import EXTRAS
 _RESERVED = {OTHER, UNKNOWN}
 # What SQLite raises for a number beyond 64 bits: an account of nine million dollars.
 UNSTORABLE = (OverflowError, sqlite3.IntegrityError)
-_ADD_TO_ACCOUNT = upsert("accounts", "day, roaster, field, model, price_version", COLUMNS)
+MAX_STORED = (1 << 63) - 1
+_ACCOUNT_KEY = "day, roaster, field, model, price_version"
+_ADD_TO_ACCOUNT = upsert("accounts", _ACCOUNT_KEY, COLUMNS)
+_ACCOUNT = f"SELECT {', '.join(COLUMNS)} FROM accounts WHERE ({_ACCOUNT_KEY}) = (?, ?, ?, ?, ?)"  # noqa: S608  constants
 _PRICE_COLUMNS = tuple(item.name for item in fields(TokenPrice))
 _VERSION = (  # of a price, in a new row where it has none
     f"INSERT INTO prices ({', '.join(_PRICE_COLUMNS)}) "  # noqa: S608  constants
     f"VALUES ({', '.join('?' * len(_PRICE_COLUMNS))}) "
     "ON CONFLICT DO UPDATE SET model = model RETURNING version"
 )
+Parts = list[tuple[TokenPrice | None, Amounts]]  # of a call or a minute, by price; None: no price
 _GENAI_MODELS = (
     "SELECT DISTINCT accounts.model, prices.provider FROM accounts "
     "JOIN prices ON prices.version = accounts.price_version WHERE prices.provider != ''"
@@ -61,18 +65,12 @@ class Batch:
 
     now: float
     today: date
+    carefully: bool  # one before it held what the tables cannot hold
     results: list[SubmissionResult] = field(default_factory=list)
     accounts: dict[AccountKey, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
     overflowed: Counter[str] = field(default_factory=Counter)  # label -> events put under `other`
     time_adjusted: int = 0
     unpriced: list[tuple[Any, ...]] = field(default_factory=list)
-
-    def add(self, written: "Batch") -> None:
-        """Take over what another batch has written; what is unpriced is in its table."""
-        for key, amounts in written.accounts.items():
-            self.accounts[key].add(amounts)
-        self.overflowed.update(written.overflowed)
-        self.time_adjusted += written.time_adjusted
 
 
 class Booking:
@@ -111,57 +109,30 @@ class Booking:
     def rolled_back(self) -> None:
         """Forget what a failed transaction seemed to have done; touches no disk, cannot fail."""
         self._read_labels()
-        self._forget_rows()
-
-    def _forget_rows(self) -> None:
-        """Rows that a rollback took back are looked for again."""
         self._versions.clear()
         self.ids.reload()
 
-    def book(self, group: list[Submission], now: float, one_by_one: bool) -> Batch:
+    def book(self, group: list[Submission], now: float, carefully: bool) -> Batch:
         """Book submissions and their progress; a refused event does not touch the others.
 
-        one_by_one: so that what the tables cannot hold is refused, too.
+        carefully: refuse what the tables cannot hold, too.
         """
-        batch = Batch(now, self._day_of(now))
-        book = self._book_storable if one_by_one else self._book_one
+        batch = Batch(now, self._day_of(now), carefully)
         for submission in group:
             batch.results.append(result := SubmissionResult())
             for index, event in enumerate(submission.events):
                 try:
-                    fresh = book(event, batch)
+                    fresh = self._book_one(event, batch)
                     (result.accepted if fresh else result.duplicates).append(index)
                 except EventError as error:
                     error.success = event.outcome == "success"
                     result.rejected.append((index, error))
             if submission.progress:
                 write_progress(self._db, submission.progress, now)
-        if not one_by_one:
-            self._write(batch)
-        self.ids.drop_expired(now)
-        return batch
-
-    def _book_storable(self, event: UsageEvent, batch: Batch) -> bool:
-        """Book and write at once. Raises EventError."""
-        part = Batch(batch.now, batch.today)
-        self._db.execute("SAVEPOINT event")
-        try:
-            fresh = self._book_one(event, part)
-            self._write(part)
-        except UNSTORABLE as error:
-            self._db.execute("ROLLBACK TO event")
-            self._forget_rows()
-            full = "its account would pass 64 bits (9.2 million USD a day)"
-            raise EventError("unstorable", full) from error
-        finally:
-            if self._db.in_transaction:  # a full disk has ended it
-                self._db.execute("RELEASE event")
-        batch.add(part)
-        return fresh
-
-    def _write(self, batch: Batch) -> None:
         self.add_accounts(batch.accounts.items())
         self._db.executemany(ADD_UNPRICED, batch.unpriced)
+        self.ids.drop_expired(now)
+        return batch
 
     def add_accounts(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
         """Add to rows of the accounts table, which appear when they are missing."""
@@ -199,17 +170,18 @@ class Booking:
         )
         parts = priced(whole, dict(event.extras), prices, event.estimated)
         self._check_cost(event, sum(amounts.cost_picodollars for _, amounts in parts))
+        day = self._day_of(event.time)
+        if batch.carefully:
+            self._check_room(day, series, parts, batch)
         if event.digest is not None:
             latest = max(event.claimed, event.time, batch.now)
             self.ids.add(event.digest, event.content, latest, batch.now)
-        day = self._day_of(event.time)
         for price, amounts in parts:
             if price is None and event.tokens:
                 batch.unpriced.append(unpriced_row(event, day, series, amounts))
             elif price and price.provider:
                 self.genai_models[event.model] = price.provider
-            late = day < batch.today
-            amounts.late_cost_picodollars = amounts.cost_picodollars if late else 0
+            amounts.late_cost_picodollars = amounts.cost_picodollars if day < batch.today else 0
             batch.accounts[AccountKey(day, series, self.version(price))].add(amounts)
         batch.time_adjusted += event.time_adjusted
         return True
@@ -230,6 +202,16 @@ class Booking:
         if cost > self._call_picodollars * event.count:
             rule = f"limits.call_usd is {self._limits.call_usd:f}"
             raise EventError("implausible", f"{usd(cost // event.count)} USD a call; {rule}")
+
+    def _check_room(self, day: date, series: Series, parts: Parts, batch: Batch) -> None:
+        for price, amounts in parts:
+            key = AccountKey(day, series, self.version(price))
+            row = (day.isoformat(), *series, key.price_version)
+            stored = self._db.execute(_ACCOUNT, row).fetchone() or Amounts().values()
+            new = batch.accounts.get(key, Amounts()).values()
+            if max(map(sum, zip(stored, new, amounts.values(), strict=True))) > MAX_STORED:
+                full = "its account would pass 64 bits (9.2 million USD a day)"
+                raise EventError("unstorable", full)
 
     def _admit(self, event: UsageEvent, batch: Batch) -> Series:
         """The event's series, with `other` where a label has as many values as it may have."""
@@ -255,7 +237,7 @@ class Booking:
 
 def priced(
     whole: Amounts, extras: Mapping[str, int], prices: TokenPrices, estimated: bool
-) -> list[tuple[TokenPrice | None, Amounts]]:
+) -> Parts:
     """The amounts by price, with their cost: the calls with plain tokens, and each kind of extras.
 
     Where one of the prices is missing they stay whole, and cost nothing yet.

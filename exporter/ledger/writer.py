@@ -123,18 +123,18 @@ class Writer:
         except queue.Empty:
             return (group if group or self._is_well() else [Submission()]), None
 
-    def _book(self, group: list[Submission], one_by_one: bool = False) -> None:
-        """One transaction for all; one by one after one that held what cannot be stored."""
+    def _book(self, group: list[Submission], carefully: bool = False) -> None:
+        """One transaction for all; carefully: after one that held what cannot be stored."""
         try:
             batch = self._commit(
-                lambda _, now: self._booking.book(group, now, one_by_one),
+                lambda _, now: self._booking.book(group, now, carefully),
                 lambda batch: self._books.book(
                     batch.accounts.items(), batch.overflowed, batch.time_adjusted
                 ),
-                () if one_by_one else UNSTORABLE,
+                () if carefully else UNSTORABLE,
             )
         except UNSTORABLE:
-            self._book(group, one_by_one=True)
+            self._book(group, carefully=True)
         except LedgerUnavailableError as error:
             for entry in group:
                 entry.future.set_exception(LedgerUnavailableError(str(error)))
