@@ -37,8 +37,7 @@ def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
     Raises UserError when the backup is not a ledger or damaged, an exporter runs, or a ledger is
     there (without force); then nothing has changed.
     """
-    with contextlib.closing(_read_only(copy)) as db:
-        _check(db, copy)
+    with _ledger_at(copy) as db:
         if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise UserError(f"the backup {copy} is damaged; use another one")
     if not ledger.parent.is_dir():
@@ -49,8 +48,10 @@ def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
     lock = ledger.with_name(f"{ledger.name}.lock")
     with FileLock(lock, "an exporter"):
         _copy(copy, ledger, before=lambda: _put_aside(ledger, aside))
-        for path in (ledger, lock):
-            _give_to_owner_of(ledger.parent, path)
+        if os.geteuid() == 0:  # what root restores must stay writable for the exporter's own user
+            owner = ledger.parent.stat()
+            for path in (ledger, lock):
+                os.chown(path, owner.st_uid, owner.st_gid)
     return aside
 
 
@@ -64,14 +65,13 @@ def _copy(
 
     Raises UserError.
     """
-    with _new_file(target, before) as copy, contextlib.closing(_read_only(ledger)) as source:
-        # Within a read transaction the copy is of one moment: otherwise each of the exporter's
-        # commits would make SQLite begin again, for ever on a busy ledger.
-        source.execute("BEGIN")
-        _check(source, ledger)
-        with contextlib.closing(sqlite3.connect(copy)) as db:
-            source.backup(db, pages=PAGES_PER_STEP, progress=progress)
-            db.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+    with (
+        _new_file(target, before) as copy,
+        _ledger_at(ledger) as source,
+        contextlib.closing(sqlite3.connect(copy)) as db,
+    ):
+        source.backup(db, pages=PAGES_PER_STEP, progress=progress)
+        db.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
 
 
 def _free_name(ledger: Path) -> Path:
@@ -91,34 +91,29 @@ def _put_aside(ledger: Path, aside: Path | None) -> None:
             os.rename(f"{ledger}{suffix}", f"{aside or _free_name(ledger)}{suffix}")
 
 
-def _give_to_owner_of(folder: Path, path: Path) -> None:
-    """What root restores must stay writable for the exporter's own user."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+@contextlib.contextmanager
+def _ledger_at(path: Path) -> Iterator[sqlite3.Connection]:
+    """A ledger as of one moment. Raises UserError unless this exporter can read it.
 
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    """Raises UserError when it cannot be opened."""
+    Within a read transaction: otherwise each of the exporter's commits would make SQLite begin a
+    copy again, for ever on a busy ledger.
+    """
     if not path.is_file():
         raise UserError(f"there is no ledger at {path}")
     try:
-        return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
-        )
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error as error:
         raise UserError(f"cannot read {path}: {error}") from error
-
-
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    """Raises UserError unless db is a ledger of a version that this exporter knows."""
-    try:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        db.execute("SELECT value FROM meta WHERE key = 'ledger_id'").fetchone()
-    except sqlite3.Error as error:
-        raise UserError(f"{path} is not a ledger: {error}") from error
-    if version > len(MIGRATIONS):
-        raise UserError(f"{path} comes from a newer exporter; use that one")
+    with contextlib.closing(db):
+        try:
+            db.execute("BEGIN")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            db.execute("SELECT value FROM meta WHERE key = 'ledger_id'").fetchone()
+        except sqlite3.Error as error:
+            raise UserError(f"{path} is not a ledger: {error}") from error
+        if version > len(MIGRATIONS):
+            raise UserError(f"{path} comes from a newer exporter; use that one")
+        yield db
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from exporter.event import OUTCOMES
 
@@ -159,12 +159,13 @@ def read_books(db: sqlite3.Connection) -> Books:
         "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
     )
     try:
-        rows = iter(db.execute(query, (_recent_days(db),)).fetchall())
+        rows: Iterable[Any] = db.execute(query, (_recent_days(db),)).fetchall()
     except sqlite3.OperationalError:  # a sum beyond 64 bits; Python's have no bound
         rows = db.execute("SELECT * FROM accounts")  # the same columns
-    for day, roaster, name, model, version, *amounts in rows:
-        key = AccountKey(date.fromisoformat(day), Series(roaster, name, model), version)
-        books.book([(key, Amounts(*amounts))])
+    books.book(
+        (AccountKey(date.fromisoformat(row[0]), Series(*row[1:4]), row[4]), Amounts(*row[5:]))
+        for row in rows
+    )
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)
@@ -177,7 +178,6 @@ def _recent_days(db: sqlite3.Connection) -> str:
     """The first of the last RECENT_DAYS days that have accounts."""
     oldest = "9999-12-31"
     for _ in range(RECENT_DAYS):
-        query = "SELECT max(day) FROM accounts WHERE day < ?"
-        (day,) = db.execute(query, (oldest,)).fetchone()
+        (day,) = db.execute("SELECT max(day) FROM accounts WHERE day < ?", (oldest,)).fetchone()
         oldest = day or oldest
     return oldest

@@ -46,10 +46,10 @@ class Ledger:
         """Read the books. Raises UserError when the file is damaged or cannot be written."""
         db = open_ledger(self.path)
         try:
-            db.execute("BEGIN")
-            calendar, now = config.budget.calendar, self.clock.now()
-            self.calendars = set_calendar(db, read_calendars(db), calendar, now)
-            db.execute("COMMIT")
+            calendar = config.budget.calendar
+            with db:  # commits, or rolls back
+                db.execute("BEGIN")
+                self.calendars = set_calendar(db, read_calendars(db), calendar, self.clock.now())
             prices = PriceList(config.prices, calendar)
             self.books = read_books(db)
             self._booking = Booking(db, self.books, prices, config.limits, self.day_of)

@@ -177,23 +177,16 @@ def migrate(
     if version == 0 and db.execute("SELECT 1 FROM sqlite_schema").fetchone():
         raise UserError(f"{path} is a database, but no ledger; name another file with --ledger")
     if version > len(migrations):
-        raise UserError(
-            f"the ledger {path} has schema {version}, newer than this exporter's "
-            f"{len(migrations)}; upgrade the exporter"
-        )
+        newer = f"newer than this exporter's {len(migrations)}; upgrade the exporter"
+        raise UserError(f"the ledger {path} has schema {version}, {newer}")
     db.execute("PRAGMA foreign_keys = OFF")  # a migration may rebuild a table that others refer to
     for number, migration in enumerate(migrations[version:], version + 1):
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with db:  # commits, or rolls back
+            db.execute("BEGIN IMMEDIATE")
             migration(db)
             db.execute(f"PRAGMA user_version = {number}")
             if db.execute("PRAGMA foreign_key_check").fetchone():
                 raise sqlite3.IntegrityError(f"migration {number} would break a reference")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:  # a full disk has ended it already
-                db.execute("ROLLBACK")
-            raise
     db.execute("PRAGMA foreign_keys = ON")
 
 
