@@ -32,6 +32,7 @@ _DETAILS = {
     "prompt_tokens_details": ("cached_tokens", "cache_write_tokens", "audio_tokens"),
     "completion_tokens_details": ("audio_tokens",),
 }
+_IN_DETAILS = {"cache_write", "input_audio", "output_audio"}  # the extras that these say
 
 
 class EventError(ValueError):
@@ -75,6 +76,7 @@ class UsageEvent:
     roaster: str
     field: str
     model: str
+    product: str  # what has a price: the model, or the model in a service tier (`gpt-4o:flex`)
     outcome: Outcome
     time: float  # Unix seconds at which it is booked
     claimed: float  # Unix seconds of its own time; later than time when that lies in the future
@@ -88,20 +90,8 @@ class UsageEvent:
     batch_items: int = 0
     batch_slots: int = 0
     count: int = 1  # calls folded into this event
-    service_tier: str = ""  # other than the plain one
     digest: bytes | None = None  # 16 bytes of (provider, id); None: not idempotent
     content: bytes = b""  # digest of everything but the id, to tell a repeat from a conflict
-
-    @property
-    def time_adjusted(self) -> bool:
-        """Whether it claimed to be in the future."""
-        return self.claimed > self.time
-
-    @property
-    def product(self) -> str:
-        """What has a price: the model, or the model in a service tier (`gpt-4o:flex`)."""
-        tier = f":{self.service_tier}"
-        return self.model if tier == ":" or self.model.endswith(tier) else self.model + tier
 
     @property
     def prompt_tokens(self) -> int:
@@ -130,13 +120,15 @@ def _parse(event: _RawEvent, received: float) -> UsageEvent:
     # A plain one is not told from none in the event's content.
     tier = service_tier_of(event.service_tier, event.usage)
     event.service_tier = tier or None
+    model = _label("model", event.model)
     claimed = received if event.time is None else _timestamp(event.time)
     if event.id and len(event.id) > MAX_ID_LENGTH:
         raise EventError("schema", f"longer than {MAX_ID_LENGTH} characters - at `$.id`")
     return UsageEvent(
         roaster=_label("roaster", event.roaster),
         field=_label("field", event.field),
-        model=_label("model", event.model),
+        model=model,
+        product=model if not tier or model.endswith(f":{tier}") else f"{model}:{tier}",
         outcome=event.outcome,
         time=min(claimed, received),
         claimed=claimed,
@@ -150,7 +142,6 @@ def _parse(event: _RawEvent, received: float) -> UsageEvent:
         batch_items=event.batch_items,
         batch_slots=event.batch_slots,
         count=event.count,
-        service_tier=tier,
         digest=digest_of(provider, event.id) if event.id else None,
         content=_content(event, tokens),
     )
@@ -227,11 +218,7 @@ def _content(event: _RawEvent, tokens: Tokens) -> bytes:
         cached = known.get("prompt_tokens_details", {}).get("cached_tokens", 0)
         cached = known.get("prompt_cache_hit_tokens", cached)
         said = (known.get("prompt_tokens", 0), cached, known.get("completion_tokens", 0))
-        if said != tokens[:3] or tokens.extras.keys() - {
-            "cache_write",
-            "input_audio",
-            "output_audio",
-        }:
+        if said != tokens[:3] or tokens.extras.keys() - _IN_DETAILS:
             known["counts"] = tokens
         event.usage = known
     return blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()

@@ -174,8 +174,7 @@ class Booking:
         if batch.carefully:
             self._check_room(day, series, parts, batch)
         if event.digest is not None:
-            latest = max(event.claimed, event.time, batch.now)
-            self.ids.add(event.digest, event.content, latest, batch.now)
+            self.ids.add(event.digest, event.content, max(event.claimed, batch.now), batch.now)
         for price, amounts in parts:
             if price is None and event.tokens:
                 batch.unpriced.append(unpriced_row(event, day, series, amounts))
@@ -183,7 +182,7 @@ class Booking:
                 self.genai_models[event.model] = price.provider
             amounts.late_cost_picodollars = amounts.cost_picodollars if day < batch.today else 0
             batch.accounts[AccountKey(day, series, self.version(price))].add(amounts)
-        batch.time_adjusted += event.time_adjusted
+        batch.time_adjusted += event.claimed > event.time
         return True
 
     def _is_known(self, digest: bytes, content: bytes) -> bool:

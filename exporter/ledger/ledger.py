@@ -1,5 +1,6 @@
 """The ledger: what can be asked of the books, answered when it is on disk."""
 
+import contextlib
 import sqlite3
 from concurrent.futures import Future
 from datetime import date
@@ -36,28 +37,22 @@ class Ledger:
             self._lock = FileLock(path.with_name(path.name + ".lock"), "an exporter")
         except OSError as error:
             raise UserError(f"cannot use the ledger {path}: {error.strerror}") from error
-        try:
-            self._open(config)
-        except UserError:
-            self._lock.close()
-            raise
-
-    def _open(self, config: Config) -> None:
-        """Read the books. Raises UserError when the file is damaged or cannot be written."""
-        db = open_ledger(self.path)
-        try:
-            calendar = config.budget.calendar
-            with db:  # commits, or rolls back
-                db.execute("BEGIN")
-                self.calendars = set_calendar(db, read_calendars(db), calendar, self.clock.now())
-            prices = PriceList(config.prices, calendar)
-            self.books = read_books(db)
-            self._booking = Booking(db, self.books, prices, config.limits, self.day_of)
-            self.places = read_places(db)  # as of the start; the log source keeps them
-            self.writer = Writer(self.path, db, self._booking, self.books, self.clock)
-        except (sqlite3.Error, OSError) as error:
-            db.close()
-            raise UserError(f"cannot open the ledger {self.path}: {error}") from error
+        with contextlib.ExitStack() as unless_it_works:
+            unless_it_works.enter_context(self._lock)
+            prices = PriceList(config.prices, config.budget.calendar)
+            db = unless_it_works.enter_context(contextlib.closing(open_ledger(path)))
+            try:
+                with db:  # commits, or rolls back
+                    db.execute("BEGIN")
+                    known, now = read_calendars(db), clock.now()
+                    self.calendars = set_calendar(db, known, config.budget.calendar, now)
+                self.books = read_books(db)
+                self._booking = Booking(db, self.books, prices, config.limits, self.day_of)
+                self.places = read_places(db)  # as of the start; the log source keeps them
+                self.writer = Writer(path, db, self._booking, self.books, clock)
+            except (sqlite3.Error, OSError) as error:
+                raise UserError(f"cannot open the ledger {path}: {error}") from error
+            unless_it_works.pop_all()
 
     def today(self) -> BudgetDay:
         """The budget day by the clock."""

@@ -1,11 +1,10 @@
 """`prices:` of budget.yml as it is written, and which dated price or daily window holds when."""
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -57,27 +56,34 @@ class Price(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
 Prices = dict[str, Price | list[Price]]
 
 
-class Week(NamedTuple):
-    """Prices in UTC: the usual ones, and what holds instead in some minutes of the week."""
+class Schedule:
+    """A model's prices over time."""
 
-    usual: TokenPrices
-    windows: dict[int, TokenPrices]
-
-
-class Schedule(NamedTuple):
-    """A model's prices over time: weeks[i] holds from starts[i] (Unix seconds) on."""
-
-    starts: list[float]
-    weeks: list[Week]
+    def __init__(self, model: str, entry: Price | list[Price], calendar: BudgetCalendar) -> None:
+        """calendar gives dates their zone. Raises UserError, naming the key."""
+        key = f"prices.{model}"
+        if entry == []:
+            raise UserError(f"{key} is an empty list; give a price or remove the model")
+        # By the Unix seconds of their start: key, usual prices, and others by minute of the week.
+        found: dict[float, tuple[str, TokenPrices, dict[int, TokenPrices]]] = {}
+        for index, price in enumerate(entry if isinstance(entry, list) else [entry]):
+            name = f"{key}[{index}]" if isinstance(entry, list) else key
+            start = _start(name, price, calendar)
+            if start in found:
+                what = "start together" if price.valid_from else "have no valid_from"
+                raise UserError(f"{found[start][0]} and {name} {what}; only one price can hold")
+            since = "" if start == ALWAYS else f"from {iso8601(start)}"
+            usual = _token(model, name, price, since)
+            found[start] = name, usual, _windows(model, name, price, since)
+        self._latest_first = [(start, *found[start][1:]) for start in sorted(found, reverse=True)]
 
     def at(self, timestamp: float) -> TokenPrices:
-        """The prices at an instant; none before the first one."""
-        index = bisect_right(self.starts, timestamp) - 1
-        if index < 0:
-            return {}
-        week = self.weeks[index]
-        minute = (int(timestamp // 60) + EPOCH_WEEKDAY * DAY_MINUTES) % WEEK_MINUTES
-        return week.windows.get(minute, week.usual)
+        """The prices at an instant (Unix seconds); none before the first one."""
+        for start, usual, windows in self._latest_first:
+            if start <= timestamp:
+                minute = (int(timestamp // 60) + EPOCH_WEEKDAY * DAY_MINUTES) % WEEK_MINUTES
+                return windows.get(minute, usual)
+        return {}
 
 
 def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
@@ -86,23 +92,7 @@ def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
     Raises UserError, naming the key, on a price out of bounds, a time that is not a
     whole minute, windows that overlap, or two prices that begin together.
     """
-    return {model: _schedule(model, entry, calendar) for model, entry in prices.items()}
-
-
-def _schedule(model: str, entry: Price | list[Price], calendar: BudgetCalendar) -> Schedule:
-    key = f"prices.{model}"
-    if entry == []:
-        raise UserError(f"{key} is an empty list; give a price or remove the model")
-    found: dict[float, tuple[str, Week]] = {}
-    for index, price in enumerate(entry if isinstance(entry, list) else [entry]):
-        name = f"{key}[{index}]" if isinstance(entry, list) else key
-        start = _start(name, price, calendar)
-        if start in found:
-            what = "start together" if price.valid_from else "have no valid_from"
-            raise UserError(f"{found[start][0]} and {name} {what}; only one price can hold")
-        found[start] = name, _week(model, name, price, start)
-    starts = sorted(found)
-    return Schedule(starts, [found[start][1] for start in starts])
+    return {model: Schedule(model, entry, calendar) for model, entry in prices.items()}
 
 
 def _start(key: str, price: Price, calendar: BudgetCalendar) -> float:
@@ -128,21 +118,21 @@ def _start(key: str, price: Price, calendar: BudgetCalendar) -> float:
     return start
 
 
-def _week(model: str, key: str, price: Price, start: float) -> Week:
-    since = "" if start == ALWAYS else f"from {iso8601(start)}"
-    week = Week(_token(model, key, price, since), {})
-    owner: dict[int, str] = {}
+def _windows(model: str, key: str, price: Price, since: str) -> dict[int, TokenPrices]:
+    """Prices by minute of the week (UTC), where they are not the usual ones."""
+    found: dict[int, tuple[str, TokenPrices]] = {}
     for index, window in enumerate(price.windows):
         name = f"{key}.windows[{index}]"
-        prices = _token(model, name, window, f"{since} {_validity(window)}".strip())
+        days = "" if len(window.weekdays) == len(WEEKDAYS) else f" {','.join(window.weekdays)}"
+        validity = f"{since} {window.from_utc}-{window.to_utc} UTC{days}".strip()
+        prices = _token(model, name, window, validity)
         for minute in _minutes(name, window):
-            if other := owner.get(minute):
+            if minute in found:
                 day, rest = divmod(minute, DAY_MINUTES)
                 when = f"{WEEKDAYS[day]} {rest // 60:02d}:{rest % 60:02d} UTC"
-                raise UserError(f"{other} and {name} overlap on {when}")
-            owner[minute] = name
-            week.windows[minute] = prices
-    return week
+                raise UserError(f"{found[minute][0]} and {name} overlap on {when}")
+            found[minute] = name, prices
+    return {minute: prices for minute, (_, prices) in found.items()}
 
 
 def _token(model: str, key: str, rates: Rates, validity: str) -> TokenPrices:
@@ -188,8 +178,3 @@ def _time_of_day(key: str, text: str) -> int:
     if match is None:
         raise UserError(f'{key}: {text!r} is not a whole minute like "16:30"')
     return DAY_MINUTES if match[1] is None else int(match[1]) * 60 + int(match[2])
-
-
-def _validity(window: Window) -> str:
-    days = "" if len(window.weekdays) == len(WEEKDAYS) else f" {','.join(window.weekdays)}"
-    return f"{window.from_utc}-{window.to_utc} UTC{days}"
