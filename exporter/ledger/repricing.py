@@ -157,7 +157,15 @@ def report(result: Repriced) -> dict[str, Any]:
                 "before_usd": usd(result.before[line]),
                 "added_usd": usd(cost),
                 "after_usd": usd(result.before[line] + cost),
-                "prices": [_price_line(*item) for item in result.lines[line].items()],
+                "prices": [
+                    {
+                        "model": product.model,
+                        "source": product.price.words,
+                        "tokens": amounts.tokens,
+                        "added_usd": usd(amounts.cost_picodollars),
+                    }
+                    for product, amounts in result.lines[line].items()
+                ],
             }
             for line, cost in sorted(costs.items())
         ],
@@ -165,14 +173,4 @@ def report(result: Repriced) -> dict[str, Any]:
             {"model": model, "provider": provider, "tokens": tokens}
             for (model, provider), tokens in sorted(result.withheld.items())
         ],
-    }
-
-
-def _price_line(product: Product, amounts: Amounts) -> dict[str, Any]:
-    price = product.price
-    return {
-        "model": product.model,
-        "source": " ".join(filter(None, (price.source, price.provider, price.validity))),
-        "tokens": amounts.tokens,
-        "added_usd": usd(amounts.cost_picodollars),
     }

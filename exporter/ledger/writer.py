@@ -8,7 +8,7 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
@@ -55,7 +55,11 @@ class Writer:
     def submit(
         self, events: list[UsageEvent], progress: LogProgress | None = None
     ) -> "Future[SubmissionResult]":
-        """Book events. Raises LedgerUnavailableError when too many events wait already."""
+        """Book events, and progress with them; the future resolves when both are on disk.
+
+        It raises LedgerUnavailableError when they could not be written: then none of them was. So
+        does this, when too many events wait already.
+        """
         with self._waiting_lock:
             if self._waiting + len(events) > MAX_WAITING_EVENTS:
                 raise LedgerUnavailableError("too many events are waiting to be written")
@@ -171,11 +175,17 @@ class Writer:
         """
         now = self._clock.now()
         try:
-            with self._transaction(now):
-                result = work(self.db, now)
-        except expected:
-            raise
+            self._begin()
+            result = work(self.db, now)
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES ('last_commit', ?)", (str(now),))
+            self.db.execute("COMMIT")
         except Exception as error:
+            self._booking.rolled_back()
+            if self.db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # then _begin tries again
+                    self.db.execute("ROLLBACK")
+            if isinstance(error, expected):
+                raise
             self._set_writable(False, getattr(error, "strerror", None) or str(error))
             raise LedgerUnavailableError(f"the ledger cannot be written: {error}") from error
         with self._books.lock:
@@ -183,21 +193,6 @@ class Writer:
             self._books.last_commit = now
             self._set_writable(True)
         return result
-
-    @contextlib.contextmanager
-    def _transaction(self, now: float) -> Iterator[None]:
-        """What the block does is on disk after it; if it raises, nothing is, in memory neither."""
-        try:
-            self._begin()
-            yield
-            self.db.execute("INSERT OR REPLACE INTO meta VALUES ('last_commit', ?)", (str(now),))
-            self.db.execute("COMMIT")
-        except BaseException:
-            self._booking.rolled_back()
-            if self.db.in_transaction:
-                with contextlib.suppress(sqlite3.Error):  # then _begin tries again
-                    self.db.execute("ROLLBACK")
-            raise
 
     def _begin(self) -> None:
         """Open a transaction on the ledger's own file. Raises OSError or sqlite3.Error."""

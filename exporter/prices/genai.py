@@ -5,7 +5,6 @@ prompt length. A price that would not be exact (finer than 1 pico-dollar a token
 request, by reasoning token, by page, …) counts as no price: withheld is visible, wrong is not.
 """
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,14 +13,7 @@ from functools import lru_cache
 from importlib.metadata import version
 
 from genai_prices.data_snapshot import find_provider_by_id
-from genai_prices.types import (
-    ClauseEquals,
-    ClauseOr,
-    ModelInfo,
-    ModelPrice,
-    Provider,
-    TieredPrices,
-)
+from genai_prices.types import ClauseEquals, ClauseOr, ModelInfo, ModelPrice, Provider, TieredPrices
 
 from common.errors import UserError
 from exporter.prices.modelnames import LOOKUPS_KEPT, PROVIDERS, read, variants
@@ -64,24 +56,22 @@ def find_price(model: str, provider: str, minute: int, default: str) -> Tiers:
 
 @lru_cache(LOOKUPS_KEPT)
 def _find_model(model: str, provider: str, by_name: bool) -> tuple[str, ModelInfo | None]:
-    for candidate, name in _candidates(model, provider, by_name):
-        info = candidate and candidate.find_model(name, all_providers=PROVIDERS)
-        if candidate and info and _is_product(info, name):
-            return candidate.id, info
-    return "", None
-
-
-def _candidates(model: str, provider: str, by_name: bool) -> Iterator[tuple[Provider | None, str]]:
-    """Where to look for a model, and under which name."""
+    """A model, and whose list it is on."""
     said = read(model)
     named = find_provider_by_id(PROVIDERS, provider)
     charger = find_provider_by_id(PROVIDERS, said.charger) if said.charger else None
+    lists = []
     if not by_name or not charger:
-        yield named, said.name
+        lists.append((named, said.name))
     if by_name and not charger:
-        yield maker(said.name), said.name
+        lists.append((maker(said.name), said.name))
     if charger and (by_name or charger is named):  # else provider and name contradict each other
-        yield from ((charger, name) for name in (said.listed, said.bare))
+        lists += [(charger, said.listed), (charger, said.bare)]
+    for one, name in lists:
+        info = one and one.find_model(name, all_providers=PROVIDERS)
+        if one and info and _is_product(info, name):
+            return one.id, info
+    return "", None
 
 
 @lru_cache(LOOKUPS_KEPT)
@@ -115,7 +105,10 @@ def _validity(info: ModelInfo, price: ModelPrice) -> str:
 def _tiers(price: ModelPrice, named: TokenPrice) -> Tiers:
     """named: the price without its rates. Raises UserError when they are not exact."""
     rates = {key: value for key, value in vars(price).items() if value is not None}
-    if not _is_text(set(rates)):
+    rest = rates.keys() - {"input_mtok", "cache_read_mtok", "output_mtok"}
+    if not rates.keys() >= {"input_mtok", "output_mtok"}:
+        return []
+    if not all(any(word in key for word in OPTIONAL) for key in rest):
         return []
     full, output = rates["input_mtok"], rates["output_mtok"]
     cached = rates.get("cache_read_mtok", full)
@@ -144,13 +137,6 @@ def _key(kind: str) -> str:
     """What it calls the price of a kind of extra tokens."""
     medium = kind.removeprefix("cached_")
     return f"{kind}_mtok" if medium == kind else f"cache_{medium}_read_mtok"
-
-
-def _is_text(keys: set[str]) -> bool:
-    """Whether a price charges a text call for its tokens and for nothing else."""
-    rest = keys - {"input_mtok", "cache_read_mtok", "output_mtok"}
-    needed = keys >= {"input_mtok", "output_mtok"}
-    return needed and all(any(word in key for word in OPTIONAL) for key in rest)
 
 
 def _rate(rate: Decimal | TieredPrices, prompt: int) -> int:

@@ -32,6 +32,10 @@ class TokenPrice:
     def rates(self) -> tuple[int, int, int]:
         return self.input, self.cached_input, self.output
 
+    @property
+    def words(self) -> str:
+        return " ".join(filter(None, (self.source, self.provider, self.validity)))
+
     def of_extra(self, kind: str, rate: int) -> "TokenPrice":
         """The price of a kind of extra tokens (usage.EXTRAS): a rate for what they count among."""
         rates: dict[str, Any] = {"input": 0, "cached_input": 0, "output": 0, EXTRAS[kind]: rate}
