@@ -63,15 +63,26 @@ def _copy(
 ) -> None:
     """Copy a ledger, whole and durable or not at all. before: runs just before it takes its place.
 
-    Raises UserError.
+    What a killed one left in the folder goes first; one that is at work has its file locked. Raises
+    UserError.
     """
-    with (
-        _new_file(target, before) as copy,
-        _ledger_at(ledger) as source,
-        contextlib.closing(sqlite3.connect(copy)) as db,
-    ):
-        source.backup(db, pages=PAGES_PER_STEP, progress=progress)
-        db.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+    try:
+        _remove_leftovers(target.parent)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            with _ledger_at(ledger) as source, contextlib.closing(sqlite3.connect(name)) as db:
+                source.backup(db, pages=PAGES_PER_STEP, progress=progress)
+                db.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+            os.fsync(handle)
+            before()
+            os.replace(name, target)
+        finally:
+            _remove(name)
+            os.close(handle)
+        sync_folder(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(f"cannot write {target}: {error}") from error
 
 
 def _free_name(ledger: Path) -> Path:
@@ -114,30 +125,6 @@ def _ledger_at(path: Path) -> Iterator[sqlite3.Connection]:
         if version > len(MIGRATIONS):
             raise UserError(f"{path} comes from a newer exporter; use that one")
         yield db
-
-
-@contextlib.contextmanager
-def _new_file(target: Path, before: Callable[[], None]) -> Iterator[Path]:
-    """A file beside target that takes its place, durably, when the block succeeds.
-
-    What a killed one left in the folder goes first; one that is at work has its file locked.
-    """
-    try:
-        _remove_leftovers(target.parent)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            yield Path(name)
-            with open(name, "rb") as file:
-                os.fsync(file.fileno())
-            before()
-            os.replace(name, target)
-        finally:
-            _remove(name)
-            os.close(handle)
-        sync_folder(target.parent)
-    except (OSError, sqlite3.Error) as error:
-        raise UserError(f"cannot write {target}: {error}") from error
 
 
 def _remove_leftovers(folder: Path) -> None:
