@@ -82,16 +82,11 @@ class Calendars:
 def read_calendars(db: sqlite3.Connection) -> Calendars:
     """Those of a ledger; a new one has none."""
     rows = db.execute("SELECT * FROM calendars ORDER BY valid_from")
-    return Calendars(
-        [
-            CalendarRow(
-                valid_from,
-                BudgetCalendar(timezone, time.fromisoformat(starts_at)),
-                date.fromisoformat(previous_day),
-            )
-            for valid_from, timezone, starts_at, previous_day in rows
-        ]
-    )
+    found = [
+        CalendarRow(start, BudgetCalendar(zone, time.fromisoformat(at)), date.fromisoformat(day))
+        for start, zone, at, day in rows
+    ]
+    return Calendars(found)
 
 
 def set_calendar(

@@ -87,16 +87,16 @@ class Booking:
         self._db = db
         self._books = books
         self._day_of = day_of
-        self.prices = prices
         self.ids = IdTables(db)
         self._versions: dict[TokenPrice, int] = {}
         # label -> provider; shown with today's prices
         self.genai_models: dict[str, str] = dict(db.execute(_GENAI_MODELS).fetchall())
-        self.limit(limits)
+        self.use(prices, limits)
         self._read_labels()
 
-    def limit(self, limits: Limits) -> None:
-        """New limits for what one event may say and for the labels to come; known ones stay."""
+    def use(self, prices: PriceList, limits: Limits) -> None:
+        """From now on; labels that are known stay, also beyond their limits."""
+        self.prices = prices
         self._limits = limits
         self._label_caps = (limits.roasters, limits.fields, limits.models)
         self._call_picodollars = picodollars(limits.call_usd)
@@ -136,13 +136,11 @@ class Booking:
 
     def add_accounts(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
         """Add to rows of the accounts table, which appear when they are missing."""
-        self._db.executemany(
-            _ADD_TO_ACCOUNT,
-            [
-                (key.day.isoformat(), *key.series, key.price_version, *amounts.values())
-                for key, amounts in accounts
-            ],
-        )
+        rows = [
+            (day.isoformat(), *series, version, *amounts.values())
+            for (day, series, version), amounts in accounts
+        ]
+        self._db.executemany(_ADD_TO_ACCOUNT, rows)
 
     def _book_one(self, event: UsageEvent, batch: Batch) -> bool:
         """False: it is known. Raises EventError."""
@@ -152,14 +150,9 @@ class Booking:
             return False
         self._check_size(event)
         series = self._admit(event, batch)
-        prices = self.prices.find(
-            event.product,
-            event.provider,
-            event.time,
-            event.prompt_tokens,
-            event.count,
-            look_up=series.model == event.model,  # not of models beyond the cap
-        )
+        call = (event.product, event.provider, event.time, event.prompt_tokens, event.count)
+        # Models beyond the cap are not looked up.
+        prices = self.prices.find(*call, look_up=series.model == event.model)
         whole = Amounts(
             input_tokens=event.input_tokens,
             cached_input_tokens=event.cached_input_tokens,

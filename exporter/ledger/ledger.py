@@ -64,15 +64,9 @@ class Ledger:
 
     def adjust(self, asked: Reset) -> "Future[BookedAdjustment]":
         """Grant money for today, or write off what today has cost so far."""
-
-        def work(db: sqlite3.Connection, now: float) -> BookedAdjustment:
-            return adjustments.book(db, self._booking.ids, asked, self.day_of(now), now)
-
         return self.writer.run(
-            work,
-            lambda booked: self.books.adjust(
-                booked.day, booked.kind, booked.picodollars, booked.epoch
-            ),
+            lambda db, now: adjustments.book(db, self._booking.ids, asked, self.day_of(now), now),
+            lambda done: self.books.adjust(done.day, done.kind, done.picodollars, done.epoch),
         )
 
     def adjusted_today(self) -> "Future[list[dict[str, Any]]]":
@@ -83,15 +77,13 @@ class Ledger:
         """Take prices, label caps and calendar of another config, between two transactions."""
         prices = PriceList(config.prices, config.budget.calendar)
 
-        def work(db: sqlite3.Connection, now: float) -> Calendars:
-            return set_calendar(db, self.calendars, config.budget.calendar, now)
-
         def applied(calendars: Calendars) -> None:
             self.calendars = calendars
-            self._booking.prices = prices
-            self._booking.limit(config.limits)
+            self._booking.use(prices, config.limits)
 
-        return self.writer.run(work, applied)
+        return self.writer.run(
+            lambda db, now: set_calendar(db, self.calendars, config.budget.calendar, now), applied
+        )
 
     def reprice(self, asked: Reprice) -> "Future[Repriced]":
         """Book withheld cost that has a price now; the future resolves to what was found."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import version
+from typing import Any
 
 from genai_prices.data_snapshot import find_provider_by_id
 from genai_prices.types import ClauseEquals, ClauseOr, ModelInfo, ModelPrice, Provider, TieredPrices
@@ -110,21 +111,19 @@ def _tiers(price: ModelPrice, named: TokenPrice) -> Tiers:
         return []
     if not all(any(word in key for word in OPTIONAL) for key in rest):
         return []
-    full, output = rates["input_mtok"], rates["output_mtok"]
-    cached = rates.get("cache_read_mtok", full)
+    plain = {
+        "input": rates["input_mtok"],
+        "cached_input": rates.get("cache_read_mtok", rates["input_mtok"]),
+        "output": rates["output_mtok"],
+    }
     extras = {kind: rates[key] for kind in EXTRAS if (key := _key(kind)) in rates}
-    charged = (full, cached, output, *extras.values())
+    charged = (*plain.values(), *extras.values())
     starts = {t.start for r in charged if isinstance(r, TieredPrices) for t in r.tiers}
     found = []
     for start in sorted({-1, *starts}, reverse=True):
         condition = f" prompt > {start}" if start >= 0 else ""
-        base = replace(
-            named,
-            input=_rate(full, start + 1),
-            cached_input=_rate(cached, start + 1),
-            output=_rate(output, start + 1),
-            validity=f"{named.validity}{condition}".strip(),
-        )
+        exact: dict[str, Any] = {name: _rate(rate, start + 1) for name, rate in plain.items()}
+        base = replace(named, **exact, validity=f"{named.validity}{condition}".strip())
         prices = {"": base}
         for kind, rate in extras.items():
             with suppress(UserError):  # this kind alone has no exact price
