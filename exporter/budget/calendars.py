@@ -58,7 +58,6 @@ class Calendars:
         return max(0, bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1)
 
     def current(self, timestamp: float) -> BudgetCalendar:
-        """The calendar in force at an instant."""
         return self.rows[self._index(timestamp)].calendar
 
     def change(self, calendar: BudgetCalendar, now: float) -> list[CalendarRow]:

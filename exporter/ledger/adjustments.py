@@ -19,20 +19,27 @@ Sentence = Annotated[str, Meta(min_length=1, max_length=500)]
 MAX_GRANT = 1_000_000 * PICODOLLARS_PER_USD  # a slip of the keyboard, not a day's budget
 
 
-class Reset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is asked: to write off what today has cost so far.
+class Asked(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person asks for, and why."""
+
+    called: ClassVar[str]
+    author: Sentence
+    reason: Sentence
+
+    def __post_init__(self) -> None:
+        if not self.author.strip() or not self.reason.strip():
+            raise UserError(f"a {self.called} needs a reason and an author")
+
+
+class Reset(Asked, frozen=True, kw_only=True):
+    """To write off what today has cost so far.
 
     id: makes a retry harmless; empty: each request counts.
     """
 
+    called: ClassVar[str] = "grant or reset"
     kind: ClassVar[Kind] = "reset"
-    reason: Sentence
-    author: Sentence
     id: Annotated[str, Meta(max_length=200)] = ""
-
-    def __post_init__(self) -> None:
-        if not self.reason.strip() or not self.author.strip():
-            raise UserError("a grant or reset needs a reason and an author")
 
     @property
     def picodollars(self) -> int:
@@ -40,8 +47,8 @@ class Reset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return 0
 
 
-class Grant(Reset, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is asked: money for today. amount_usd: in JSON a string or a number, taken exactly."""
+class Grant(Reset, frozen=True, kw_only=True):
+    """Money for today. amount_usd: in JSON a string or a number, taken exactly."""
 
     kind: ClassVar[Kind] = "grant"
     amount_usd: Decimal

@@ -133,7 +133,6 @@ class Books:
             return spend
 
     def adjusted_on(self, day: date) -> Adjusted:
-        """What was granted and written off on a day."""
         with self.lock:
             return Adjusted(self._adjusted[day, "grant"], self._adjusted[day, "reset"])
 

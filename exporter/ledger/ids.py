@@ -48,7 +48,6 @@ class IdTables:
         self._db.execute(insert, (digest, content))
 
     def drop_expired(self, now: float) -> None:
-        """Forget the weeks whose last id has expired."""
         for week in [week for week in self._weeks if (week + 1) * WEEK_SECONDS <= now]:
             self._db.execute(f"DROP TABLE event_ids_{week}")
             self._weeks.remove(week)

@@ -55,11 +55,9 @@ class Ledger:
             unless_it_works.pop_all()
 
     def today(self) -> BudgetDay:
-        """The budget day by the clock."""
         return self.calendars.at(self.clock.now())
 
     def day_of(self, timestamp: float) -> date:
-        """The budget day of an instant (Unix seconds)."""
         return self.calendars.at(timestamp).date
 
     def adjust(self, asked: Reset) -> "Future[BookedAdjustment]":

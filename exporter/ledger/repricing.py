@@ -4,13 +4,10 @@ import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from msgspec import Struct
-
-from common.errors import UserError
 from common.money import usd
-from exporter.ledger.adjustments import Sentence
+from exporter.ledger.adjustments import Asked
 from exporter.ledger.booking import Booking, priced
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Series
 from exporter.ledger.unpriced import read_unpriced
@@ -22,17 +19,12 @@ _FORGET_EMPTY = (
 )
 
 
-class Reprice(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is asked: to book withheld cost; model None: of every model. dry_run books nothing."""
+class Reprice(Asked, frozen=True):
+    """To book withheld cost; model None: of every model. dry_run books nothing."""
 
-    author: Sentence
-    reason: Sentence
+    called: ClassVar[str] = "reprice"
     model: str | None = None
     dry_run: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.author.strip() or not self.reason.strip():
-            raise UserError("a reprice needs a reason and an author")
 
 
 class Product(NamedTuple):

@@ -143,10 +143,9 @@ MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes, m_logs, m
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
-    """Open for writing and bring the schema up to date.
+    """Open for the writer thread, and bring the schema up to date.
 
-    The connection is for the writer thread. Raises UserError when the file is not a ledger, cannot
-    be written, or comes from a newer version.
+    Raises UserError when it is not a ledger, cannot be written, or comes from a newer version.
     """
     with contextlib.ExitStack() as unless_it_works:
         try:
@@ -191,10 +190,7 @@ def migrate(
 
 
 def upsert(table: str, key: str, sums: Sequence[str], largest: Sequence[str] = ()) -> str:
-    """The statement that makes a row (key, sums, largest), or adds sums to the one that is there.
-
-    largest: columns that keep the highest value.
-    """
+    """Make a row (key, sums, largest), or add sums to it and keep what is largest."""
     columns = [*key.split(", "), *sums, *largest]
     changes = [f"{name} = {name} + excluded.{name}" for name in sums]
     changes += [f"{name} = max({name}, excluded.{name})" for name in largest]

@@ -46,7 +46,7 @@ class Writer:
         self._clock = clock
         books.size_bytes = self._files.size()
         self._queue: queue.Queue[Submission | Callable[[], None]] = queue.Queue()
-        self._ended = False
+        self._ended = threading.Event()
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger-writer")
@@ -80,14 +80,26 @@ class Writer:
         UserError of work, or LedgerUnavailableError; then nothing was written.
         """
         future: Future[T] = Future()
-        self._queue.put(lambda: self._do(work, applied, future))
+
+        def do() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(self._commit(work, applied, (UserError, *UNSTORABLE)))
+            except UNSTORABLE:
+                full = "an account would pass 64 bits (9.2 million USD); nothing was changed"
+                future.set_exception(UserError(full))
+            except (UserError, LedgerUnavailableError) as error:
+                future.set_exception(error)
+
+        self._queue.put(do)
         return future
 
     def close(self) -> None:
         """Finish what was handed in, then close the database."""
         if not self._thread.is_alive():
             return
-        self._queue.put(self._end)
+        self._queue.put(self._ended.set)
         self._thread.join()
         self._files.close_database(self.db)
 
@@ -95,12 +107,9 @@ class Writer:
         with self._waiting_lock:
             self._waiting -= count
 
-    def _end(self) -> None:
-        self._ended = True
-
     def _run(self) -> None:
         """In order: neighbouring submissions in one transaction, all else in its turn."""
-        while not self._ended:
+        while not self._ended.is_set():
             group, other = self._wait()
             # A caller that left cancelled its future; one that is running cannot be cancelled.
             if running := [one for one in group if one.future.set_running_or_notify_cancel()]:
@@ -146,32 +155,15 @@ class Writer:
             for entry, result in zip(group, batch.results, strict=True):
                 entry.future.set_result(result)
 
-    def _do(
-        self,
-        work: Callable[[sqlite3.Connection, float], T],
-        applied: Callable[[T], None],
-        future: "Future[T]",
-    ) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(self._commit(work, applied, (UserError, *UNSTORABLE)))
-        except UNSTORABLE:
-            full = "an account would pass 64 bits (9.2 million USD); nothing was changed"
-            future.set_exception(UserError(full))
-        except (UserError, LedgerUnavailableError) as error:
-            future.set_exception(error)
-
     def _commit(
         self,
         work: Callable[[sqlite3.Connection, float], T],
         applied: Callable[[T], None],
         expected: tuple[type[Exception], ...],
     ) -> T:
-        """Do work in a transaction of its own, then bring the picture in memory up to date.
+        """Do work in a transaction, then bring the picture in memory up to date.
 
-        Raises what is expected of work, and LedgerUnavailableError for all else: whatever it was,
-        nobody may wait for ever. Then nothing was written.
+        Raises what is expected, and LedgerUnavailableError for all else: nobody may wait for ever.
         """
         now = self._clock.now()
         try:

@@ -60,7 +60,6 @@ class Schedule:
     """A model's prices over time."""
 
     def __init__(self, model: str, entry: Price | list[Price], calendar: BudgetCalendar) -> None:
-        """calendar gives dates their zone. Raises UserError, naming the key."""
         key = f"prices.{model}"
         if entry == []:
             raise UserError(f"{key} is an empty list; give a price or remove the model")
@@ -89,8 +88,8 @@ class Schedule:
 def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
     """Every model's schedule; calendar gives dates their zone.
 
-    Raises UserError, naming the key, on a price out of bounds, a time that is not a
-    whole minute, windows that overlap, or two prices that begin together.
+    Raises UserError, naming the key, on a price out of bounds, a time that is not a whole minute,
+    windows that overlap, or two prices that begin together.
     """
     return {model: Schedule(model, entry, calendar) for model, entry in prices.items()}
 
