@@ -28,7 +28,7 @@ def backup(ledger: Path, target: Path, *, force: bool, progress: Progress | None
         raise UserError(f"{target} exists; name another file, or overwrite it with --force")
     if target.exists() and ledger.exists() and target.samefile(ledger):
         raise UserError(f"{target} is the ledger itself")
-    _copy(ledger, target, progress)
+    _copy(ledger, target, progress, before=lambda: None)
 
 
 def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
@@ -47,7 +47,7 @@ def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
         raise UserError(f"there is a ledger at {ledger}; to put it aside, add --force")
     lock = ledger.with_name(f"{ledger.name}.lock")
     with FileLock(lock, "an exporter"):
-        _copy(copy, ledger, before=lambda: _put_aside(ledger, aside))
+        _copy(copy, ledger, None, before=lambda: _put_aside(ledger, aside))
         if os.geteuid() == 0:  # what root restores must stay writable for the exporter's own user
             owner = ledger.parent.stat()
             for path in (ledger, lock):
@@ -56,10 +56,7 @@ def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
 
 
 def _copy(
-    ledger: Path,
-    target: Path,
-    progress: Progress | None = None,
-    before: Callable[[], None] = lambda: None,
+    ledger: Path, target: Path, progress: Progress | None, before: Callable[[], object]
 ) -> None:
     """Copy a ledger, whole and durable or not at all. before: runs just before it takes its place.
 

@@ -26,6 +26,7 @@ MAX_WAITING_EVENTS = 200_000
 PROBE_SECONDS = 2.0  # how often an unwritable ledger is tried again
 log = logging.getLogger("exporter")
 T = TypeVar("T")
+Work = Callable[[sqlite3.Connection, float], T]  # by the database and the time, in Unix seconds
 
 
 class LedgerUnavailableError(Exception):
@@ -69,11 +70,7 @@ class Writer:
         self._queue.put(submission)
         return submission.future
 
-    def run(
-        self,
-        work: Callable[[sqlite3.Connection, float], T],
-        applied: Callable[[T], None] = lambda _: None,
-    ) -> "Future[T]":
+    def run(self, work: Work[T], applied: Callable[[T], None] = lambda _: None) -> "Future[T]":
         """Run work(database, now) in a transaction of its own, after what waits now.
 
         applied(its result) then brings the picture in memory up to date. The future raises the
@@ -156,10 +153,7 @@ class Writer:
                 entry.future.set_result(result)
 
     def _commit(
-        self,
-        work: Callable[[sqlite3.Connection, float], T],
-        applied: Callable[[T], None],
-        expected: tuple[type[Exception], ...],
+        self, work: Work[T], applied: Callable[[T], None], expected: tuple[type[Exception], ...]
     ) -> T:
         """Do work in a transaction, then bring the picture in memory up to date.
 
