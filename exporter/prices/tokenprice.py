@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from operator import mul
 from typing import Any
 
 from common.errors import UserError
@@ -41,13 +42,9 @@ class TokenPrice:
         rates: dict[str, Any] = {"input": 0, "cached_input": 0, "output": 0, EXTRAS[kind]: rate}
         return replace(self, **rates, validity=f"{self.validity} {kind}".strip())
 
-    def cost(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
-        """Pico-dollars of so many tokens."""
-        return (
-            input_tokens * self.input
-            + cached_input_tokens * self.cached_input
-            + output_tokens * self.output
-        )
+    def cost(self, *tokens: int) -> int:
+        """Pico-dollars of so many input, cached input and output tokens."""
+        return sum(map(mul, tokens, self.rates))
 
 
 # By kind of extra tokens; "" the price of all others. A kind that is missing has no price.
