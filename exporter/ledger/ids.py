@@ -1,6 +1,8 @@
 """Ids already booked: 16-byte digests in tables by week of expiry, so that forgetting is a DROP."""
 
 import sqlite3
+from bisect import insort
+from functools import cached_property
 
 KEEP_SECONDS = 35 * 86_400  # from the later of event time and receipt
 WEEK_SECONDS = 7 * 86_400
@@ -11,20 +13,16 @@ class IdTables:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._known: list[int] | None = None
 
     def reload(self) -> None:
         """Ask the database again which tables exist, at the next use: after a rollback."""
-        self._known = None
+        self.__dict__.pop("_weeks", None)
 
-    @property
+    @cached_property
     def _weeks(self) -> list[int]:
         """The weeks that have a table, oldest first."""
-        if self._known is None:
-            query = "SELECT name FROM sqlite_schema WHERE name GLOB 'event_ids_[0-9]*'"
-            names = (name for (name,) in self._db.execute(query))
-            self._known = sorted(int(name.removeprefix("event_ids_")) for name in names)
-        return self._known
+        query = "SELECT name FROM sqlite_schema WHERE name GLOB 'event_ids_[0-9]*'"
+        return sorted(int(name.removeprefix("event_ids_")) for (name,) in self._db.execute(query))
 
     def find(self, digest: bytes) -> bytes | None:
         """The content digest booked under an id digest, or None when it is new."""
@@ -43,7 +41,7 @@ class IdTables:
                 f"CREATE TABLE IF NOT EXISTS event_ids_{week} "
                 "(digest BLOB PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID"
             )
-            self._known = sorted([*self._weeks, week])
+            insort(self._weeks, week)
         insert = f"INSERT INTO event_ids_{week} VALUES (?, ?)"  # noqa: S608  an int
         self._db.execute(insert, (digest, content))
 
