@@ -45,6 +45,10 @@ class Amounts:
         for name in COLUMNS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
+    def minus(self) -> "Amounts":
+        """What takes these amounts away when it is added."""
+        return Amounts(*(-value for value in self.values()))
+
     def values(self) -> tuple[int, ...]:
         """In the order of the accounts table's columns."""
         return tuple(getattr(self, name) for name in COLUMNS)

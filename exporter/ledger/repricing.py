@@ -110,7 +110,7 @@ def _move(
     """Carry the amounts from the unpriced accounts to those of their prices."""
     moved = []
     for (day, series, product), amounts in found.items():
-        taken = Amounts(*(-value for value in amounts.values()))
+        taken = amounts.minus()
         taken.cost_picodollars = taken.estimated_cost_picodollars = 0  # nothing was booked
         moved.append((AccountKey(day, series, UNPRICED_VERSION), taken))
         moved.append((AccountKey(day, series, booking.version(product.price)), amounts))
