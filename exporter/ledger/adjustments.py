@@ -41,11 +41,6 @@ class Reset(Asked, frozen=True, kw_only=True):
     kind: ClassVar[Kind] = "reset"
     id: Annotated[str, Meta(max_length=200)] = ""
 
-    @property
-    def picodollars(self) -> int:
-        """A grant's; a reset's are worked out when it is booked."""
-        return 0
-
 
 class Grant(Reset, frozen=True, kw_only=True):
     """Money for today. amount_usd: in JSON a string or a number, taken exactly."""
@@ -55,12 +50,8 @@ class Grant(Reset, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.picodollars <= MAX_GRANT:
+        if not 0 < picodollars(self.amount_usd) <= MAX_GRANT:
             raise UserError("a grant must be above 0 and at most 1,000,000 USD")
-
-    @property
-    def picodollars(self) -> int:
-        return picodollars(self.amount_usd)
 
 
 @dataclass(frozen=True)
@@ -94,16 +85,17 @@ def book(
     A reset writes off what the day has cost so far, less what was written off before. Raises
     UserError when the id was used for something else.
     """
+    granted = picodollars(asked.amount_usd) if isinstance(asked, Grant) else 0
     if asked.id:  # remembered as an event's is; no provider is empty
         digest = digest_of("", asked.kind, asked.id)
-        content = digest_of(str(asked.picodollars), asked.reason, asked.author)
+        content = digest_of(str(granted), asked.reason, asked.author)
         known = ids.find(digest)
         if known == content:
             return BookedAdjustment(day, asked.kind, duplicate=True)
         if known is not None:
             raise UserError(f"the id {asked.id!r} was used for a different {asked.kind}")
         ids.add(digest, content, now, now)
-    amount = asked.picodollars or _unwritten_spend(db, day)
+    amount = granted or _unwritten_spend(db, day)
     if not amount:
         return BookedAdjustment(day, asked.kind)
     row = (day.isoformat(), asked.kind, amount, asked.reason, asked.author, now)
