@@ -12,11 +12,12 @@ from common.errors import UserError
 from common.files import FileLock
 from exporter.budget.calendars import BudgetDay, Calendars, read_calendars, set_calendar
 from exporter.config import Config
+from exporter.event import UsageEvent
 from exporter.ledger import adjustments, repricing
 from exporter.ledger.adjustments import BookedAdjustment, Reset
-from exporter.ledger.booking import Booking
+from exporter.ledger.booking import Booking, SubmissionResult
 from exporter.ledger.books import read_books
-from exporter.ledger.progress import read_places
+from exporter.ledger.progress import LogProgress, read_places
 from exporter.ledger.repricing import Reprice, Repriced
 from exporter.ledger.schema import open_ledger
 from exporter.ledger.writer import Writer
@@ -49,7 +50,6 @@ class Ledger:
                 self._booking = Booking(db, self.books, prices, config.limits, self.day_of)
                 self.places = read_places(db)  # as of the start; the log source keeps them
                 self.writer = Writer(path, db, self._booking, self.books, clock)
-                self.submit = self.writer.submit
             except (sqlite3.Error, OSError) as error:
                 raise UserError(f"cannot open the ledger {path}: {error}") from error
             unless_it_works.pop_all()
@@ -59,6 +59,12 @@ class Ledger:
 
     def day_of(self, timestamp: float) -> date:
         return self.calendars.at(timestamp).date
+
+    def submit(
+        self, events: list[UsageEvent], progress: LogProgress | None = None
+    ) -> "Future[SubmissionResult]":
+        """Book events, and progress with them; see Writer.submit."""
+        return self.writer.submit(events, progress)
 
     def adjust(self, asked: Reset) -> "Future[BookedAdjustment]":
         """Grant money for today, or write off what today has cost so far."""
