@@ -55,10 +55,8 @@ class LogPlaces:
 def write_progress(db: sqlite3.Connection, progress: LogProgress, now: float) -> None:
     """Record progress inside the caller's transaction. now: Unix seconds."""
     db.executemany("INSERT OR IGNORE INTO logs VALUES (?)", [(path,) for path in progress.followed])
-    db.executemany(
-        "DELETE FROM log_positions WHERE device = ? AND inode = ?",
-        [(str(device), str(inode)) for device, inode in progress.forgotten],
-    )
+    gone = "DELETE FROM log_positions WHERE device = ? AND inode = ?"
+    db.executemany(gone, [tuple(map(str, key)) for key in progress.forgotten])
     db.executemany(
         "INSERT OR REPLACE INTO log_positions VALUES (?, ?, ?, ?, ?, ?, ?)",
         [  # microseconds apart, so that their order is kept
