@@ -9,9 +9,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from alertmanager.receiver.ladder.ladder import Ladder
-from alertmanager.receiver.state import Claim, State, name_of
-from common.http import HttpError
+from alertmanager.receiver.ladder.ladder import Ladder, name_of
+from alertmanager.receiver.state import Claim, State
 
 log = logging.getLogger("receiver")
 MAX_SCOPE_LENGTH = 256  # a label value longer than this is no roaster
@@ -29,14 +28,6 @@ class Alert(Struct, frozen=True, rename="camel"):
     ends_at: datetime
     fingerprint: str = ""
 
-    @property
-    def identity(self) -> str:
-        """Its fingerprint; of its labels where the sender gave none."""
-        if self.fingerprint:
-            return self.fingerprint[:64]
-        pairs = msgspec.json.encode(sorted(self.labels.items()))
-        return hashlib.blake2b(pairs, digest_size=16).hexdigest()
-
 
 class Notification(Struct, frozen=True, rename="camel"):
     """The webhook's body, version 4."""
@@ -47,14 +38,6 @@ class Notification(Struct, frozen=True, rename="camel"):
     truncated_alerts: int = 0
 
 
-def parse_notification(body: bytes) -> Notification:
-    """The notification. Raises HttpError 400 that says what is wrong with it."""
-    try:
-        return msgspec.json.decode(body, type=Notification)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HttpError(400, f"not an Alertmanager webhook of version 4: {error}") from error
-
-
 def unix(moment: datetime) -> float:
     """Unix seconds; a naive time is UTC, one that cannot be (year 1: "no end yet") is 0."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -63,8 +46,7 @@ def unix(moment: datetime) -> float:
 
 def entry_of(labels: Mapping[str, str], ladder: Ladder) -> str | None:
     """The entry that labels ask for; None when they ask for none, or for one not on the ladder."""
-    level = labels.get("degradation")
-    if level:
+    if level := labels.get("degradation"):
         return level if level in ladder.names[1:] else None
     for tuning in ladder.tunings:
         if tuning.automatic and tuning.tuning == labels.get("tuning"):
@@ -86,7 +68,10 @@ def note_alert(state: State, alert: Alert, ladder: Ladder, now: float, can_confi
     can_confirm: whether an API can say that it fires. Then one that is not newer than its last
     resolve is a late repeat, and counts only where an API says the same.
     """
-    entry, key = entry_of(alert.labels, ladder), alert.identity
+    entry, key = entry_of(alert.labels, ladder), alert.fingerprint[:64]
+    if not key:  # the sender gave none
+        pairs = msgspec.json.encode(sorted(alert.labels.items()))
+        key = hashlib.blake2b(pairs, digest_size=16).hexdigest()
     if entry is None:
         if name := requested_name(alert.labels)[:MAX_NAME_LENGTH]:
             log.warning("an alert asks for %r, which the ladder does not have", name)

@@ -9,7 +9,6 @@ import msgspec
 from alertmanager.receiver.audit import Audit, Change
 from alertmanager.receiver.decide import Hold
 from alertmanager.receiver.hooks import Hooks, HookStep
-from alertmanager.receiver.ladder.ladder import Action
 from alertmanager.receiver.state import InForce
 from alertmanager.receiver.store import Placement, Store
 from common import names
@@ -38,7 +37,7 @@ class Announcer:
         self.watchdog_at = 0.0
         self._store = store
         self._clock = clock
-        self._hooks = Hooks(self._action, self._hook_failed, self._hook_succeeded)
+        self.hooks = Hooks(lambda step: getattr(store.configs.ladder, step), self._hook_ran)
         self._told = (store.in_force, store.state.level)
         self._told_start = False  # a kill may have come before the hook of the last change
         self._cause: Cause | None = None  # of a change that is not yet in place
@@ -69,18 +68,6 @@ class Announcer:
                 log.info("%s is not lowered (%s): %s", hold.entry, hold.reason, hold.detail)
         self.holds = holds
 
-    def notification(self, result: NotificationResult) -> None:
-        """A webhook came."""
-        self.counts[names.DEGRADATION_NOTIFICATIONS, result] += 1
-
-    def watchdog(self) -> None:
-        """Alertmanager passed the Watchdog on."""
-        self.watchdog_at = self._clock.now()
-
-    def close(self) -> None:
-        """Run the hooks that wait, for a few seconds."""
-        self._hooks.close()
-
     def _record(self, old: InForce, new: InForce, cause: Cause, *, changed: bool) -> None:
         state = self._store.state
         change = Change(
@@ -104,16 +91,12 @@ class Announcer:
         if changed and not self._store.shadow:
             last = self._store.configs.ladder.names[-1]
             verify: list[HookStep] = ["verify"] if new.level == last != old.level else []
-            self._hooks.submit(["hook", *verify], msgspec.to_builtins(change))
+            self.hooks.submit(["hook", *verify], msgspec.to_builtins(change))
 
-    def _action(self, step: HookStep) -> Action | None:
-        ladder = self._store.configs.ladder
-        return ladder.hook if step == "hook" else ladder.verify
-
-    def _hook_failed(self, step: HookStep, sentence: str) -> None:
-        log.error("%s failed: %s", step, sentence)
-        self.failing[step] = sentence
+    def _hook_ran(self, step: HookStep, problem: str | None) -> None:
+        if problem is None:
+            self.failing.pop(step, None)
+            return
+        log.error("%s failed: %s", step, problem)
+        self.failing[step] = problem
         self.counts[names.DEGRADATION_HOOK_FAILURES, ""] += 1
-
-    def _hook_succeeded(self, step: HookStep) -> None:
-        self.failing.pop(step, None)

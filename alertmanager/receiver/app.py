@@ -1,9 +1,10 @@
 """The receiver's routes."""
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
@@ -13,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from alertmanager.receiver.alerts import parse_notification
+from alertmanager.receiver.alerts import Notification
 from alertmanager.receiver.controller import ApplyError, Controller
-from alertmanager.receiver.ladder.operations import Document
-from alertmanager.receiver.metrics import ReceiverCollector
-from alertmanager.receiver.overrides import parse_request
-from alertmanager.receiver.report import report
+from alertmanager.receiver.ladder.ladder import Document
+from alertmanager.receiver.overrides import OverrideRequest
+from alertmanager.receiver.report import ReceiverCollector, report
+from common import names
 from common.errors import UserError
 from common.http import (
     BodyBounds,
@@ -32,28 +33,23 @@ from common.http import (
 )
 from common.yamlfile import dump
 
+T = TypeVar("T")
 JSON = "application/json"  # as Alertmanager sends
 MAX_HISTORY = 1000  # changes an answer
 MAX_BODY_BYTES = 4 << 20  # a notification of 10,000 alerts is smaller
 MAX_NOTIFICATIONS, MAX_BYTES = 64, 32 << 20  # at once; beyond it Alertmanager tries again
 
 
-@dataclass(frozen=True)
-class ReceiverTokens:
-    """Bearer tokens; None: not asked for (webhook), nobody may (admin)."""
-
-    webhook: str | None = field(repr=False)
-    admin: str | None = field(repr=False)
-
-
 class ReceiverApp:
     """Everything the receiver answers."""
 
-    def __init__(self, controller: Controller, tokens: ReceiverTokens) -> None:
+    def __init__(self, controller: Controller, webhook_token: str | None, admin_token: str | None):
+        """Bearer tokens; None: not asked for (webhook), nobody may (admin)."""
         self.controller = controller
         self.announcer = controller.announcer
         self.store = controller.store
-        self.tokens = tokens
+        self._webhook_token = webhook_token
+        self._admin_token = admin_token
         self._body_bounds = BodyBounds(MAX_NOTIFICATIONS, MAX_BYTES)
         self.registry = CollectorRegistry()
         self.registry.register(ReceiverCollector(controller))
@@ -79,51 +75,47 @@ class ReceiverApp:
     async def alerts(self, request: Request) -> Response:
         """Alertmanager's webhook: 2xx only when it is durably in place."""
         try:
-            require_token(request, self.tokens.webhook)
+            require_token(request, self._webhook_token)
             require_content(request, JSON)
             async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
-                await run_in_threadpool(self.controller.notify, parse_notification(body))
+                await run_in_threadpool(self.controller.notify, _decoded(body, Notification))
         except HttpError as error:
-            self.announcer.notification("failed" if isinstance(error, ApplyError) else "refused")
+            result = "failed" if isinstance(error, ApplyError) else "refused"
+            self.announcer.counts[names.DEGRADATION_NOTIFICATIONS, result] += 1
             raise
-        self.announcer.notification("applied")
+        self.announcer.counts[names.DEGRADATION_NOTIFICATIONS, "applied"] += 1
         return json_response({"level": self.store.in_force.level})
 
     async def watchdog(self, request: Request) -> Response:
         """The dead man's switch arrived: alerts do find their way."""
-        require_token(request, self.tokens.webhook)
+        require_token(request, self._webhook_token)
         require_content(request, JSON)
         async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
-            parse_notification(body)
-        self.announcer.watchdog()
+            _decoded(body, Notification)
+        self.announcer.watchdog_at = self.controller.clock.now()
         return json_response({})
 
     async def config(self, request: Request) -> Response:
-        """The effective config, as JSON or (by Accept) YAML, with an ETag."""
-        as_yaml = "yaml" in request.headers.get("accept", "")
-        body, etag = self._rendered("config.yml" if as_yaml else "config.json")
+        """The effective config (in shadow mode the baseline), by Accept as YAML, with an ETag."""
+        name, kind = "config.json", JSON
+        if "yaml" in request.headers.get("accept", ""):
+            name, kind = "config.yml", "application/yaml"
+        store = self.store
+        document = store.configs.baseline if store.shadow else store.effective.document
+        kept, body, etag = self._bodies.get(name, (None, b"", ""))
+        if kept is not document:  # made once for each change, however many scrapers ask
+            body = dump(document, Path(name))
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            self._bodies[name] = document, body, etag
         headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept"}
         if etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
             return Response(status_code=304, headers=headers)
-        kind = "application/yaml" if as_yaml else JSON
         return Response(body, headers=headers, media_type=kind)
 
-    def _rendered(self, name: str) -> tuple[bytes, str]:
-        """The config's bytes and ETag; made once for each change, however many scrapers ask."""
-        document = self.store.document
-        kept, body, etag = self._bodies.get(name, (None, b"", ""))
-        if kept is not document:
-            body = dump(document, Path(name))
-            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            self._bodies[name] = (document, body, etag)
-        return body, etag
-
     async def state(self, _: Request) -> Response:
-        """What is in force and why."""
         return json_response(await run_in_threadpool(report, self.controller))
 
     async def metrics(self, _: Request) -> Response:
-        """The Prometheus page."""
         body = generate_latest(self.registry)
         return Response(body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
@@ -147,13 +139,22 @@ class ReceiverApp:
 
     async def override(self, request: Request) -> Response:
         """A person's override or tuning: degrade, pin, release, tune, untune."""
-        if self.tokens.admin is None:
+        if self._admin_token is None:
             raise HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
-        require_token(request, self.tokens.admin)
+        require_token(request, self._admin_token)
         require_content(request, JSON)
         body = await read_body(request, MAX_BODY_BYTES)
         try:
-            await run_in_threadpool(self.controller.override, parse_request(body))
+            await run_in_threadpool(self.controller.override, _decoded(body, OverrideRequest))
         except UserError as error:
             raise HttpError(400, str(error)) from error
         return await self.state(request)
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    """A JSON body. Raises HttpError 400 that says what is wrong with it."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        wrong = "not an Alertmanager webhook of version 4: " if kind is Notification else ""
+        raise HttpError(400, f"{wrong}{error}") from error

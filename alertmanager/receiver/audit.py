@@ -17,24 +17,20 @@ TAIL_BYTES = 1 << 20  # as much of it as is ever read back
 
 
 class Change(Struct, frozen=True):
-    """What was put in place, or what a person asked for. time: RFC 3339; alerts: their names.
+    """What was put in place, or what a person asked for; from asked on what a lost state needs."""
 
-    asked, override: what is in force beneath, from which a lost state goes on; ledgers: those that
-    were seen that day, each with the day's start in Unix seconds.
-    """
-
-    time: str
+    time: str  # RFC 3339
     previous: str = field(name="from")
     level: str
     tunings: list[str]
     why: str
     who: str
-    alerts: list[str]
+    alerts: list[str]  # their names
     shadow: bool
     request: str = field(name="said", default="")  # "pin none until 2026-11-24T18:00:00.000Z"
     asked: str = ""  # the level without override and backstop; "" in trails of before it was kept
     override: dict[str, Any] | None = None  # as in the state
-    ledgers: dict[str, float] = field(default_factory=dict)
+    ledgers: dict[str, float] = field(default_factory=dict)  # of that day: its start, Unix seconds
 
 
 class Audit:
@@ -42,6 +38,7 @@ class Audit:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._older = path.with_name(f"{path.name}.1")
         self.problem: str | None = None  # why the last line could not be written
 
     def record(self, change: Change) -> None:
@@ -64,23 +61,19 @@ class Audit:
 
     def last(self, count: int) -> list[Change]:
         """The newest changes, oldest first; a torn line is left out. Reads a bounded tail."""
-        changes = _changes(_tail(self.path, TAIL_BYTES))
+        changes = _changes(_tail(self.path))
         if len(changes) < count:
-            changes = [*_changes(_tail(self._older, TAIL_BYTES)), *changes]
+            changes = [*_changes(_tail(self._older)), *changes]
         return changes[-count:]
 
     def newest(self) -> Change | None:
         """The last line's; None when there is none, or it is torn or damaged."""
-        text = _tail(self.path, TAIL_BYTES) or _tail(self._older, TAIL_BYTES)
+        text = _tail(self.path) or _tail(self._older)
         return next(iter(_changes(text.rstrip(b"\n").rpartition(b"\n")[2])), None)
 
     @property
     def exists(self) -> bool:
         return self.path.exists() or self._older.exists()
-
-    @property
-    def _older(self) -> Path:
-        return self.path.with_name(self.path.name + ".1")
 
 
 def _changes(text: bytes) -> list[Change]:
@@ -92,11 +85,11 @@ def _changes(text: bytes) -> list[Change]:
     return found
 
 
-def _tail(path: Path, size: int) -> bytes:
+def _tail(path: Path) -> bytes:
     """The file's end, nothing when it cannot be read."""
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-            return file.read(size)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            return file.read(TAIL_BYTES)
     except OSError:
         return b""

@@ -14,9 +14,8 @@ from alertmanager.receiver.decide import MAX_TUNINGS, decide, raised
 from alertmanager.receiver.evidence.observations import HoldReason, Observations
 from alertmanager.receiver.evidence.sources import Sources
 from alertmanager.receiver.overrides import OverrideRequest, apply_request
-from alertmanager.receiver.recovery import remembered
-from alertmanager.receiver.state import State, copy_of, current_override
-from alertmanager.receiver.store import Look, Store
+from alertmanager.receiver.state import State
+from alertmanager.receiver.store import Look, Store, remembered
 from common.clock import Clock, iso8601
 from common.http import HttpError
 
@@ -27,9 +26,6 @@ SETTLED: set[HoldReason] = {"hold", "wanted"}  # evidence speaks, for lowering o
 
 class ApplyError(HttpError):
     """The decision is not in place; Alertmanager must try again."""
-
-    def __init__(self, problems: dict[str, str]) -> None:
-        super().__init__(503, "; ".join(problems.values()))
 
 
 class Controller:
@@ -55,7 +51,7 @@ class Controller:
         self.hold_seconds = hold_seconds
         self.observed = Observations()
         self.reconciled_at: float | None = None
-        self._started_at = clock.now()
+        self.last_round_at = clock.now()  # when a round ended; before the first one the start
         self.lock = threading.Lock()
         look = self.store.look()
         with self.lock:
@@ -66,7 +62,7 @@ class Controller:
         """Take a webhook in. Raises ApplyError unless all it asks for is durably in place."""
         look = self.store.look()
         with self.lock:
-            state, ladder = copy_of(self.store.state), self.store.configs.ladder
+            state, ladder = self.store.state.copy(), self.store.configs.ladder
             now, can_confirm = self.clock.now(), self.sources.can_confirm
             for alert in notification.alerts:
                 note_alert(state, alert, ladder, now, can_confirm)
@@ -79,7 +75,7 @@ class Controller:
         """Do what a person asks. Raises UserError, ApplyError."""
         look = self.store.look()
         with self.lock:
-            state = copy_of(self.store.state)
+            state = self.store.state.copy()
             now, configs = self.clock.now(), self.store.configs
             summary = apply_request(request, state, configs, now, self.observed)
             state.lost = ""
@@ -90,24 +86,20 @@ class Controller:
         observed, edit = self.sources.ask(), self.store.configs.read_edit()
         look = self.store.look()
         with self.lock:
-            edited = self.store.configs.adopt(edit)
+            cause = Cause("evidence")
             self.observed = observed
+            if edit:
+                self.store.configs.adopt(edit)
             now, ladder = self.clock.now(), self.store.configs.ladder
-            decision = decide(self.store.state, observed, ladder, self.hold_seconds, now)
-            state, cause = decision.state, Cause("evidence")
+            state, holds = decide(self.store.state, observed, ladder, self.hold_seconds, now)
             forget_old_resolves(state, now)
-            if not observed.unanswered() and {hold.reason for hold in decision.holds} <= SETTLED:
+            if not observed.unanswered() and {hold.reason for hold in holds} <= SETTLED:
                 state.recovered = ""
-            if state.override and not current_override(state, now):
+            if state.override and not state.current_override(now):
                 state.override, cause = None, Cause("the override's time is over")
-            self.announcer.announce_holds(decision.holds)
-            self._commit(state, look, Cause("config edited") if edited else cause)
-            self.reconciled_at = now
-
-    @property
-    def last_round_at(self) -> float:
-        """When a round ended last; before the first one the start."""
-        return self._started_at if self.reconciled_at is None else self.reconciled_at
+            self.announcer.announce_holds(holds)
+            self._commit(state, look, Cause("config edited") if edit else cause)
+            self.reconciled_at = self.last_round_at = now
 
     @property
     def refused_tunings(self) -> int:
@@ -120,10 +112,9 @@ class Controller:
         """What keeps protection from being as decided: lost state, failed writes, no rounds."""
         found = {"state": self.store.state.recovered} if self.store.state.recovered else {}
         found |= self.store.problems
-        last = self.last_round_at
+        last, ruler = self.last_round_at, self.observed.slowest_ruler()
         if abs(self.clock.now() - last) > STALE_ROUND_SECONDS:
             found["rounds"] = f"no round of reconciling has ended since {iso8601(last)}"
-        ruler = self.observed.slowest_ruler()
         if self.hold_seconds < ruler.least_hold:
             found["hold"] = (
                 f"--hold {self.hold_seconds:g} is below three intervals (of evaluation "
@@ -134,7 +125,8 @@ class Controller:
 
     def problems(self) -> dict[str, str]:
         """All that somebody should mend, by what it is about; the failures among it."""
-        state, announcer, count = self.store.state, self.announcer, self.refused_tunings
+        state, announcer, configs = self.store.state, self.announcer, self.store.configs
+        count = self.refused_tunings
         refused = f"{count} tunings are asked for beyond the {MAX_TUNINGS:,} that are kept"
         found: dict[str, Any] = {
             "override": state.lost,
@@ -142,7 +134,8 @@ class Controller:
             "tunings": count and refused,
             "exporters": self.observed.disagreement(),
             **{str(step): sentence for step, sentence in announcer.failing.items()},
-            **self.store.configs.problems(),
+            "config": configs.problem,
+            "ladder": "; ".join(configs.faults),
             **ledgers.problems(state, self.observed),
             **{
                 f"ruler of {one.url}": one.ruler.problem()
@@ -155,10 +148,10 @@ class Controller:
     def close(self) -> None:
         """Leave sources that hang; run the hooks that wait, for a few seconds."""
         self.sources.close()
-        self.announcer.close()
+        self.announcer.hooks.close()
 
     def _commit(self, state: State, look: Look, cause: Cause, *, must: bool = False) -> None:
         """Place a decision and announce it. must: raises ApplyError unless it is on disk."""
         self.announcer.announce(self.store.place(state, look), cause)
-        if must and not self.store.ok:
-            raise ApplyError(self.store.problems)
+        if must and self.store.problems:
+            raise ApplyError(503, "; ".join(self.store.problems.values()))

@@ -7,13 +7,14 @@ than that on which it rose.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
 from alertmanager.receiver import ledgers
 from alertmanager.receiver.evidence.observations import HoldReason, Observations
 from alertmanager.receiver.ladder.ladder import NONE, Ladder
-from alertmanager.receiver.state import Active, State, actives, copy_of
+from alertmanager.receiver.state import Active, State
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came
 EVIDENCE_GAP_SECONDS = 15.0  # or two evaluations: missing for longer, the hold starts anew
@@ -29,28 +30,28 @@ class Hold:
     detail: str
 
 
-@dataclass
-class Decision:
+class Decision(NamedTuple):
     """The next state and what it holds on to."""
 
     state: State
-    holds: list[Hold] = field(default_factory=list)
+    holds: list[Hold]
 
 
 def decide(
     state: State, observed: Observations, ladder: Ladder, hold_seconds: float, now: float
 ) -> Decision:
     """The next state after one round of asking every source."""
-    state = copy_of(state)
+    state = state.copy()
     _forget_the_future(state, now)
     waived, away = ledgers.follow(state, observed), ledgers.problems(state, observed).get("ledgers")
     complete = observed.all_exporters_answered() and state.ledgers.keys() <= observed.live_ledgers()
     this_round = _Round(state, waived, ladder, hold_seconds, now, away, complete)
     this_round.void_contradicted_claims()
-    this_round.decide_level()
-    this_round.decide_tunings()
+    claimed = observed.claimed() | state.claimed()
+    this_round.decide_level(claimed)
+    this_round.decide_tunings(claimed)
     this_round.decide_backstop()
-    return Decision(this_round.state, this_round.holds)
+    return Decision(state, this_round.holds)
 
 
 def raised(state: State, ladder: Ladder, now: float, day: float | None) -> State:
@@ -58,7 +59,7 @@ def raised(state: State, ladder: Ladder, now: float, day: float | None) -> State
 
     day: the start of the budget day as last observed.
     """
-    state = copy_of(state)
+    state = state.copy()
     _raise(state, state.claimed(), ladder, Active(changed_at=now, risen_day=day))
     return state
 
@@ -78,7 +79,7 @@ def _raise(state: State, claimed: set[str], ladder: Ladder, fresh: Active) -> No
 
 def _forget_the_future(state: State, now: float) -> None:
     """After the clock was set back, times from before must not keep a hold for ever."""
-    for active in actives(state):
+    for active in state.actives():
         active.changed_at = min(active.changed_at, now)
         active.clear_since = min(active.clear_since, now) if active.clear_since else None
         active.clear_seen = min(active.clear_seen, now) if active.clear_seen else None
@@ -112,104 +113,87 @@ class _Round:
         """
         if self.observed.unanswered() or not self.observed.prometheuses:
             return
-        evaluated_at = self.observed.evaluated_at()
         doubtful = self.state.claimed() - self.observed.claimed()
         over = {entry for entry in doubtful if not self._blockers({entry})}
         for fingerprint, claim in list(self.state.claims.items()):
-            if claim.entry in over and evaluated_at > claim.received_at:
+            if claim.entry in over and self.observed.evaluated_at() > claim.received_at:
                 del self.state.claims[fingerprint]
 
-    def claimed(self) -> set[str]:
-        return self.observed.claimed() | self.state.claimed()
-
-    def decide_level(self) -> None:
-        state, ladder, claimed = self.state, self.ladder, self.claimed()
+    def decide_level(self, claimed: set[str]) -> None:
+        state, ladder = self.state, self.ladder
         _raise(state, claimed, ladder, self._risen_now())
-        if state.level == NONE:
-            return
         rank = ladder.rank(state.level)
         needed = set(ladder.names[rank:])
-        self._learn_day(needed, state.active)
-        if not self._may_lower(state.level, needed, claimed, state.active):
+        why = self._clear(state.level, needed, claimed, state.active) if rank else None
+        if why is None:
             return
-        if self._day_advanced(state.active):
-            self._to_wanted_level(claimed)
-        elif self._held_long_enough(state.level, state.active):
-            self._lower_to(ladder.names[rank - 1])
+        lower, risen_day = ladder.names[rank - 1], state.active.risen_day
+        if why == "day":  # straight to what today asks for
+            wanted = self.observed.wanted()
+            unproven = set(ladder.names[1:]) - self.observed.not_wanted() - wanted
+            if unproven and self.observed.prometheuses:
+                detail = f"no fresh evidence on {', '.join(sorted(unproven))}"
+                self.holds.append(Hold(state.level, "evidence_missing", detail))
+                return
+            lower, risen_day = _top(claimed | wanted, ladder), self.observed.latest_day()
+        state.level, state.active = lower, Active(changed_at=self.now, risen_day=risen_day)
 
-    def _to_wanted_level(self, claimed: set[str]) -> None:
-        """On a new budget day: straight to what today asks for."""
-        wanted = self.observed.wanted()
-        unproven = set(self.ladder.names[1:]) - self.observed.not_wanted() - wanted
-        if unproven and self.observed.prometheuses:
-            detail = f"no fresh evidence on {', '.join(sorted(unproven))}"
-            self._hold(self.state.level, "evidence_missing", detail)
-            return
-        self._lower_to(_top(claimed | wanted, self.ladder))
-        self.state.active.risen_day = self.observed.latest_day()
-
-    def _lower_to(self, level: str) -> None:
-        self.state.level = level
-        self.state.active = Active(changed_at=self.now, risen_day=self.state.active.risen_day)
-
-    def decide_tunings(self) -> None:
-        claimed = self.claimed()
+    def decide_tunings(self, claimed: set[str]) -> None:
         for entry, active in list(self.state.tunings.items()):
-            self._learn_day({entry}, active)
-            if self._may_lower(entry, {entry}, claimed, active) and (
-                self._day_advanced(active) or self._held_long_enough(entry, active)
-            ):
+            if self._clear(entry, {entry}, claimed, active):
                 del self.state.tunings[entry]
 
     def decide_backstop(self) -> None:
         """The exporters' own figures, should rules and alerts miss that the money is gone."""
+        state, backstop = self.state, self.state.backstop
         if self.observed.exhausted():
-            self._raise_backstop()
-        else:
-            self._lower_backstop()
-
-    def _raise_backstop(self) -> None:
-        state = self.state
-        state.exhausted_since = min(state.exhausted_since or self.now, self.now)
-        long_enough = self.now - state.exhausted_since >= BACKSTOP_SECONDS
-        if state.backstop:
-            state.backstop.restart_hold()
-        elif long_enough and state.level != self.ladder.names[-1]:
-            state.backstop = self._risen_now()
-
-    def _lower_backstop(self) -> None:
-        if self.complete:
-            self.state.exhausted_since = None
-        backstop = self.state.backstop
-        if backstop is None:
+            state.exhausted_since = min(state.exhausted_since or self.now, self.now)
+            long_enough = self.now - state.exhausted_since >= BACKSTOP_SECONDS
+            if backstop:
+                backstop.restart_hold()
+            elif long_enough and state.level != self.ladder.names[-1]:
+                state.backstop = self._risen_now()
             return
-        if not self.complete:
+        if self.complete:
+            state.exhausted_since = None
+        elif backstop:
             detail = "not every exporter and ledger of today answers and can book"
-            self._hold("backstop", "exporter_unknown", detail)
-        elif self._day_advanced(backstop) or self._held_long_enough("backstop", backstop):
-            self.state.backstop = None
+            self.holds.append(Hold("backstop", "exporter_unknown", detail))
+            return
+        if backstop and (self._day_advanced(backstop) or self._held("backstop", backstop)):
+            state.backstop = None
 
     def _risen_now(self) -> Active:
         return Active(changed_at=self.now, risen_day=self.observed.latest_day())
 
-    def _may_lower(self, entry: str, needed: set[str], claimed: set[str], active: Active) -> bool:
-        """Whether every source answers and is clear; notes why not."""
+    def _clear(
+        self, entry: str, needed: set[str], claimed: set[str], active: Active
+    ) -> Literal["day", "hold"] | None:
+        """Whether every source answers and is clear, and a new day or the hold lets it be lowered.
+
+        Notes why not.
+        """
+        self._learn_day(needed, active)
         if needed & claimed:  # asked for, so there is nothing to lower
             active.restart_hold()
-            return False
+            return None
         holds = [Hold(entry, reason, detail) for reason, detail in self._blockers(needed)]
         if self.observed.evaluated_at() <= active.changed_at:
             holds.append(Hold(entry, "evidence_missing", "the rules' records are from before it"))
         self.holds += holds
         if any(hold.reason == "wanted" for hold in holds):
             active.restart_hold()
-        return not holds
+        if holds:
+            return None
+        if self._day_advanced(active):
+            return "day"
+        return "hold" if self._held(entry, active) else None
 
     def _blockers(self, needed: set[str]) -> list[tuple[HoldReason, str]]:
         away: list[tuple[HoldReason, str]] = [("exporter_unknown", self.away)] if self.away else []
         return self.observed.blockers(needed) + away
 
-    def _held_long_enough(self, entry: str, active: Active) -> bool:
+    def _held(self, entry: str, active: Active) -> bool:
         """Whether evidence has been clear for the hold, counted from the last change at least."""
         last, ruler = active.clear_seen, self.observed.slowest_ruler()
         gap = max(EVIDENCE_GAP_SECONDS, 2 * ruler.interval)
@@ -220,12 +204,8 @@ class _Round:
         needed = max(self.hold_seconds, ruler.least_hold)
         if waited < needed:
             left = min(needed, needed - waited)
-            self._hold(entry, "hold", f"clear; the hold ends in {left:.0f} s")
-            return False
-        return True
-
-    def _hold(self, entry: str, reason: HoldReason, detail: str) -> None:
-        self.holds.append(Hold(entry, reason, detail))
+            self.holds.append(Hold(entry, "hold", f"clear; the hold ends in {left:.0f} s"))
+        return waited >= needed
 
     def _learn_day(self, needed: set[str], active: Active) -> None:
         """The budget day it rose on, once an exporter says; late is safe, it only waits longer.

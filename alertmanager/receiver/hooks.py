@@ -28,14 +28,12 @@ class Hooks:
 
     def __init__(
         self,
-        action: Callable[[HookStep], Action | None],
-        failed: Callable[[HookStep, str], None],
-        succeeded: Callable[[HookStep], None],
+        action: Callable[[HookStep], Action | None],  # as it is written now
+        ran: Callable[[HookStep, str | None], None],  # told why it failed, in a sentence
     ) -> None:
-        """All are called from the thread. action: the step's action as it is written now."""
+        """Both are called from the thread."""
         self._action = action
-        self._failed = failed
-        self._succeeded = succeeded
+        self._ran = ran
         self._waiting: dict[HookStep, tuple[float, Facts]] = {}  # when each is due, and its change
         self._wake = threading.Condition()
         self._closing = False
@@ -61,14 +59,14 @@ class Hooks:
     def _run(self) -> None:
         while due := self._next_due():
             step, change = due
-            action = self._action(step)
-            problem = self._run_action(step, action, change) if action else None
-            if problem is None:
-                self._succeeded(step)
-                continue
-            with self._wake:
-                self._waiting.setdefault(step, (time.monotonic() + AGAIN_SECONDS, change))
-            self._failed(step, problem)
+            try:
+                problem = self._run_action(step, change)
+            except Exception as error:  # whatever it is, the next change's hook must still run
+                problem = f"the {step} cannot be run: {error}"
+            if problem is not None:
+                with self._wake:
+                    self._waiting.setdefault(step, (time.monotonic() + AGAIN_SECONDS, change))
+            self._ran(step, problem)
 
     def _next_due(self) -> tuple[HookStep, Facts] | None:
         """The next step that is due, waited for; the hook before verify. None at the end."""
@@ -83,15 +81,13 @@ class Hooks:
                 times = [at - now for at, _ in self._waiting.values()]
                 self._wake.wait(min(times, default=None))
 
-    def _run_action(self, step: HookStep, action: Action, change: Facts) -> str | None:
-        """None when it worked, else one sentence."""
-        try:
-            if action.argv:
-                return run_program(action.argv, action.timeout_seconds, change, self._stop)
-            body = change if step == "hook" else None
-            return call(str(action.url), action.timeout_seconds, body)
-        except Exception as error:  # whatever it is, the next change's hook must still run
-            return f"the {step} cannot be run: {error}"
+    def _run_action(self, step: HookStep, change: Facts) -> str | None:
+        action = self._action(step)
+        if action is None:
+            return None
+        if action.argv:
+            return run_program(action.argv, action.timeout_seconds, change, self._stop)
+        return call(str(action.url), action.timeout_seconds, change if step == "hook" else None)
 
 
 def run_program(
@@ -100,6 +96,7 @@ def run_program(
     """None when it ended with 0, else one sentence. It learns the level from LLM_BUDGET_LEVEL.
 
     At the timeout, or on stop, it is killed with everything that it started (its process group).
+    The end is the process', not the pipe's: something that it left running may hold the pipe.
     """
     own = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
     try:
@@ -114,29 +111,22 @@ def run_program(
     except OSError as error:
         return f"{argv[0]} cannot be run: {error.strerror}"
     with process:
-        output = _wait_for_end(process, timeout, stop)
+        assert process.stdout
+        pipe, deadline, tail = process.stdout.fileno(), time.monotonic() + timeout, b""
+        os.set_blocking(pipe, False)
+        while process.poll() is None and time.monotonic() < deadline:
+            if stop.wait(POLL_SECONDS):
+                break
+            tail = _drained(pipe, tail)
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return f"{argv[0]} did not end within {timeout:g} s"
+        printed = " ".join(_drained(pipe, tail).decode(errors="replace").split())
     if process.returncode == 0:
         return None
-    printed = f": {output}" if output else ""
-    return f"{argv[0]} ended with status {process.returncode}{printed}"
-
-
-def _wait_for_end(process: "subprocess.Popen[bytes]", timeout: float, stop: threading.Event) -> str:
-    """Wait until it ends or its time is over; the last of what it printed, in one line.
-
-    The end is the process', not the pipe's: something that it left running may hold the pipe.
-    """
-    assert process.stdout
-    pipe, deadline, tail = process.stdout.fileno(), time.monotonic() + timeout, b""
-    os.set_blocking(pipe, False)
-    while process.poll() is None and time.monotonic() < deadline and not stop.wait(POLL_SECONDS):
-        tail = _drained(pipe, tail)
-    return " ".join(_drained(pipe, tail).decode(errors="replace").split())
+    return f"{argv[0]} ended with status {process.returncode}{printed and f': {printed}'}"
 
 
 def _drained(pipe: int, tail: bytes) -> bytes:
@@ -151,14 +141,13 @@ def call(url: str, timeout: float, body: Facts | None) -> str | None:
     """POST body as JSON, or GET without one, with retries. None when it worked, else a sentence."""
     problem = None
     for attempt in range(HTTP_ATTEMPTS):
-        if attempt:
-            time.sleep(RETRY_SECONDS)
+        time.sleep(RETRY_SECONDS if attempt else 0)
         try:
-            answer = fetch(url, content=body, timeout=timeout, max_bytes=0)
+            status = fetch(url, content=body, timeout=timeout, max_bytes=0).status
         except FetchError as error:
             problem = str(error)
         else:
-            problem = f"{url} answered {answer.status}" if answer.status >= 300 else None
-        if problem is None:
-            return None
+            if status < 300:
+                return None
+            problem = f"{url} answered {status}"
     return problem

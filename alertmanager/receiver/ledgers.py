@@ -16,7 +16,11 @@ MAX_LEDGERS = 1_000  # a day; a budget has a few
 
 def follow(state: State, observed: Observations) -> Observations:
     """Remember who was seen, end what is over; the observations without the retired exporters."""
-    _end_waivers(state, observed)
+    live, latest = observed.live_ledgers(), max(filter(None, observed.days()), default=0.0)
+    for ledger, seen in state.ledgers.items():
+        if seen.retired and (ledger in live or seen.day < latest):
+            log.info("ledger %s is no longer retired: it is back, or the day is over", ledger)
+            seen.retired = False
     waived = {seen.exporter for seen in state.ledgers.values() if seen.retired}
     gone = [one for one in observed.exporters if isinstance(one, NoAnswer) and one.url in waived]
     exporters = tuple(one for one in observed.exporters if one not in gone)
@@ -27,7 +31,7 @@ def follow(state: State, observed: Observations) -> Observations:
         state.ledgers = {one: seen for one, seen in state.ledgers.items() if seen.day >= today}
     for answer in observed.answered_exporters():
         _remember(state, answer.ledger, answer.day_start, answer.url)
-    for ruler in (answer.ruler for answer in observed.answered_prometheuses()):
+    for ruler in observed.rulers():
         for ledger in sorted(ruler.spent):
             _remember(state, ledger, ruler.day_start or 0.0)
     return observed
@@ -71,14 +75,6 @@ def retire(given: str, state: State, observed: Observations) -> str:
     seen = state.ledgers[ledger]
     seen.retired, seen.day = True, max([seen.day, *filter(None, observed.days())])
     return f"retire {ledger}"
-
-
-def _end_waivers(state: State, observed: Observations) -> None:
-    live, latest = observed.live_ledgers(), max(filter(None, observed.days()), default=0.0)
-    for ledger, seen in state.ledgers.items():
-        if seen.retired and (ledger in live or seen.day < latest):
-            log.info("ledger %s is no longer retired: it is back, or the day is over", ledger)
-            seen.retired = False
 
 
 def _remember(state: State, ledger: str, day: float, exporter: str = "") -> None:

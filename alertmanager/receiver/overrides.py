@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from alertmanager.receiver.alerts import MAX_SCOPE_LENGTH, unix
@@ -35,14 +34,6 @@ class OverrideRequest(Struct, forbid_unknown_fields=True):
         # They go to logs and terminals, where control characters could hide or forge lines.
         if not f"{self.reason}{self.author}{self.tuning or ''}{self.ledger or ''}".isprintable():
             raise ValueError("reason, author, tuning, ledger must be printable text in one line")
-
-
-def parse_request(body: bytes) -> OverrideRequest:
-    """The request. Raises UserError that names the key that is wrong."""
-    try:
-        return msgspec.json.decode(body, type=OverrideRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(str(error)) from error
 
 
 def apply_request(
@@ -88,7 +79,9 @@ def _tune(request: OverrideRequest, state: State, configs: Configs) -> str:
         return f"release {entry}"
     if tuning.automatic:
         raise UserError(f"{name} is automatic and cannot be applied by hand")
-    _need_an_effect(entry, configs)
+    alone = effective(configs.ladder, configs.baseline, NONE, [entry])
+    if alone.no_ops and alone.document == configs.baseline:
+        raise UserError(f"the baseline has nothing for {entry}: no {', '.join(alone.no_ops)}")
     state.applied_tunings = sorted({*others, entry})
     return f"apply {entry}"
 
@@ -96,9 +89,3 @@ def _tune(request: OverrideRequest, state: State, configs: Configs) -> str:
 def written(tuning: Tuning) -> str:
     """How people write a tuning, such as field_threshold/FIELD."""
     return f"{tuning.tuning}/{tuning.scope.upper()}" if tuning.scope else tuning.tuning
-
-
-def _need_an_effect(entry: str, configs: Configs) -> None:
-    alone = effective(configs.ladder, configs.baseline, NONE, [entry])
-    if alone.no_ops and alone.document == configs.baseline:
-        raise UserError(f"the baseline has nothing for {entry}: no {', '.join(alone.no_ops)}")

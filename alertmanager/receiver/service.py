@@ -7,12 +7,13 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from alertmanager.receiver.app import ReceiverApp, ReceiverTokens
+from alertmanager.receiver.app import ReceiverApp
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.controller import Controller
 from alertmanager.receiver.evidence.sources import Sources
-from alertmanager.receiver.ladder.check import check
+from alertmanager.receiver.ladder.sides import check
 from common import gateway
 from common.auth import read_token
 from common.clock import SystemClock
@@ -43,41 +44,23 @@ def parser() -> argparse.ArgumentParser:
         epilog="Tokens: LLM_BUDGET_WEBHOOK_TOKEN_FILE, LLM_BUDGET_ADMIN_TOKEN_FILE, or the same "
         "without _FILE.",
     )
+    several: dict[str, Any] = {"action": "append", "default": []}
+    seconds: dict[str, Any] = {"type": float, "metavar": "SECONDS"}
+    switch: dict[str, Any] = {"action": "store_true"}
     for name, default in FILES.items():
         flags.add_argument(f"--{name}", type=Path, default=Path(default), metavar="FILE")
     flags.add_argument("--listen", default="127.0.0.1:8001", metavar="HOST:PORT")
     for source in SOURCES:
-        flags.add_argument(
-            f"--{source}", action="append", default=[], metavar="URL", help="repeat for several"
-        )
+        flags.add_argument(f"--{source}", metavar="URL", help="repeat for several", **several)
     gateway.add_flags(flags)
-    flags.add_argument(
-        "--hold",
-        type=float,
-        default=600.0,
-        metavar="SECONDS",
-        help="evidence must be clear for so long before a level falls; default 600",
-    )
-    flags.add_argument(
-        "--ruler-delay",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="how late the rules' records are: rule_query_offset, vmalert's delays; default 0",
-    )
-    flags.add_argument(
-        "--shadow", action="store_true", help="decide, log and export; change nothing"
-    )
-    flags.add_argument(
-        "--check", action="store_true", help="only check that the ladder fits the baseline"
-    )
-    flags.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a Host name to answer to, besides localhost and IP addresses",
-    )
+    hold = "evidence must be clear for so long before a level falls; default 600"
+    flags.add_argument("--hold", default=600.0, help=hold, **seconds)
+    delay = "how late the rules' records are: rule_query_offset, vmalert's delays; default 0"
+    flags.add_argument("--ruler-delay", default=0.0, help=delay, **seconds)
+    flags.add_argument("--shadow", help="decide, log and export; change nothing", **switch)
+    flags.add_argument("--check", help="only check that the ladder fits the baseline", **switch)
+    host = "a Host name to answer to, besides localhost and IP addresses"
+    flags.add_argument("--allow-host", metavar="NAME", help=host, **several)
     return flags
 
 
@@ -90,26 +73,22 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     ignore_hangup()  # baseline and ladder are read again on change
     try:
-        if arguments.check:
-            return _check(arguments.config, arguments.baseline)
-        return asyncio.run(run(arguments, END_SECONDS))
+        if not arguments.check:
+            return asyncio.run(run(arguments, END_SECONDS))
+        problems = check(arguments.config, arguments.baseline)
+        for problem in problems:
+            print(problem, file=sys.stderr)  # noqa: T201
+        return 1 if problems else 0
     except UserError as error:
         print(f"receiver: {error}", file=sys.stderr)  # noqa: T201
         return 2
 
 
-def _check(ladder: Path, baseline: Path) -> int:
-    problems = check(ladder, baseline)
-    for problem in problems:
-        print(problem, file=sys.stderr)  # noqa: T201
-    return 1 if problems else 0
-
-
 async def run(arguments: argparse.Namespace, end_seconds: float | None = None) -> int:
     """Open everything, serve, close everything. end_seconds: as in serve. Raises UserError."""
     host, port = parse_listen(arguments.listen)
-    tokens = ReceiverTokens(webhook=read_token("webhook"), admin=read_token("admin"))
-    if not is_loopback(host) and tokens.webhook is None:
+    webhook_token, admin_token = read_token("webhook"), read_token("admin")
+    if not is_loopback(host) and webhook_token is None:
         raise UserError(
             f"listening on {host} needs a webhook token (LLM_BUDGET_WEBHOOK_TOKEN_FILE)"
         )
@@ -124,7 +103,7 @@ async def run(arguments: argparse.Namespace, end_seconds: float | None = None) -
         log.info("listening on http://%s:%d", host, listener.getsockname()[1])
         rounds = asyncio.create_task(_reconcile_forever(controller))
         try:
-            app = ReceiverApp(controller, tokens).asgi(arguments.allow_host)
+            app = ReceiverApp(controller, webhook_token, admin_token).asgi(arguments.allow_host)
             await serve(app, listener, end_seconds=end_seconds)
         finally:
             rounds.cancel()
@@ -138,8 +117,11 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Controller]:
     """The receiver on its files, which are locked meanwhile. Raises UserError."""
     configs = Configs(arguments.config, arguments.baseline, arguments.effective)
     state, clock = arguments.state, SystemClock()
-    for path in (arguments.effective, state):
-        _need_folder(path)
+    for folder in (arguments.effective.parent, state.parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
     urls = ([url.rstrip("/") for url in getattr(arguments, name)] for name in SOURCES)
     way, delay = gateway.Gateway.from_flags(arguments), arguments.ruler_delay
     sources = Sources(lambda: configs.ladder, clock, *urls, gateway=way, ruler_delay=delay)
@@ -154,13 +136,6 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Controller]:
         )
         with contextlib.closing(controller):
             yield controller
-
-
-def _need_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {path.parent}: {error.strerror}") from error
 
 
 async def _reconcile_forever(controller: Controller) -> None:

@@ -4,7 +4,6 @@ An entry is a level, or a tuning with its scope ("roaster/blue-tokai").
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -61,6 +60,13 @@ class SeenLedger(Struct, forbid_unknown_fields=True):
     retired: bool = False  # a person waived its evidence for the day
 
 
+class InForce(NamedTuple):
+    """What the effective config shows."""
+
+    level: str
+    tunings: tuple[str, ...] = ()
+
+
 class State(Struct, forbid_unknown_fields=True):
     """Everything. Each key is written, so that none can be lost unseen."""
 
@@ -82,60 +88,43 @@ class State(Struct, forbid_unknown_fields=True):
         """Entries that webhooks claim are asked for."""
         return {claim.entry for claim in self.claims.values()}
 
+    def actives(self) -> list[Active]:
+        """Every protection that may be in force."""
+        backstop = [self.backstop] if self.backstop else []
+        return [self.active, *self.tunings.values(), *backstop]
 
-@dataclass(frozen=True)
-class InForce:
-    """What the effective config shows."""
+    def current_override(self, now: float) -> Override | None:
+        """The override, unless its time is over."""
+        override = self.override
+        return override if override and (override.until is None or now < override.until) else None
 
-    level: str
-    tunings: tuple[str, ...] = ()
+    def in_force(self, ladder: Ladder, now: float) -> InForce:
+        """Override > backstop > alerts decide the level; all tunings that the ladder still has."""
+        tunings = ladder.known_tunings([*self.tunings, *self.applied_tunings])
+        override = self.current_override(now)
+        if override and override.mode == "pin":
+            return InForce(override.level, tunings)
+        ranks = [ladder.rank(self.level)]
+        ranks += [len(ladder.levels)] if self.backstop else []
+        ranks += [ladder.rank(override.level)] if override else []
+        return InForce(ladder.names[max(ranks)], tunings)
 
+    def copy(self) -> "State":
+        """An independent one: decisions are made on it, and kept only when they are durable."""
+        return msgspec.json.decode(msgspec.json.encode(self), type=State)
 
-def in_force(state: State, ladder: Ladder, now: float) -> InForce:
-    """Override > backstop > alerts decide the level; all tunings that the ladder still has."""
-    tunings = known_tunings([*state.tunings, *state.applied_tunings], ladder)
-    override = current_override(state, now)
-    if override and override.mode == "pin":
-        return InForce(override.level, tunings)
-    ranks = [ladder.rank(state.level)]
-    ranks += [len(ladder.levels)] if state.backstop else []
-    ranks += [ladder.rank(override.level)] if override else []
-    return InForce(ladder.names[max(ranks)], tunings)
-
-
-def current_override(state: State, now: float) -> Override | None:
-    """The override, unless its time is over."""
-    override = state.override
-    return override if override and (override.until is None or now < override.until) else None
-
-
-def name_of(entry: str) -> str:
-    """The level's or the tuning's name, without the scope."""
-    return entry.partition("/")[0]
-
-
-def known_tunings(entries: list[str], ladder: Ladder) -> tuple[str, ...]:
-    """Those entries whose tuning the ladder has, each once, in order."""
-    names = {tuning.tuning for tuning in ladder.tunings}
-    return tuple(sorted({entry for entry in entries if name_of(entry) in names}))
+    def save(self, path: Path) -> None:
+        """Durably replace the state file. Raises OSError."""
+        document = msgspec.to_builtins(self)
+        sealed = {"checksum": _checksum(document), **document}
+        replace_file(path, msgspec.json.format(msgspec.json.encode(sealed), indent=1), mode=0o600)
 
 
-def actives(state: State) -> list[Active]:
-    """Every protection that may be in force."""
-    backstop = [state.backstop] if state.backstop else []
-    return [state.active, *state.tunings.values(), *backstop]
+def load_state(path: Path, ladder: Ladder) -> tuple[State, bool, bool] | None:
+    """What was saved, None when there is no file. Raises UserError when it is damaged.
 
-
-class Saved(NamedTuple):
-    """A state file's content. sealed: its checksum proves it; names_level: it says the level."""
-
-    state: State
-    sealed: bool
-    names_level: bool
-
-
-def load_state(path: Path) -> Saved | None:
-    """What was saved, None when there is no file. Raises UserError when it is damaged."""
+    With it: whether its checksum proves it, and whether it says the level.
+    """
     try:
         document = msgspec.json.decode(read_file(path, MAX_BYTES), type=dict[str, Any])
         seal, version = document.pop("checksum", None), document.get("version", 1)
@@ -146,29 +135,18 @@ def load_state(path: Path) -> Saved | None:
         raise UserError(f"cannot read the state file {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UserError(f"the state file {path} is corrupt: {error}") from error
-    if seal is None and version == 1:
-        state.version = VERSION
-        return Saved(state, False, "level" in document)
-    if seal != _checksum(document):
+    sealed = (seal, version) != (None, 1)
+    if sealed and seal != _checksum(document):
         raise UserError(f"the state file {path} is corrupt: its checksum does not fit")
-    if version != VERSION:
+    if sealed and version != VERSION:
         raise UserError(f"the state file {path} is of another version, {version}")
-    return Saved(state, True, True)
-
-
-def save_state(path: Path, state: State) -> None:
-    """Durably replace the state file. Raises OSError."""
-    document = msgspec.to_builtins(state)
-    sealed = {"checksum": _checksum(document), **document}
-    replace_file(path, msgspec.json.format(msgspec.json.encode(sealed), indent=1), mode=0o600)
+    if not {state.level, state.override.level if state.override else NONE} <= set(ladder.names):
+        raise UserError(f"{path} names a level that the ladder does not have")
+    state.version = VERSION
+    return state, sealed, "level" in document
 
 
 def _checksum(document: dict[str, Any]) -> str:
     """Of the content: spaces and the keys' order do not count."""
     content = msgspec.json.encode(document, order="sorted")
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def copy_of(state: State) -> State:
-    """An independent copy: decisions are made on one, and kept only when they are durable."""
-    return msgspec.json.decode(msgspec.json.encode(state), type=State)

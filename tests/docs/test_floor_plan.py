@@ -30,6 +30,10 @@ OTHER_NAMES = {
     "common/test_bodies.py": "common/http.py",
     # What people add to or correct in the ledger, over HTTP and offline.
     "exporter/web/test_admin.py": "exporter/web/app.py",
+    # What a Prometheus' answers mean; test_sources.py asks over HTTP.
+    "alertmanager/receiver/evidence/test_answers.py": "alertmanager/receiver/evidence/sources.py",
+    # What the receiver goes on with when files are lost or damaged.
+    "alertmanager/receiver/test_recovery.py": "alertmanager/receiver/store.py",
     # The spool with many writers, kill -9 and full disks: a suite of its own.
     "sdk/test_client_spool.py": "sdk/client.py",
     # Every way to a completion in the real library; every way to report a stream's usage.
@@ -38,14 +42,9 @@ OTHER_NAMES = {
 }
 # Modules without a unit test of their name, each with the test that proves them.
 TESTED_BY = {
-    "alertmanager/receiver/report.py": "tests/unit/alertmanager/receiver/test_app.py",
-    "alertmanager/receiver/ladder/baseline.py": (
-        "tests/unit/alertmanager/receiver/ladder/test_effective.py"
-    ),
     "alertmanager/receiver/ladder/ladder.py": (
         "tests/unit/alertmanager/receiver/ladder/test_effective.py"
     ),
-    "alertmanager/receiver/ladder/operations.py": "tests/properties/test_ladder.py",
     "alertmanager/receiver/ladder/sides.py": "tests/properties/test_ladder_language.py",
     "command/flags.py": "tests/unit/command/test_adjust.py",
     "command/remote.py": "tests/unit/command/test_adjust.py",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alertmanager.receiver.ladder.effective import config_for, effective
-from alertmanager.receiver.ladder.ladder import Ladder, Operations, parse_ladder
+from alertmanager.receiver.ladder.ladder import Ladder, Level, SetTo, Step, parse_ladder
 from alertmanager.receiver.ladder.sides import safe
 from common.yamlfile import dump
 
@@ -95,30 +95,26 @@ def known(ladder: Ladder, entries: list[str]) -> list[str]:
     return [entry for entry in entries if entry.partition("/")[0] in names]
 
 
-def side_of(name: str, value: Any, up: str) -> str:
+def side_of(step: Step, up: str) -> str:
     """What the language says of an operation, written a second time."""
+    name, value = step.written.partition(".")[0], step.value
     if name == "set":
         if isinstance(value, bool):
             return "on" if value else "off"
-        if isinstance(value, dict):
-            return str(value["keep"])
+        if isinstance(value, SetTo):
+            return str(value.keep)
         return "unsaid" if isinstance(value, int | Decimal) else "free"
     if name == "multiply":
-        return "higher" if getattr(value, "by", value) > 1 else "lower"
-    return {"at_most": "lower", "at_least": "higher", "raise_": up}[name]
+        return "higher" if value.by > 1 else "lower"
+    return {"at_most": "lower", "at_least": "higher", "raise": up, "disable": "off"}[name]
 
 
-def sides(operations: Operations, path: Key, up: str) -> set[str]:
+def sides(level: Level, path: Key, up: str) -> set[str]:
     """All sides to which a level moves what stands at path."""
     found = set()
-    for name in ("set", "multiply", "at_most", "at_least", "raise_"):
-        for key, value in getattr(operations, name).items():
-            pattern = key.split(".")
-            if len(pattern) == len(path) and all(map(lambda p, k: p in ("*", k), pattern, path)):
-                found.add(side_of(name, value, up))
-    for key, names in operations.disable.items():
-        if path in {(key, name, "enabled") for name in names}:
-            found.add("off")
+    for step in level.steps:
+        if len(step.path) == len(path) and all(map(lambda p, k: p in ("*", k), step.path, path)):
+            found.add(side_of(step, up))
     return found
 
 
@@ -154,14 +150,14 @@ def test_a_level_moves_each_value_to_its_safe_side_or_not_at_all(
     documents = [effective(ladder, baseline, level, tunings).document for level in ladder.names]
     for roaster in ("r", "s"):
         views = [dict(flat(config_for(document, roaster))) for document in documents]
-        for operations, (below, above) in zip(ladder.levels, pairwise(views), strict=True):
+        for level, (below, above) in zip(ladder.levels, pairwise(views), strict=True):
             assert set(below) <= set(above), "a key vanished"
             for path in above:
                 added = path not in below
                 assert not added or ladder.extra_keys == "allow"
                 old, new = below.get(path), above[path]
                 if (type(old), old) != (type(new), new) and old != new:
-                    assert side_moved(old, new) & sides(operations, path, up), (path, old, new)
+                    assert side_moved(old, new) & sides(level, path, up), (path, old, new)
 
 
 @given(ladders, baselines)

@@ -18,7 +18,6 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from alertmanager.receiver.alerts import Alert, Notification
-from alertmanager.receiver.evidence.answers import PrometheusBody, prometheus_answer
 from alertmanager.receiver.evidence.observations import (
     AlertmanagerAnswer,
     ExporterAnswer,
@@ -26,6 +25,7 @@ from alertmanager.receiver.evidence.observations import (
     Observations,
     PrometheusAnswer,
 )
+from alertmanager.receiver.evidence.sources import PrometheusBody, prometheus_answer
 from alertmanager.receiver.overrides import OverrideRequest
 from common.errors import UserError
 from tests.support import prometheus_answers as said
@@ -369,7 +369,7 @@ class Convergence(RuleBasedStateMachine):
         assert LEVELS.index(store.state.level) == self.ladder.rank
         assert (TUNING in store.state.tunings) == bool(self.tuning.rank)
         assert (store.state.backstop is not None) == self.backstop.on
-        assert store.ok
+        assert not store.problems
         memory, kept = self.memory, store.state.ledgers
         assert {ledger: seen.day for ledger, seen in kept.items()} == memory.day
         assert {one: seen.exporter for one, seen in kept.items() if seen.exporter} == memory.address

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from starlette.testclient import TestClient
 
-from alertmanager.receiver.app import ReceiverApp, ReceiverTokens
+from alertmanager.receiver.app import ReceiverApp
 from alertmanager.receiver.configs import Configs
 from alertmanager.receiver.controller import Controller
 from alertmanager.receiver.evidence.observations import Observations
@@ -45,7 +45,7 @@ class Receiver:
             hold_seconds=600, shadow=shadow,
         )  # fmt: skip
         self.store = self.controller.store
-        self.web = ReceiverApp(self.controller, ReceiverTokens(WEBHOOK, ADMIN))
+        self.web = ReceiverApp(self.controller, WEBHOOK, ADMIN)
         self.http = TestClient(self.web.asgi([]), base_url="http://127.0.0.1")
 
     def close(self) -> None:

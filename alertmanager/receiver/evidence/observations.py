@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from alertmanager.receiver.evidence.ruler import Ruler
-from alertmanager.receiver.state import name_of
+from alertmanager.receiver.ladder.ladder import name_of
 from common.budget_status import BudgetFigures, together
 from common.names import RULES_DAY
 
+EVALUATIONS = 3  # what is younger than so many evaluations is fresh
+SLACK_SECONDS = 1.0  # beyond it, for the way and for rounding
 # Why something is not lowered; docs/degradation.md explains each.
 HoldReason = Literal[
     "source_unknown", "rule_unknown", "wanted", "evidence_missing", "exporter_unknown", "hold"
@@ -34,47 +35,65 @@ class AlertmanagerAnswer:
 
 
 @dataclass(frozen=True)
-class PrometheusAnswer:
-    """The ladder's alert rules and llm_degradation_wanted.
+class Ruler:
+    """How a Prometheus evaluates the ladder's rules, and what their fresh records say; seconds."""
 
-    claimed: entries that a firing alert asks for.
-    evaluated_at: Unix time of the oldest evaluation among those rules and fresh samples.
-    unhealthy: names of levels and tunings whose rule is not evaluated well, and why.
-    not_wanted, wanted: entries whose fresh llm_degradation_wanted is 0, is 1.
-    ruler: how late its records are, of which day, and what they say of the ledgers.
-    """
+    interval: float = 0.0  # between evaluations, of the slowest group
+    delay: float = 0.0  # of --ruler-delay
+    lag: float | None = None  # of the newest record behind the last evaluation; None: no records
+    day_start: float | None = None  # of the budget day that the records are of, Unix time
+    live: frozenset[str] = frozenset()  # ledgers that were scraped just now
+    spent: frozenset[str] = frozenset()  # ledgers that the day's spend holds
+    scrapes: float = 0.0  # of three scrapes of an exporter, as measured; 0: not known
+
+    @property
+    def settling(self) -> float:
+        """Seconds after which its records know of what happened before."""
+        return EVALUATIONS * self.interval + self.delay
+
+    @property
+    def least_hold(self) -> float:
+        """Seconds after which a ledger that vanished without a word has been noticed."""
+        return max(EVALUATIONS * self.interval, self.scrapes) + self.delay
+
+    def problem(self) -> str | None:
+        """A sentence when its records come later than the flag allows."""
+        if self.lag is None or self.lag <= self.interval + self.delay + SLACK_SECONDS:
+            return None
+        return (
+            f"its records lie {self.lag:.0f} s behind its evaluations, more than the interval of "
+            f"{self.interval:g} s and --ruler-delay {self.delay:g}: if rule_query_offset or the "
+            "store delays them, raise that flag"
+        )
+
+
+@dataclass(frozen=True)
+class PrometheusAnswer:
+    """The ladder's alert rules and llm_degradation_wanted."""
 
     url: str
-    claimed: frozenset[str]
-    evaluated_at: float
-    unhealthy: dict[str, str]
-    not_wanted: frozenset[str]
-    wanted: frozenset[str]
+    claimed: frozenset[str]  # entries that a firing alert asks for
+    evaluated_at: float  # Unix time of the oldest evaluation among rules and fresh samples
+    unhealthy: dict[str, str]  # levels and tunings whose rule is not evaluated well, and why
+    not_wanted: frozenset[str]  # entries whose fresh llm_degradation_wanted is 0
+    wanted: frozenset[str]  # and is 1
     ruler: Ruler = field(default_factory=Ruler)
 
     def is_of(self, day: float) -> bool:
         """Whether its records are of that budget day, or a later one."""
         return self.ruler.day_start is not None and self.ruler.day_start >= day
 
-    def has_settled_on(self, day: float) -> bool:
-        """Whether none of its records can be of the day before."""
-        return self.is_of(day) and self.evaluated_at > day + self.ruler.settling
-
 
 @dataclass(frozen=True)
 class ExporterAnswer:
-    """An exporter's own figures of today; day_start in Unix seconds.
-
-    writable: whether it can book; if it cannot, its figures are only a lower bound.
-    ledger: its id. calendar: its zone and when its days begin, for people.
-    """
+    """An exporter's own figures of today."""
 
     url: str
-    day_start: float
+    day_start: float  # Unix seconds
     figures: BudgetFigures
-    writable: bool = True
-    ledger: str = ""
-    calendar: str = ""
+    writable: bool = True  # whether it can book; else its figures are only a lower bound
+    ledger: str = ""  # its id
+    calendar: str = ""  # its zone and when its days begin, for people
 
 
 @dataclass(frozen=True)
@@ -101,6 +120,9 @@ class Observations:
     def answered_exporters(self) -> list[ExporterAnswer]:
         return [one for one in self.exporters if isinstance(one, ExporterAnswer)]
 
+    def rulers(self) -> list[Ruler]:
+        return [one.ruler for one in self.answered_prometheuses()]
+
     def all_exporters_answered(self) -> bool:
         """Whether every exporter answered and can book what it is told."""
         able = [exporter for exporter in self.answered_exporters() if exporter.writable]
@@ -108,9 +130,8 @@ class Observations:
 
     def earliest_day(self) -> float | None:
         """The start of the budget day that every exporter has reached; None unless all answer."""
-        if not self.all_exporters_answered():
-            return None
-        return min(exporter.day_start for exporter in self.answered_exporters())
+        days = [exporter.day_start for exporter in self.answered_exporters()]
+        return min(days) if self.all_exporters_answered() else None
 
     def latest_day(self) -> float | None:
         """The start of the latest budget day that any exporter has reached."""
@@ -118,39 +139,39 @@ class Observations:
 
     def days(self) -> list[float | None]:
         """The start of the budget day that each Prometheus and exporter is on; None: unknown."""
-        days = [getattr(one, "day_start", None) for one in self.exporters]
-        rulers = [getattr(one, "ruler", Ruler()) for one in self.prometheuses]
-        return [*days, *(ruler.day_start for ruler in rulers)]
+        days = [exporter.day_start for exporter in self.answered_exporters()]
+        known = [*days, *(ruler.day_start for ruler in self.rulers())]
+        return known + [None] * (len(self.prometheuses) + len(self.exporters) - len(known))
 
     def live_ledgers(self) -> set[str]:
         """Ledgers that answer, or are fresh in the rules of a Prometheus."""
-        live = (answer.ruler.live for answer in self.answered_prometheuses())
-        return {exporter.ledger for exporter in self.answered_exporters()}.union(*live)
+        answering = {exporter.ledger for exporter in self.answered_exporters()}
+        return answering.union(*(ruler.live for ruler in self.rulers()))
 
     def evaluated_at(self) -> float:
         """Unix time of the oldest evaluation that counts; infinite when nobody evaluates."""
-        times = (answer.evaluated_at for answer in self.answered_prometheuses())
-        return min(times, default=math.inf)
+        return min((one.evaluated_at for one in self.answered_prometheuses()), default=math.inf)
 
     def slowest_ruler(self) -> Ruler:
         """Whose records need the longest hold."""
-        rulers = (answer.ruler for answer in self.answered_prometheuses())
-        return max(rulers, key=lambda ruler: ruler.least_hold, default=Ruler())
+        return max(self.rulers(), key=lambda ruler: ruler.least_hold, default=Ruler())
 
     def not_wanted(self) -> set[str]:
         """Entries that every Prometheus proves unwanted."""
-        sets = [prometheus.not_wanted for prometheus in self.answered_prometheuses()]
-        return set(frozenset.intersection(*sets)) if sets else set()
+        sets = [set(prometheus.not_wanted) for prometheus in self.answered_prometheuses()]
+        return set.intersection(*sets) if sets else set()
 
     def wanted(self) -> set[str]:
         """Entries that any Prometheus proves wanted."""
         return set().union(*(prometheus.wanted for prometheus in self.answered_prometheuses()))
 
     def wanted_today(self) -> set[str]:
-        """Entries that a Prometheus wants, once its records have settled on the exporters' day."""
-        day = self.earliest_day()
-        answers = [] if day is None else self.answered_prometheuses()
-        return set().union(*(one.wanted for one in answers if one.has_settled_on(day or 0.0)))
+        """Entries that a Prometheus wants, once none of its records can be of the day before."""
+        if (day := self.earliest_day()) is None:
+            return set()
+        answers = [one for one in self.answered_prometheuses() if one.is_of(day)]
+        settled = [one for one in answers if one.evaluated_at > day + one.ruler.settling]
+        return set().union(*(one.wanted for one in settled))
 
     def blockers(self, entries: set[str]) -> list[tuple[HoldReason, str]]:
         """What keeps entries from being lowered, however long it lasts: reasons and details."""
@@ -161,11 +182,9 @@ class Observations:
             if isinstance(one, NoAnswer) or not one.writable:
                 reason = getattr(one, "reason", "cannot write its ledger")
                 found.append(("exporter_unknown", f"{one.url}: {reason}"))
-        return found + self._rule_blockers(entries) if self.prometheuses else found
-
-    def _rule_blockers(self, entries: set[str]) -> list[tuple[HoldReason, str]]:
-        day, found = self.earliest_day(), list[tuple[HoldReason, str]]()
-        names = {name_of(entry) for entry in entries}
+        if not self.prometheuses:
+            return found
+        day, names = self.earliest_day(), {name_of(entry) for entry in entries}
         for answer in self.answered_prometheuses():
             problems = [answer.unhealthy[name] for name in sorted(names & set(answer.unhealthy))]
             found += [("rule_unknown", f"{answer.url}: {problem}") for problem in problems]

@@ -1,44 +1,136 @@
-"""Asking Alertmanager, Prometheus and the exporters; an answer that cannot be used says why."""
+"""Asking Alertmanager, Prometheus and the exporters, and what their answers mean.
 
+An answer that cannot be used, or cannot be true, says why. Their JSON is read as far as it counts.
+"""
+
+import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Literal, TypeVar
 
-from alertmanager.receiver.alerts import entry_of
-from alertmanager.receiver.evidence.answers import (
-    AlertmanagerAlert,
-    PrometheusBody,
-    StatusAnswer,
-    exporter_answer,
-    prometheus_answer,
-)
+from msgspec import Struct, field
+
+from alertmanager.receiver.alerts import entry_of, requested_name, unix
 from alertmanager.receiver.evidence.observations import (
+    SLACK_SECONDS,
     AlertmanagerAnswer,
     ExporterAnswer,
     NoAnswer,
     Observations,
     PrometheusAnswer,
+    Ruler,
 )
-from alertmanager.receiver.evidence.ruler import FACTS_QUERY
 from alertmanager.receiver.ladder.ladder import Ladder
+from common import names
 from common.auth import read_token
+from common.budget_status import BudgetFigures
 from common.clock import Clock
 from common.errors import UserError
 from common.fetch import FetchError, fetch, without_password
 from common.gateway import Gateway
-from common.names import DEGRADATION_WANTED
 
 TIMEOUT_SECONDS = 2.0  # a peer that takes longer is as good as away
 ROUND_SECONDS = 3.0  # a peer asked twice may take longer: that keeps its thread, not the round
 MAX_ANSWER_BYTES = 32 << 20
-# One query for value and age: timestamp() of the plain selector is the sample's own time.
-WANTED_QUERY = " or ".join(
-    f"label_replace(timestamp({DEGRADATION_WANTED}) and {DEGRADATION_WANTED} == {value},"
-    f' "wanted", "{value}", "", "")'
-    for value in (0, 1)
+AHEAD_SECONDS = 5.0  # so much may a source's clock be ahead of ours
+MAX_INTERVAL_SECONDS = 3600.0  # of evaluation; evidence of a longer one would be fresh for hours
+MAX_SCRAPES_SECONDS = 180.0  # as in ledger:llm_evidence:fresh
+MAX_TEXT_LENGTH = 64  # an id has 16 characters, the longest zone and an hour 43
+# What the rules record besides, by fact. timestamp() of a plain selector is the samples' own time.
+# scrapes: three intervals of the slowest exporter, once a quarter of an hour shows it.
+_UP, _WANTED = names.LEDGER_WRITABLE, names.DEGRADATION_WANTED
+FACTS = {
+    "scrapes": f"max(2700 / count_over_time({_UP}[15m]) and {_UP} offset 15m)",
+    "day": f"min({names.RULES_DAY})",
+    "day_at": f"min(timestamp({names.RULES_DAY}))",
+    "live": f"timestamp({names.LEDGER_FRESH}) and {names.LEDGER_FRESH} == 1",
+    "spent": f"timestamp({names.LEDGER_SPEND_TODAY})",
+}
+# One query for all: of llm_degradation_wanted the sample's own time, its value as a label.
+_SELECTED = [("wanted", one, f"timestamp({_WANTED}) and {_WANTED} == {one}") for one in ("0", "1")]
+QUERY = " or ".join(
+    f'label_replace({expression}, "{label}", "{value}", "", "")'
+    for label, value, expression in [*_SELECTED, *(("fact", *fact) for fact in FACTS.items())]
 )
-QUERY = f"{WANTED_QUERY} or {FACTS_QUERY}"
 T = TypeVar("T")
+
+
+class AlertmanagerAlert(Struct):
+    """One of /api/v2/alerts."""
+
+    labels: dict[str, str]
+
+
+class PrometheusAlert(AlertmanagerAlert):
+    """One of a rule's alerts."""
+
+    state: str
+
+
+class Rule(Struct, rename="camel"):
+    """An alerting rule."""
+
+    name: str
+    health: str
+    last_evaluation: datetime
+    labels: dict[str, str] = field(default_factory=dict)
+    alerts: list[PrometheusAlert] = field(default_factory=list)
+
+
+class Group(Struct):
+    """A rule group; interval in seconds."""
+
+    interval: float
+    rules: list[Rule]
+
+
+class Sample(Struct):
+    """One sample of a vector; its value is the sample's own time."""
+
+    metric: dict[str, str]
+    value: tuple[float, str]
+
+
+class PrometheusData(Struct):
+    """The data of /api/v1/rules, or of /api/v1/query."""
+
+    groups: list[Group] = field(default_factory=list)
+    result: list[Sample] = field(default_factory=list)
+    next_page: str = field(name="groupNextToken", default="")
+
+
+class PrometheusBody(Struct):
+    """What a Prometheus answers. Thanos and others may leave something out and warn of it."""
+
+    status: Literal["success"]
+    data: PrometheusData
+    warnings: list[str] | None = None
+    infos: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        missing = [*(self.warnings or ()), *(self.infos or ())]
+        if self.data.next_page:
+            missing.append("there are more pages")
+        if missing:
+            raise ValueError(f"it is perhaps not all: {missing[0]}")
+
+
+class DayStart(Struct):
+    """A budget day; start in Unix seconds; the calendar that it follows."""
+
+    start: float
+    timezone: str = ""
+    day_starts_at: str = ""
+
+
+class StatusAnswer(BudgetFigures, frozen=True, kw_only=True):
+    """An exporter's /api/v1/status."""
+
+    day: DayStart
+    ledger: str
+    writable: bool = True
 
 
 class Sources:
@@ -46,19 +138,15 @@ class Sources:
 
     def __init__(
         self,
-        ladder: Callable[[], Ladder],
+        ladder: Callable[[], Ladder],  # gives the current one
         clock: Clock,
-        alertmanagers: list[str],
+        alertmanagers: list[str],  # base URLs, as the others
         prometheuses: list[str],
         exporters: list[str],
         *,
         gateway: Gateway | None = None,
-        ruler_delay: float = 0.0,
+        ruler_delay: float = 0.0,  # seconds by which records may lie behind their evaluation
     ) -> None:
-        """ladder: gives the current one. alertmanagers, prometheuses, exporters: base URLs.
-
-        ruler_delay: seconds by which the rules' records may lie behind their evaluation.
-        """
         self.ruler_delay = ruler_delay
         self._ladder = ladder
         self._clock = clock
@@ -71,25 +159,21 @@ class Sources:
         self.can_confirm = bool(alertmanagers or prometheuses)  # that an alert fires
         count = sum(len(urls) for _, urls in self._kinds)
         self._pool = ThreadPoolExecutor(max(1, count), thread_name_prefix="source")
-        self._asked: dict[str, Future[Any]] = {}
+        self._asked: dict[tuple[Callable[[str], Any], str], Future[Any]] = {}
 
     def ask(self) -> Observations:
         """One round; takes at most ROUND_SECONDS."""
-        rounds = [[self._submit(ask, url) for url in urls] for ask, urls in self._kinds]
-        wait([future for pairs in rounds for _, future in pairs], ROUND_SECONDS)
-        answers = (tuple(_answer(url, future) for url, future in pairs) for pairs in rounds)
-        return Observations(*answers)
+        for ask, url in [(ask, url) for ask, urls in self._kinds for url in urls]:
+            running = self._asked.get((ask, url))
+            if running is None or running.done():
+                self._asked[ask, url] = self._pool.submit(ask, url)
+        wait(self._asked.values(), ROUND_SECONDS)
+        kinds = ([(url, self._asked[ask, url]) for url in urls] for ask, urls in self._kinds)
+        return Observations(*(tuple(_answer(*asked) for asked in kind) for kind in kinds))
 
     def close(self) -> None:
         """Do not wait for those that hang."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _submit(self, ask: Callable[[str], Any], url: str) -> tuple[str, "Future[Any]"]:
-        running = self._asked.get(f"{ask.__name__} {url}")
-        if running is None or running.done():
-            running = self._pool.submit(ask, url)
-            self._asked[f"{ask.__name__} {url}"] = running
-        return url, running
 
     def alertmanager(self, url: str) -> AlertmanagerAnswer:
         """Active and suppressed alerts."""
@@ -99,34 +183,30 @@ class Sources:
 
     def prometheus(self, url: str) -> PrometheusAnswer:
         """The ladder's rules, then llm_degradation_wanted and what else the rules record."""
-        rules = self._get(f"{url}/api/v1/rules", PrometheusBody, {"type": "alert"}).data
-        found = self._get(f"{url}/api/v1/query", PrometheusBody, {"query": QUERY}).data
-        ladder, now = self._ladder(), self._clock.now()
-        url, delay = without_password(url), self.ruler_delay
-        return prometheus_answer(url, rules.groups, found.result, ladder, now, delay)
+        rules = self._get(f"{url}/api/v1/rules", PrometheusBody, {"type": "alert"})
+        found = self._get(f"{url}/api/v1/query", PrometheusBody, {"query": QUERY})
+        url, ladder, now = without_password(url), self._ladder(), self._clock.now()
+        groups, vector = rules.data.groups, found.data.result
+        return prometheus_answer(url, groups, vector, ladder, now, self.ruler_delay)
 
     def exporter(self, url: str) -> ExporterAnswer:
-        """Its own figures."""
-        status = self._get(f"{url}/api/v1/status", StatusAnswer, token=read_token("metrics"))
-        return exporter_answer(without_password(url), status, self._clock.now())
+        """Its own figures. Raises ValueError for a day or an amount that cannot be."""
+        token = read_token("metrics")
+        status = self._get(f"{url}/api/v1/status", StatusAnswer, token=token)
+        day, ledger = status.day, peer_text(status.ledger)
+        # A day that lies ahead would end every level that rose before it.
+        if not 0 <= day.start <= self._clock.now() + AHEAD_SECONDS:
+            raise ValueError("its budget day begins in the future; the machines' clocks differ")
+        if min(getattr(status, name) for name in BudgetFigures.__struct_fields__) < 0:
+            raise ValueError("it has a negative amount")
+        url, calendar = without_password(url), peer_text(f"{day.timezone} from {day.day_starts_at}")
+        return ExporterAnswer(url, day.start, status, status.writable, ledger, calendar)
 
-    def _get(
-        self,
-        url: str,
-        kind: type[T],
-        params: dict[str, str] | None = None,
-        token: str | None = None,
-    ) -> T:
+    def _get(self, url: str, kind: type[T], params: Any = None, token: str | None = None) -> T:
         """A source's JSON answer. Raises UserError."""
-        answer = fetch(
-            url,
-            params=params,
-            token=token,
-            timeout=TIMEOUT_SECONDS,
-            max_bytes=MAX_ANSWER_BYTES,
-            **self._gateway.options(),
-        )
-        return answer.decode(kind)
+        bounds: dict[str, Any] = {"timeout": TIMEOUT_SECONDS, "max_bytes": MAX_ANSWER_BYTES}
+        options = bounds | self._gateway.options()
+        return fetch(url, params=params, token=token, **options).decode(kind)
 
 
 def _answer(url: str, future: "Future[Any]") -> Any:
@@ -140,3 +220,106 @@ def _answer(url: str, future: "Future[Any]") -> Any:
     if isinstance(error, UserError):
         return NoAnswer(url, error.reason if isinstance(error, FetchError) else str(error))
     return NoAnswer(url, f"gives a wrong answer: {error}"[:300])
+
+
+def prometheus_answer(
+    url: str, groups: list[Group], vector: list[Sample], ladder: Ladder, now: float, delay: float
+) -> PrometheusAnswer:
+    """What the two answers mean at a moment. Raises ValueError for what cannot be meant.
+
+    delay: how many seconds the records may lie behind their evaluation (--ruler-delay).
+    """
+    rules = [
+        (rule, group.interval)
+        for group in groups
+        for rule in group.rules
+        if requested_name(rule.labels)
+    ]
+    if not rules:
+        raise ValueError("it has no alert rule with a degradation label")
+    missing = set(ladder.automatic) - {requested_name(rule.labels) for rule, _ in rules}
+    unhealthy = {name: f"no alert rule asks for {name}" for name in missing}
+    for rule, interval in rules:
+        if not 0 < interval <= MAX_INTERVAL_SECONDS:
+            raise ValueError(f"rule {rule.name} is evaluated every {interval:g} s")
+        if problem := _problem(rule, interval, now):
+            unhealthy[requested_name(rule.labels)] = problem
+    claimed = {
+        entry_of({**rule.labels, **alert.labels}, ladder)
+        for rule, _ in rules
+        for alert in rule.alerts
+        if alert.state == "firing"
+    }
+    evaluated = [unix(rule.last_evaluation) for rule, _ in rules]
+    ruler = Ruler(max(interval for _, interval in rules), delay)
+    fresh = (now - ruler.settling - SLACK_SECONDS, now + AHEAD_SECONDS)
+    rows = [(sample.metric, float(sample.value[1])) for sample in vector]
+    ruler = ruler_of(rows, ruler, max(evaluated), fresh)
+    wanted: dict[str, set[str]] = {"0": set(), "1": set()}
+    for labels, taken_at in rows:
+        entry, value = entry_of(labels, ladder), labels.get("wanted", "1")
+        if value not in wanted or not math.isfinite(taken_at):
+            raise ValueError("a sample of llm_degradation_wanted has no such value, or no time")
+        if entry and fresh[0] < taken_at <= fresh[1]:
+            wanted[value].add(entry)
+            evaluated.append(taken_at)
+    return PrometheusAnswer(
+        url,
+        frozenset(filter(None, claimed)),
+        min(fresh[1], *evaluated),
+        unhealthy,
+        frozenset(wanted["0"] - wanted["1"]),
+        frozenset(wanted["1"]),
+        ruler,
+    )
+
+
+def _problem(rule: Rule, interval: float, now: float) -> str | None:
+    evaluated_at = unix(rule.last_evaluation)
+    if rule.health != "ok":
+        return f"rule {rule.name} has health {rule.health}"
+    if evaluated_at <= now - Ruler(interval).settling - SLACK_SECONDS:
+        return f"rule {rule.name} was last evaluated too long ago"
+    if evaluated_at > now + AHEAD_SECONDS:
+        return f"rule {rule.name} was evaluated in the future; the machines' clocks differ"
+    return None
+
+
+def ruler_of(
+    rows: list[tuple[dict[str, str], float]],
+    ruler: Ruler,
+    evaluated_at: float,
+    fresh: tuple[float, float],
+) -> Ruler:
+    """What a ruler's records say. rows: labels and value of the query's samples.
+
+    evaluated_at: its last evaluation. fresh: what was recorded after the first of both times and
+    not after the second counts.
+    """
+    found: dict[str, dict[str, float]] = {fact: {} for fact in FACTS}
+    for labels, value in rows:
+        found.get(labels.get("fact", ""), {})[peer_text(labels.get("ledger", ""))] = value
+    scrapes, days = found["scrapes"], found["day"]
+    times = [at for fact in ("day_at", "live", "spent") for at in found[fact].values()]
+    newest = max(times, default=None)
+    ruler = replace(
+        ruler,
+        scrapes=min(max(0.0, *scrapes.values(), 0.0), MAX_SCRAPES_SECONDS),
+        lag=None if newest is None else max(0.0, evaluated_at - newest),
+        live=_within(found["live"], *fresh),
+    )
+    day = days.get("", -1.0) if _within(found["day_at"], *fresh) else -1.0
+    if not 0 <= day <= fresh[1]:  # nan is not either
+        return ruler
+    # Before the records have settled on a new day, what they hold may be yesterday's spend.
+    spent = _within(found["spent"], max(fresh[0], day + ruler.settling), fresh[1])
+    return replace(ruler, day_start=day, spent=spent)
+
+
+def _within(times: dict[str, float], after: float, until: float) -> frozenset[str]:
+    return frozenset(name for name, at in times.items() if after < at <= until)
+
+
+def peer_text(text: str) -> str:
+    """A ledger's id or a calendar as it may be kept, logged and shown, whatever a peer says."""
+    return (text if text.isprintable() else ascii(text))[:MAX_TEXT_LENGTH]

@@ -1,17 +1,18 @@
 """degradation.yml: its schema and what must hold between its parts."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from common.errors import UserError
 from common.yamlfile import decode, parse_document
 
 MAX_NODES = 20_000  # keys and values
+Document = dict[str, Any]
 NONE = "none"  # the level below the first: the baseline as it is
 Seconds = Annotated[float, Meta(gt=0, le=600)]
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
@@ -42,30 +43,41 @@ class Raise(_Strict, frozen=True):
     up_to: Decimal
 
 
-class Operations(_Strict, frozen=True, kw_only=True):
-    """What a level or a tuning does, by key path."""
+class Step(_Strict, frozen=True):
+    """One operation on one key."""
 
-    set: dict[str, Any] = field(default_factory=dict)
-    multiply: dict[str, Decimal | Multiply] = field(default_factory=dict)
-    at_most: dict[str, Decimal] = field(default_factory=dict)
-    at_least: dict[str, Decimal] = field(default_factory=dict)
-    raise_: dict[str, Raise] = field(name="raise", default_factory=dict)
-    disable: dict[str, list[str]] = field(default_factory=dict)
+    written: str  # as the file has it, such as "set.enabled"
+    path: tuple[str, ...]  # * is every key
+    value: Any  # SetTo, Multiply, Raise or a constant
+    absent: bool = False  # whether the last key may be missing
+
+    def about(self, field: str) -> "Step":
+        """The step with {field} replaced."""
+        path = tuple(part.replace("{field}", field) for part in self.path)
+        return replace(self, written=self.written.replace("{field}", field), path=path)
 
 
-class Level(Operations, frozen=True, kw_only=True):
+class Level(_Strict, frozen=True, kw_only=True):
     """One rung; it includes those before it."""
 
     level: Name
+    steps: list[Step]
+
+    def __str__(self) -> str:
+        return f"level {self.level}"
 
 
-class Tuning(Operations, frozen=True, kw_only=True):
+class Tuning(_Strict, frozen=True, kw_only=True):
     """A change of its own. scope: what its instances are about; level: for scope roaster."""
 
     tuning: Name
+    steps: list[Step]
     automatic: bool = False
     scope: Literal["roaster", "field"] | None = None
     level: str | None = None
+
+    def __str__(self) -> str:
+        return f"tuning {self.tuning}"
 
 
 class Action(_Strict, frozen=True):
@@ -83,7 +95,7 @@ class Action(_Strict, frozen=True):
 class Ladder(_Strict, frozen=True, kw_only=True):
     """The whole of degradation.yml."""
 
-    levels: list[Level]
+    levels: Annotated[list[Level], Meta(min_length=1)]
     tunings: list[Tuning] = field(default_factory=list)
     confidence_threshold: Literal["accept_above", "ask_below"] = "accept_above"
     extra_keys: Literal["allow", "drop"] = "allow"
@@ -94,13 +106,10 @@ class Ladder(_Strict, frozen=True, kw_only=True):
         names = [level.level for level in self.levels] + [t.tuning for t in self.tunings]
         if len(names) != len(set(names)) or NONE in names:
             raise UserError(f"levels and tunings need names of their own, none of them {NONE!r}")
-        if not self.levels:
-            raise UserError("levels must name at least one level")
         for tuning in self.tunings:
             if (tuning.scope == "roaster") != (tuning.level is not None):
                 raise UserError(f"tuning {tuning.tuning}: scope roaster and level go together")
-            if tuning.level is not None:
-                self.rank(tuning.level)
+            self.rank(tuning.level or NONE)
 
     @property
     def names(self) -> list[str]:
@@ -118,29 +127,41 @@ class Ladder(_Strict, frozen=True, kw_only=True):
             raise UserError(f"there is no level {level!r}; the ladder has {', '.join(self.names)}")
         return self.names.index(level)
 
+    def known_tunings(self, entries: list[str]) -> tuple[str, ...]:
+        """Those entries whose tuning the ladder has, each once, in order."""
+        names = {tuning.tuning for tuning in self.tunings}
+        return tuple(sorted({entry for entry in entries if name_of(entry) in names}))
+
     def tuning(self, name: str) -> Tuning:
         """A tuning by its name. Raises UserError for one that does not exist."""
-        for tuning in self.tunings:
-            if tuning.tuning == name:
-                return tuning
-        known = ", ".join(tuning.tuning for tuning in self.tunings)
-        raise UserError(f"there is no tuning {name!r}; the ladder has {known}")
+        known = {tuning.tuning: tuning for tuning in self.tunings}
+        if name not in known:
+            raise UserError(f"there is no tuning {name!r}; the ladder has {', '.join(known)}")
+        return known[name]
+
+
+def name_of(entry: str) -> str:
+    """The level's or the tuning's name, without the scope."""
+    return entry.partition("/")[0]
 
 
 def parse_ladder(raw: bytes, path: Path) -> Ladder:
     """degradation.yml from its bytes. Raises UserError naming the file and the key path."""
     document = parse_document(raw, path, MAX_NODES) or {}
-    for place, entry in _entries(document):
-        for name, kind in _KINDS.items():
-            operations = entry.get(name)
-            for key, value in operations.items() if isinstance(operations, dict) else ():
-                _check(value, kind, key, f"{path}: {place}.{name}.{key}")
+    for part in ("levels", "tunings"):
+        entries = document.get(part) if isinstance(document, dict) else None
+        if isinstance(entries, list):
+            document[part] = [
+                _with_steps(entry, f"{path}: {part}[{index}]")
+                for index, entry in enumerate(entries)
+            ]
     return decode(document, Ladder, path)
 
 
-# What stands behind a key of each operation; set takes any constant, or a mapping with `to`.
+# What stands behind a key of each operation, in the order in which they are applied; set takes any
+# constant, or a mapping with `to`.
 _KINDS: dict[str, Any] = {
-    "set": SetTo | Any,
+    "set": Any,
     "multiply": Decimal | Multiply,
     "at_most": Decimal,
     "at_least": Decimal,
@@ -149,38 +170,52 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def _entries(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Levels and tunings with their place, as far as they have the right shape."""
-    for part in ("levels", "tunings"):
-        entries = document.get(part) if isinstance(document, dict) else None
-        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
-            if isinstance(entry, dict):
-                yield f"{part}[{index}]", entry
+def _with_steps(entry: Any, where: str) -> Any:
+    """A level or a tuning with steps for its operations. Raises UserError that begins with where.
+
+    msgspec names no keys of mappings: its errors would say […] for them.
+    """
+    if not isinstance(entry, dict):
+        return entry
+    if "steps" in entry:
+        raise UserError(f"{where}: Object contains unknown field `steps`")
+    steps = []
+    for name in _KINDS:
+        for key, given in _as(dict[Any, Any], entry.get(name, {}), f"{where}.{name}").items():
+            place = f"{where}.{name}.{key}"
+            value = _value(name, given, place)
+            if not isinstance(key, str) or not all(key.split(".")):
+                raise UserError(f"{place}: the key must be names with dots between them")
+            path = tuple(key.split("."))
+            if name == "disable":
+                for off in value:
+                    inner = (*path, off, "enabled")
+                    steps.append(Step(f"{name}.{key}.{off}", inner, False, absent=True))
+            else:
+                steps.append(Step(f"{name}.{key}", path, value, absent=name == "set"))
+    return {key: value for key, value in entry.items() if key not in _KINDS} | {"steps": steps}
 
 
-def _check(value: Any, kind: Any, key: Any, where: str) -> None:
-    """One operation. msgspec names no keys of mappings: its errors would say […] for them."""
-    kind = SetTo if kind is _KINDS["set"] and isinstance(value, dict) else kind
+def _value(name: str, given: Any, place: str) -> Any:
+    """A step's value. Raises UserError."""
+    kind = SetTo if name == "set" and isinstance(given, dict) else _KINDS[name]
+    value = _as(kind, given, place)
+    if name in ("at_most", "at_least"):
+        value = SetTo(value, "lower" if name == "at_most" else "higher")
+    elif name == "multiply" and isinstance(value, Decimal):
+        value = Multiply(value)
+    numbers = msgspec.structs.astuple(value) if isinstance(value, Struct) else (value,)
+    if not all(number.is_finite() for number in numbers if isinstance(number, Decimal)):
+        raise UserError(f"{place}: it must be a finite number")
+    if isinstance(value, Multiply | Raise) and value.by <= 0:
+        raise UserError(f"{place}: the factor or step must be above 0")
+    if isinstance(value, Raise) and not (value.by <= 1 and 0 <= value.up_to <= 1):
+        raise UserError(f"{place}: a confidence threshold is between 0 and 1")
+    return value
+
+
+def _as(kind: Any, value: Any, where: str) -> Any:
     try:
-        found = msgspec.convert(value, kind)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {error}") from error
-    if not isinstance(key, str) or not all(key.split(".")):
-        raise UserError(f"{where}: the key must be names with dots between them")
-    problem = _out_of_range(found, factor=kind is _KINDS["multiply"])
-    if problem:
-        raise UserError(f"{where}: {problem}")
-
-
-def _out_of_range(found: Any, *, factor: bool) -> str | None:
-    """What is wrong with an operation's numbers, if anything. factor: a plain one is a factor."""
-    by = getattr(found, "by", found if factor else None)
-    numbers = [found, by, getattr(found, "up_to", None), getattr(found, "to", None)]
-    decimals = [number for number in numbers if isinstance(number, Decimal)]
-    if not all(number.is_finite() for number in decimals):
-        return "it must be a finite number"
-    if isinstance(by, Decimal) and by <= 0:
-        return "the factor or step must be above 0"
-    if isinstance(found, Raise) and not (found.by <= 1 and 0 <= found.up_to <= 1):
-        return "a confidence threshold is between 0 and 1"
-    return None

@@ -9,8 +9,8 @@ from alertmanager.receiver.evidence.observations import (
     ExporterAnswer,
     Observations,
     PrometheusAnswer,
+    Ruler,
 )
-from alertmanager.receiver.evidence.ruler import Ruler
 from command.degrade import parse_time
 from command.main import main
 from common.errors import UserError

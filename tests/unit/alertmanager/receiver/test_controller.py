@@ -7,8 +7,8 @@ from alertmanager.receiver.evidence.observations import (
     ExporterAnswer,
     Observations,
     PrometheusAnswer,
+    Ruler,
 )
-from alertmanager.receiver.evidence.ruler import Ruler
 from alertmanager.receiver.state import SeenLedger
 from tests.support.budget_statuses import figures
 from tests.support.receivers import NOW, Receiver, alert

@@ -12,9 +12,9 @@ from alertmanager.receiver.evidence.observations import (
     NoAnswer,
     Observations,
     PrometheusAnswer,
+    Ruler,
 )
-from alertmanager.receiver.evidence.ruler import Ruler
-from alertmanager.receiver.state import Active, Claim, SeenLedger, State, in_force
+from alertmanager.receiver.state import Active, Claim, SeenLedger, State
 from tests.support.budget_statuses import figures
 from tests.support.ladders import shipped_ladder
 
@@ -64,7 +64,7 @@ def run(
 ) -> Decision:
     """Rounds with the same evidence, evaluated anew, for that long."""
     now, end = NOW, NOW + seconds
-    decision = Decision(state)
+    decision = Decision(state, [])
     while now <= end:
         answers = [
             one if isinstance(one, NoAnswer) else replace(one, evaluated_at=now)
@@ -226,7 +226,7 @@ def test_the_backstop_acts_when_the_alerts_are_blind() -> None:
     blind = replace(CLEAR, exporters=(exporter("60"), exporter("40")))
     assert run(State(), blind, BACKSTOP_SECONDS - 4).state.backstop is None
     state = run(State(), blind, BACKSTOP_SECONDS + 4).state
-    assert in_force(state, LADDER, NOW).level == "fallback"
+    assert state.in_force(LADDER, NOW).level == "fallback"
     assert run(state, replace(CLEAR, exporters=(LOST,)), 5 * HOLD).state.backstop
     fresh = replace(CLEAR, exporters=(exporter("99.99"),))
     assert run(state, fresh, HOLD - 4).state.backstop

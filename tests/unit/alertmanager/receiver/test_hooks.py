@@ -120,7 +120,6 @@ class Outcomes:
         self.hooks = Hooks(
             lambda step: self.actions[step],
             lambda step, why: self.results.append((step, why)),
-            lambda step: self.results.append((step, None)),
         )
 
     def submit(self, step: Any, action: Action, change: dict[str, Any] = CHANGE) -> None:

@@ -10,8 +10,8 @@ from alertmanager.receiver.evidence.observations import (
     NoAnswer,
     Observations,
     PrometheusAnswer,
+    Ruler,
 )
-from alertmanager.receiver.evidence.ruler import Ruler
 from alertmanager.receiver.ledgers import MAX_LEDGERS, follow, problems, retire, standing
 from alertmanager.receiver.state import SeenLedger, State
 from common.errors import UserError

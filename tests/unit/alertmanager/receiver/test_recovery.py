@@ -10,8 +10,7 @@ import yaml
 
 from alertmanager.receiver.audit import Audit
 from alertmanager.receiver.evidence.observations import ExporterAnswer, NoAnswer, Observations
-from alertmanager.receiver.recovery import remembered
-from alertmanager.receiver.state import in_force
+from alertmanager.receiver.store import remembered
 from common.clock import iso8601
 from tests.support.budget_statuses import figures
 from tests.support.ladders import BASELINE_FILE
@@ -202,7 +201,7 @@ def test_no_corruption_of_the_state_lowers_anything_or_loses_an_override_unnamed
         count += 1
         path.write_bytes(raw)
         state = remembered(receiver.configs, path, audit, shadow=False, now=NOW)
-        shown = in_force(state, receiver.configs.ladder, NOW)
+        shown = state.in_force(receiver.configs.ladder, NOW)
         assert receiver.configs.ladder.rank(shown.level) >= 3, raw
         assert "roaster/naivo" in shown.tunings, raw
         assert (

@@ -229,6 +229,7 @@ def test_each_level_is_at_least_as_strict_as_the_one_below(
         (("    level: control", "    level: contrl"), "there is no level 'contrl'"),
         (("keep: lower", "keep: smaller"), "smaller"),
         (("levels:", "levles:"), "levles"),
+        (("level: emergency", "steps: []\n    level: emergency"), r"levels\[2\]: .*`steps`"),
     ],
 )
 def test_a_mistake_in_the_ladder_is_named(change: tuple[str, str], message: str) -> None:
