@@ -2,8 +2,8 @@
 
 Raise: a webhook, an Alertmanager (active or suppressed) or a Prometheus claims it. Lower: all of
 them answer and are clear, no ledger of today is away, llm_degradation_wanted is 0 and fresh, and
-the hold has passed, one level at a time; at once when every exporter has reached a later budget day
-than that on which it rose.
+the hold has passed, one level at a time. At once, when every exporter has reached a later budget
+day than that on which it rose, or a person has granted or written off money since it rose.
 """
 
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ def raised(state: State, ladder: Ladder, now: float, day: float | None) -> State
     day: the start of the budget day as last observed.
     """
     state = state.copy()
-    _raise(state, state.claimed(), ladder, Active(changed_at=now, risen_day=day))
+    _raise(state, state.claimed(), ladder, Active(now, day, risen_epoch=state.epoch))
     return state
 
 
@@ -86,6 +86,7 @@ def _forget_the_future(state: State, now: float) -> None:
     for claim in state.claims.values():
         claim.received_at = min(claim.received_at, now)
     state.resolved = {key: min(ended, now) for key, ended in state.resolved.items()}
+    state.epoch_at = min(state.epoch_at, now)
 
 
 def _top(entries: set[str], ladder: Ladder) -> str:
@@ -127,16 +128,17 @@ class _Round:
         why = self._clear(state.level, needed, claimed, state.active) if rank else None
         if why is None:
             return
-        lower, risen_day = ladder.names[rank - 1], state.active.risen_day
-        if why == "day":  # straight to what today asks for
+        lower, old = ladder.names[rank - 1], state.active
+        fresh = Active(self.now, old.risen_day, risen_epoch=old.risen_epoch)
+        if why == "at once":  # straight to what is asked for now
             wanted = self.observed.wanted()
             unproven = set(ladder.names[1:]) - self.observed.not_wanted() - wanted
             if unproven and self.observed.prometheuses:
                 detail = f"no fresh evidence on {', '.join(sorted(unproven))}"
                 self.holds.append(Hold(state.level, "evidence_missing", detail))
                 return
-            lower, risen_day = _top(claimed | wanted, ladder), self.observed.latest_day()
-        state.level, state.active = lower, Active(changed_at=self.now, risen_day=risen_day)
+            lower, fresh = _top(claimed | wanted, ladder), self._risen_now()
+        state.level, state.active = lower, fresh
 
     def decide_tunings(self, claimed: set[str]) -> None:
         for entry, active in list(self.state.tunings.items()):
@@ -160,20 +162,22 @@ class _Round:
             detail = "not every exporter and ledger of today answers and can book"
             self.holds.append(Hold("backstop", "exporter_unknown", detail))
             return
-        if backstop and (self._day_advanced(backstop) or self._held("backstop", backstop)):
+        if backstop and (self._is_past(backstop) or self._held("backstop", backstop)):
             state.backstop = None
 
     def _risen_now(self) -> Active:
-        return Active(changed_at=self.now, risen_day=self.observed.latest_day())
+        return Active(self.now, self.observed.latest_day(), risen_epoch=self.state.epoch)
 
     def _clear(
         self, entry: str, needed: set[str], claimed: set[str], active: Active
-    ) -> Literal["day", "hold"] | None:
-        """Whether every source answers and is clear, and a new day or the hold lets it be lowered.
+    ) -> Literal["at once", "hold"] | None:
+        """Whether every source answers and is clear, and it may be lowered at once or by the hold.
 
         Notes why not.
         """
         self._learn_day(needed, active)
+        if needed & self.observed.wanted() and self._knows_the_epoch(settled=True):
+            active.risen_epoch = self.state.epoch  # what a person's money does not end, either
         if needed & claimed:  # asked for, so there is nothing to lower
             active.restart_hold()
             return None
@@ -185,8 +189,8 @@ class _Round:
             active.restart_hold()
         if holds:
             return None
-        if self._day_advanced(active):
-            return "day"
+        if self._is_past(active):
+            return "at once"
         return "hold" if self._held(entry, active) else None
 
     def _blockers(self, needed: set[str]) -> list[tuple[HoldReason, str]]:
@@ -218,6 +222,24 @@ class _Round:
         elif wanted and day is not None:
             active.risen_day = max(day, active.risen_day)
 
-    def _day_advanced(self, active: Active) -> bool:
+    def _is_past(self, active: Active) -> bool:
+        """Whether a new day, or a grant or reset, has ended the cause for which it rose."""
         day = self.observed.earliest_day()
-        return day is not None and active.risen_day is not None and day > active.risen_day
+        if day is not None and active.risen_day is not None and day > active.risen_day:
+            return True
+        granted = self.complete and active.risen_epoch < self.state.epoch
+        return granted and self._knows_the_epoch(settled=False)
+
+    def _knows_the_epoch(self, *, settled: bool) -> bool:
+        """Whether the evidence is of every exporter's own epoch, of all rules if it is settled.
+
+        A late ruler stores its records one by one: its evidence has always to settle.
+        """
+        exporters, epochs = self.observed.answered_exporters(), self.observed.epochs()
+        if any(epochs.get(one.ledger, 0) != one.epoch for one in exporters):
+            return False
+        chains = [ruler.settling - ruler.delay for ruler in self.observed.rulers() if ruler.delay]
+        at_once = not settled and not chains
+        return at_once or self.observed.evaluated_at() > self.state.epoch_at + max(
+            chains, default=0
+        )

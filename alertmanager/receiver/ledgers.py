@@ -16,11 +16,7 @@ MAX_LEDGERS = 1_000  # a day; a budget has a few
 
 def follow(state: State, observed: Observations) -> Observations:
     """Remember who was seen, end what is over; the observations without the retired exporters."""
-    live, latest = observed.live_ledgers(), max(filter(None, observed.days()), default=0.0)
-    for ledger, seen in state.ledgers.items():
-        if seen.retired and (ledger in live or seen.day < latest):
-            log.info("ledger %s is no longer retired: it is back, or the day is over", ledger)
-            seen.retired = False
+    _end_waivers(state, observed)
     waived = {seen.exporter for seen in state.ledgers.values() if seen.retired}
     gone = [one for one in observed.exporters if isinstance(one, NoAnswer) and one.url in waived]
     exporters = tuple(one for one in observed.exporters if one not in gone)
@@ -34,7 +30,28 @@ def follow(state: State, observed: Observations) -> Observations:
     for ruler in observed.rulers():
         for ledger in sorted(ruler.spent):
             _remember(state, ledger, ruler.day_start or 0.0)
+    _learn_epochs(state, observed)
     return observed
+
+
+def _end_waivers(state: State, observed: Observations) -> None:
+    live, latest = observed.live_ledgers(), max(filter(None, observed.days()), default=0.0)
+    for ledger, seen in state.ledgers.items():
+        if seen.retired and (ledger in live or seen.day < latest):
+            log.info("ledger %s is no longer retired: it is back, or the day is over", ledger)
+            seen.retired = False
+
+
+def _learn_epochs(state: State, observed: Observations) -> None:
+    """Count the grants and resets that evidence shows; of a restored ledger the number falls."""
+    for ledger, epoch in observed.epochs().items():
+        seen = state.ledgers.get(ledger)
+        if seen is None:
+            continue
+        if seen.epoch is not None and epoch > seen.epoch:
+            state.epoch += 1
+            state.epoch_at = max(ruler.epochs_at for ruler in observed.rulers())
+        seen.epoch = epoch
 
 
 def standing(state: State, observed: Observations) -> dict[str, str]:

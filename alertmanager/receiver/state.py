@@ -26,6 +26,7 @@ class Active(Struct, omit_defaults=True, forbid_unknown_fields=True):
     risen_day: float | None = None  # start of the budget day on which it rose, when known
     clear_since: float | None = None  # evidence has allowed lowering without a break since then
     clear_seen: float | None = None  # and did so last at
+    risen_epoch: int = 0  # the state's when it rose
 
     def restart_hold(self) -> None:
         """The evidence is not clear: the hold starts anew when it is."""
@@ -58,6 +59,7 @@ class SeenLedger(Struct, forbid_unknown_fields=True):
     day: float
     exporter: str = ""
     retired: bool = False  # a person waived its evidence for the day
+    epoch: int | None = None  # the newest grant or reset that the evidence knew of
 
 
 class InForce(NamedTuple):
@@ -83,6 +85,8 @@ class State(Struct, forbid_unknown_fields=True):
     recovered: str = ""  # why it is not the one that was saved, until evidence confirms it
     lost: str = ""  # a person's override that is lost with it, until a person speaks again
     ledgers: dict[str, SeenLedger] = field(default_factory=dict)  # by id
+    epoch: int = 0  # how often the evidence learnt of a grant or reset, of whatever ledger
+    epoch_at: float = 0.0  # when the records first showed the last of them
 
     def claimed(self) -> set[str]:
         """Entries that webhooks claim are asked for."""

@@ -50,4 +50,4 @@ def test_a_replica_pair_raises_holds_without_a_ledger_and_lowers_with_it(tmp_pat
         assert not loop.unwell()
 
         reconfigure_lone(agents, listed=True)
-        loop.wait_level("conserve")  # the first step; the second would be none
+        loop.wait_level("none")  # as the grant waits for no hold

@@ -69,7 +69,7 @@ prometheus = st.none() | st.fixed_dictionaries(
         "firing": some, "wanted": some, "zero": some, "sick": some,
         "age": st.sampled_from((0, 0, 3, 5, 20, 24)), "interval": st.sampled_from((1, 1, 30)),
         "day": st.sampled_from(("today", "today", "yesterday", None)),
-        "live": ledgers, "spent": ledgers,
+        "live": ledgers, "spent": ledgers, "epoch": st.sampled_from(("now", "now", "before", None)),
     }
 )  # fmt: skip
 exporters = st.lists(
@@ -84,6 +84,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no day": {"day": None},
     "slow": {"interval": 30},
     "ledger away": {"live": frozenset(LISTED)},
+    "before the grant": {"epoch": "before"},
 }
 SPOILS = (
     "manager away", "suppressed", "prometheus away", "zero", "sick", "wanted", "firing",
@@ -100,6 +101,7 @@ class Convergence(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.day = 0
+        self.epochs = dict.fromkeys((*sorted(LEDGERS), *MOVED), 1)
         self.sent: list[Notification] = []
         self.ladder, self.tuning = Track(4, HOLD), Track(1, HOLD)
         self.backstop, self.memory = Backstop(HOLD), Memory()
@@ -219,6 +221,50 @@ class Convergence(RuleBasedStateMachine):
             self.receiver.clock.advance(ROUND)
             first = "away" if ledger in gone & set(LISTED) else "today"
             self._round([low, low], [one, one], [(first, False), ("today", False)])
+            self.the_receiver_does_what_the_reference_does()
+
+    @rule(ledger=st.sampled_from(sorted(LEDGERS)), restored=st.booleans())
+    def a_person_grants(self, ledger: str, restored: bool) -> None:
+        """Or a ledger is restored, and knows its newest grants no more."""
+        self.epochs[ledger] = max(0, self.epochs[ledger] + (-2 if restored else 1))
+
+    @rule(
+        high=truths,
+        part=truths,
+        low=truths,
+        ledger=st.sampled_from((UNLISTED, LISTED[0])),
+        known_at=st.integers(0, 3),
+        part_for=st.integers(0, 3),
+        spoilt=st.sampled_from((None, None, *SPOILS)),
+        exhausted=st.booleans(),
+    )
+    def a_grant_ends_it(
+        self,
+        high: Any,
+        part: Any,
+        low: Any,
+        ledger: str,
+        known_at: int,
+        part_for: int,
+        spoilt: str | None,
+        exhausted: bool,
+    ) -> None:
+        """Or a part of it; records of before the grant come first, and perhaps wrong ones."""
+        for _ in range(1 + 2 * exhausted):
+            self.receiver.clock.advance(31 if exhausted else ROUND)
+            one = self._truth(high)
+            self._round([high, high], [one, one], [("today", exhausted)] * 2)
+        self.a_person_grants(ledger, restored=False)
+        for number in range(known_at + part_for + 4):
+            truth = part if number < known_at + part_for else low
+            if number < known_at:
+                self.receiver.clock.advance(ROUND)
+                one = self._truth(high) | {"epoch": "before"}
+                self._round([high, high], [one, one], [("today", False)] * 2)
+            elif number == known_at and spoilt:
+                self._almost_truthful_round(truth, spoilt, "control", ROUND)
+            else:
+                self._truthful_round(truth)
             self.the_receiver_does_what_the_reference_does()
 
     @rule(ledger=st.sampled_from((*sorted(LEDGERS), *MOVED)))
@@ -346,6 +392,7 @@ class Convergence(RuleBasedStateMachine):
         self.ladder = Track(4, HOLD, LEVELS.index(state.level))
         self.tuning = Track(1, HOLD, int(TUNING in state.tunings))
         self.backstop, self.memory = Backstop(HOLD), Memory(trail[-1]["ledgers"])
+        self.the_receiver_does_what_the_reference_does()
         self.heard_days = ()
 
     @rule(
@@ -374,6 +421,8 @@ class Convergence(RuleBasedStateMachine):
         assert {ledger: seen.day for ledger, seen in kept.items()} == memory.day
         assert {one: seen.exporter for one, seen in kept.items() if seen.exporter} == memory.address
         assert {ledger for ledger, seen in kept.items() if seen.retired} == memory.retired
+        epochs = {one: seen.epoch for one, seen in kept.items() if seen.epoch is not None}
+        assert (epochs, store.state.epoch) == (memory.epochs, memory.grants)
 
     @invariant()
     def the_effective_file_shows_what_is_in_force(self) -> None:
@@ -397,7 +446,9 @@ class Convergence(RuleBasedStateMachine):
             self.the_receiver_does_what_the_reference_does()
         state = self.receiver.store.state
         assert (state.level, state.tunings, state.claims) == ("control", {}, state.claims)
-        assert self.receiver.store.in_force.level == "control"
+        # Who retires a ledger has its spend counted all the same, and the exporters lack it.
+        shown = "fallback" if self.backstop.on and self.memory.retired else "control"
+        assert self.receiver.store.in_force.level == shown
 
     # How it is made
 
@@ -422,7 +473,8 @@ class Convergence(RuleBasedStateMachine):
             track.webhook(alert.fingerprint, rank_of(entry), firing, start, end, self.now)
         day = max(self.heard_days, default=None)
         for track in (self.ladder, self.tuning):
-            track.raise_({rank for rank, _ in track.claims.values()}, self.now, day)
+            claimed = {rank for rank, _ in track.claims.values()}
+            track.raise_(claimed, self.now, day, self.memory.grants)
 
     def _truthful_round(self, truth: frozenset[str]) -> None:
         self.receiver.clock.advance(ROUND)
@@ -435,6 +487,7 @@ class Convergence(RuleBasedStateMachine):
         asked = {"firing": truth, "wanted": truth, "zero": zero, "sick": none}
         return asked | {
             "age": 0, "interval": 1, "day": "today", "live": LEDGERS, "spent": LEDGERS,
+            "epoch": "now",
         }  # fmt: skip
 
     def _round(self, managers: list[Any], prometheuses: list[Any], exporters: list[Any]) -> None:
@@ -450,19 +503,19 @@ class Convergence(RuleBasedStateMachine):
             for one in observed.exporters
         }
         heard = [self._heard(p) if p else None for p in prometheuses]
-        waived = self.memory.hear(answered, heard)
+        waived = self.memory.hear(answered, heard, self.now)
         listed = [state for n, (state, _) in enumerate(exporters) if f"e{n}" not in waived]
         days = tuple(one[1] for one in answered.values() if one)
-        round_ = Round(
-            managers, prometheuses, heard, days, listed, not self.memory.away(), self.now
-        )
+        everyone = not {"away", "full"} & {state for state, _ in exporters}
+        complete = everyone and set(self.memory.day) <= self.memory.live
+        own = {one.ledger: one.epoch for one in observed.answered_exporters()}
+        told = (managers, prometheuses, heard, days, listed, self.memory, complete, own)
+        round_ = Round(*told, self.delay, self.now)
         for track, names in ((self.ladder, LEVELS[1:]), (self.tuning, (TUNING,))):
             seen = evidence(names, round_)
             track.round(seen, self.now)
         spent = [gone for state, gone in exporters if state != "away"]
         exhausted = bool(spent) and any(spent)  # one of them alone has spent it all
-        everyone = not {"away", "full"} & {state for state, _ in exporters}
-        complete = everyone and set(self.memory.day) <= self.memory.live
         self.backstop.round(exhausted, complete, seen, self.ladder, self.now)
         self.heard_days = days
         self._a_fall_has_its_proof(before, round_)
@@ -493,7 +546,8 @@ class Convergence(RuleBasedStateMachine):
         records, at = (("zero", 0), ("wanted", 1)), ago + given["age"]
         samples = [(labels[e], value, at) for key, value in records for e in sorted(given[key])]
         spent, live = " ".join(sorted(given["spent"])), " ".join(sorted(given["live"]))
-        facts = said.facts(at, day=self._day(given) or 0.0, live=live, spent=spent)
+        day, epochs = self._day(given) or 0.0, self._epochs(given)
+        facts = said.facts(at, day=day, live=live, spent=spent, epochs=epochs)
         if given["day"] is None:
             facts = [one for one in facts if not one["metric"]["fact"].startswith("day")]
         groups, vector = (
@@ -508,7 +562,13 @@ class Convergence(RuleBasedStateMachine):
     def _heard(self, given: dict[str, Any]) -> Heard:
         at, interval = self.now - given["age"], given["interval"]
         day = self._day(given)
-        return Heard(at, interval, self.delay, day, given["live"], given["spent"]).fresh(self.now)
+        known = (given["live"], given["spent"], self._epochs(given))
+        return Heard(at, interval, self.delay, day, *known).fresh(self.now)
+
+    def _epochs(self, given: dict[str, Any]) -> dict[str, int]:
+        before = int(given["epoch"] == "before")
+        known = {ledger: max(0, self.epochs[ledger] - before) for ledger in LEDGERS}
+        return known if given["epoch"] else {}
 
     def _day(self, given: dict[str, Any]) -> float | None:
         start: float = NOW + (self.day - (given["day"] == "yesterday")) * DAY
@@ -525,7 +585,8 @@ class Convergence(RuleBasedStateMachine):
         start = NOW + (self.day - (state == "yesterday")) * DAY
         ledger = (MOVED if state == "moved" else LISTED)[number]
         spend = figures("100" if exhausted else "0")
-        return ExporterAnswer(f"e{number}", start, spend, state != "full", ledger)
+        epoch = self.epochs[ledger]
+        return ExporterAnswer(f"e{number}", start, spend, state != "full", ledger, epoch=epoch)
 
 
 LOST = NoAnswer("x", "no answer in time")
@@ -533,15 +594,38 @@ LOST = NoAnswer("x", "no answer in time")
 
 @dataclass(frozen=True)
 class Round:
-    """What one round hears. listed: how the exporters are whose silence is not waived."""
+    """What one round hears. listed: how the exporters are whose silence is not waived.
+
+    complete: every exporter and ledger answers; own: the epochs of the exporters that answered.
+    """
 
     managers: list[Any]
     prometheuses: list[Any]
     heard: list[Heard | None]
     days: tuple[float, ...]
     listed: list[str]
-    no_ledger_away: bool
+    memory: Memory
+    complete: bool
+    own: dict[str, int]
+    delay: float
     now: float
+
+    def grants(self, evaluated_at: float) -> dict[str, Any]:
+        """What is known of grants."""
+        memory, told = self.memory, [heard for heard in self.heard if heard]
+        agreed = all(memory.known.get(ledger, 0) == epoch for ledger, epoch in self.own.items())
+        waits = 3 * max((heard.interval for heard in told), default=0.0) if self.delay else 0.0
+        settled = agreed and evaluated_at > memory.granted_at + waits
+        return {
+            "of_the_grants": all(
+                heard.epochs.get(ledger, 0) >= epoch
+                for heard in told
+                for ledger, epoch in self.own.items()
+            ),
+            "grants": memory.grants,
+            "at_once": self.complete and agreed and (settled or not self.delay),
+            "settled": settled,
+        }
 
 
 def evidence(names: tuple[str, ...], round_: Round) -> Evidence:
@@ -571,7 +655,7 @@ def evidence(names: tuple[str, ...], round_: Round) -> Evidence:
         known=None not in round_.managers
         and all(round_.prometheuses)
         and not {"away", "full"} & set(round_.listed)
-        and round_.no_ledger_away,
+        and not round_.memory.away(),
         asked=frozenset().union(*map(ranks, asked)),
         zero=frozenset.intersection(*zeros) if zeros else frozenset(),
         wanted=wanted,
@@ -583,6 +667,7 @@ def evidence(names: tuple[str, ...], round_: Round) -> Evidence:
         of_today=all(earliest is None or (h.day or 0.0) >= earliest for _, h in told),
         least=max((heard.settling for _, heard in told), default=0.0),
         gap=2 * max((heard.interval for _, heard in told), default=0.0),
+        **round_.grants(min(evaluated)),
     )
 
 
@@ -602,6 +687,18 @@ def test_what_is_wrong_for_long_is_judged_as_the_reference_does(spoilt: str) -> 
             high=frozenset(LEVELS[1:]), low=frozenset(), spoilt=spoilt, entry="control", at=1,
             seconds=2, day_at=None, late=0, lasting=True,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("spoilt", [None, *SPOILS])
+@pytest.mark.parametrize("part", [LEVELS[1:1], LEVELS[1:3]])
+def test_a_grant_lets_go_as_the_reference_does(spoilt: str | None, part: tuple[str, ...]) -> None:
+    with contextlib.closing(Convergence()) as machine:
+        machine.a_grant_ends_it(
+            high=frozenset(LEVELS[1:]), part=frozenset(part), low=frozenset(), ledger=LISTED[0],
+            known_at=2, part_for=2, spoilt=spoilt, exhausted=True,
+        )  # fmt: skip
+        level = machine.receiver.store.state.level
+        assert spoilt or level == ("conserve" if part else "none"), "from control by one hold"
 
 
 @pytest.mark.parametrize("ledger", [UNLISTED, LISTED[0]])

@@ -1,6 +1,6 @@
 """What a Prometheus answers to the receiver, as JSON documents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.clock import iso8601
@@ -27,12 +27,20 @@ def rules(*found: dict[str, Any], interval: float = 5) -> dict[str, Any]:
 
 
 def facts(
-    age: float = 0.5, *, day: float = NOW - 3600, live: str = "aa", spent: str = "aa bb"
+    age: float = 0.5,
+    *,
+    day: float = NOW - 3600,
+    live: str = "aa",
+    spent: str = "aa bb",
+    epochs: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """What the rules record besides, so long ago: the day's start, ledgers by their names."""
     rows = [({"fact": "day"}, day), ({"fact": "day_at"}, NOW - age)]
     rows += [({"fact": "live", "ledger": ledger}, NOW - age) for ledger in live.split()]
     rows += [({"fact": "spent", "ledger": ledger}, NOW - age) for ledger in spent.split()]
+    for ledger, epoch in (epochs or {}).items():
+        own = {"ledger": ledger}
+        rows += [({"fact": "epoch", **own}, epoch), ({"fact": "epoch_at", **own}, NOW - age)]
     return [{"metric": labels, "value": [NOW, str(value)]} for labels, value in rows]
 
 

@@ -13,6 +13,7 @@ class Heard:
     """What one Prometheus' records say, late or not. Times are Unix seconds.
 
     at: of the records; day, live, spent: the budget day, ledgers scraped just now, in its spend.
+    epochs: by ledger the newest grant or reset that the records know of.
     """
 
     at: float
@@ -21,6 +22,7 @@ class Heard:
     day: float | None
     live: frozenset[str]
     spent: frozenset[str]
+    epochs: dict[str, int]
 
     @property
     def settling(self) -> float:
@@ -28,9 +30,10 @@ class Heard:
 
     def fresh(self, now: float) -> "Heard":
         """The same, without what is too old, or may be of the day before."""
-        if self.at <= now - self.settling - 1 or self.day is None or self.day > now + 5:
-            live = self.live if self.at > now - self.settling - 1 else frozenset[str]()
-            return replace(self, day=None, live=live, spent=frozenset())
+        if self.at <= now - self.settling - 1:
+            return replace(self, day=None, live=frozenset(), spent=frozenset(), epochs={})
+        if self.day is None or self.day > now + 5:
+            return replace(self, day=None, spent=frozenset())
         settled = self.at > self.day + self.settling
         return replace(self, spent=self.spent if settled else frozenset())
 
@@ -44,9 +47,16 @@ class Memory:
     retired: set[str] = field(default_factory=set)
     live: set[str] = field(default_factory=set)  # in the last round
     latest: float = 0.0  # day that anybody said in the last round
+    epochs: dict[str, int] = field(default_factory=dict)
+    grants: int = 0  # that the records showed
+    granted_at: float = 0.0
+    known: dict[str, int] = field(default_factory=dict)  # to all rulers, in the last round
 
     def hear(
-        self, exporters: dict[str, tuple[str, float] | None], rulers: list[Heard | None]
+        self,
+        exporters: dict[str, tuple[str, float] | None],
+        rulers: list[Heard | None],
+        now: float,
     ) -> set[str]:
         """Exporters by address: ledger and day. The addresses whose silence a person waived."""
         answers = {url: one for url, one in exporters.items() if one}
@@ -67,7 +77,21 @@ class Memory:
         for one in heard:
             for ledger in one.spent:
                 self._see(ledger, one.day or 0.0)
+        self._count_grants(heard, now)
         return waived
+
+    def _count_grants(self, heard: list[Heard], now: float) -> None:
+        self.granted_at, self.known = min(self.granted_at, now), {}
+        rulers = [one.epochs for one in heard]
+        for ledger in rulers[0] if rulers else ():
+            if all(ledger in epochs for epochs in rulers):
+                self.known[ledger] = min(epochs[ledger] for epochs in rulers)
+        for ledger, epoch in self.known.items():
+            if ledger in self.day:
+                if epoch > self.epochs.get(ledger, epoch):
+                    self.grants += 1
+                    self.granted_at = max(one.at for one in heard if one.epochs)
+                self.epochs[ledger] = epoch
 
     def away(self) -> set[str]:
         return set(self.day) - self.live - self.retired
@@ -89,6 +113,7 @@ class Memory:
     def _forget(self, day: float) -> None:
         self.day = {ledger: seen for ledger, seen in self.day.items() if seen >= day}
         self.address = {ledger: at for ledger, at in self.address.items() if ledger in self.day}
+        self.epochs = {ledger: n for ledger, n in self.epochs.items() if ledger in self.day}
         self.retired &= set(self.day)
 
 
@@ -100,6 +125,9 @@ class Evidence:
     zero, wanted: llm_degradation_wanted, fresh; today: wanted by records that have settled on the
     exporters' day; sick: whose rules are not well; days: of the exporters that answer.
     of_today: all records are of the exporters' day. least: the shortest hold; gap: as it may be.
+    of_the_grants: no record is from before an exporter's newest grant; grants: how many were seen;
+    at_once: the records show the exporters' own newest grants, and nobody is away or late;
+    settled: they show them, and all rules were evaluated since.
     """
 
     known: bool
@@ -114,11 +142,16 @@ class Evidence:
     of_today: bool
     least: float
     gap: float
+    of_the_grants: bool
+    grants: int
+    at_once: bool
+    settled: bool
 
     def clear(self, ranks: set[int]) -> bool:
         return (
             self.known
             and self.of_today
+            and self.of_the_grants
             and ranks <= self.zero
             and not ranks & (self.wanted | self.sick)
         )
@@ -133,6 +166,7 @@ class Track:
     rank: int = 0
     changed: float = 0.0
     day: float | None = None
+    grants: int = 0
     clear_from: float | None = None
     clear_last: float = 0.0
     claims: dict[str, tuple[int, float]] = field(default_factory=dict)  # key: rank, received
@@ -150,33 +184,39 @@ class Track:
             self.claims[key] = (rank, now)
             self.started[key] = start
 
-    def raise_(self, asked: set[int], now: float, day: float | None) -> None:
+    def raise_(self, asked: set[int], now: float, day: float | None, grants: int) -> None:
         highest = max(asked, default=0)
         if highest > self.rank:
             self.rank, self.changed, self.day, self.clear_from = highest, now, day, None
+            self.grants = grants
         elif highest and highest == self.rank:
             self.clear_from = None
 
     def round(self, seen: Evidence, now: float) -> None:
         self._clock(now)
         asked = set(seen.asked) | self._still_claimed(seen)
-        latest = max(seen.days, default=None)
-        self.raise_(asked, now, latest)
+        self.raise_(asked, now, max(seen.days, default=None), seen.grants)
         if not self.rank:
             return
         above = set(range(self.rank, self.top + 1))
-        earliest = min(seen.days) if seen.all_exporters else None
-        if self.day is None:
-            self.day = latest
-        elif earliest is not None and above & seen.today:
-            self.day = max(earliest, self.day)
+        self._learn(seen, above)
         if above & (asked | seen.wanted):
             self.clear_from = None
         elif seen.clear(above) and seen.evaluated_at > self.changed:
-            if earliest is not None and self.day is not None and earliest > self.day:
-                self._new_day(asked, seen, now)
+            later = seen.all_exporters and self.day is not None and min(seen.days) > self.day
+            if later or (seen.at_once and self.grants < seen.grants):
+                self._anew(asked, seen, now)
             elif self._held(seen, now):
                 self._lower(self.rank - 1, now)
+
+    def _learn(self, seen: Evidence, above: set[int]) -> None:
+        """What a day, or the money after a grant, wants itself."""
+        if self.day is None:
+            self.day = max(seen.days, default=None)
+        elif seen.all_exporters and above & seen.today:
+            self.day = max(min(seen.days), self.day)
+        if above & seen.wanted and seen.settled:
+            self.grants = seen.grants
 
     def _still_claimed(self, seen: Evidence) -> set[int]:
         for key, (rank, received) in list(self.claims.items()):
@@ -184,10 +224,10 @@ class Track:
                 del self.claims[key]  # its resolve was never delivered
         return {rank for rank, _ in self.claims.values()}
 
-    def _new_day(self, asked: set[int], seen: Evidence, now: float) -> None:
+    def _anew(self, asked: set[int], seen: Evidence, now: float) -> None:
         if set(range(1, self.top + 1)) <= seen.zero | seen.wanted:
             self._lower(max(asked | seen.wanted, default=0), now)
-            self.day = max(seen.days)
+            self.day, self.grants = max(seen.days), seen.grants
 
     def _held(self, seen: Evidence, now: float) -> bool:
         if self.clear_from is None or now - self.clear_last > max(GAP, seen.gap):
@@ -219,6 +259,7 @@ class Backstop:
     since: float | None = None
     changed: float = 0.0
     day: float | None = None
+    grants: int = 0
     clear_from: float | None = None
     clear_last: float = 0.0
 
@@ -233,9 +274,11 @@ class Backstop:
             self.clear_from = None
             if not self.on and now - self.since >= EXHAUSTED_FOR and ladder.rank < ladder.top:
                 self.on, self.changed, self.day = True, now, max(days, default=None)
+                self.grants = seen.grants
         elif everyone:
             self.since = None
-            if self.day is not None and min(days) > self.day:
+            later = self.day is not None and min(days) > self.day
+            if later or (seen.at_once and self.grants < seen.grants):
                 self.on = False
             elif self.on:
                 if self.clear_from is None or now - self.clear_last > max(GAP, seen.gap):

@@ -51,6 +51,12 @@ class Engine:
         steps = 1 + self.evaluations + (self.kind is Agents)  # that send once an interval
         return steps * self.interval + self.delay + 1
 
+    @property
+    def let_go(self) -> int:
+        """Seconds in which a grant lowers: evidence is a group of its own, late ones settle."""
+        settling = FRESH_SCRAPES * self.interval if self.delay else 0
+        return self.soon + self.interval + settling + 1
+
 
 PROMETHEUS = (
     *(Engine("Prometheus", TwoLedgers, interval) for interval in (5, 15, 30, 60)),
@@ -66,7 +72,7 @@ VMALERT = (
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds. lowered: with two holds in it; turned: from the start of the new budget day."""
+    """Seconds. lowered: from a grant; turned: from the start of the new budget day."""
 
     engine: str
     interval: int
@@ -131,7 +137,11 @@ def _lowered(loop: Loop, engine: Engine) -> float:
     """Seconds from a grant until no level is in force."""
     loop.grant("1")  # 40 % of it is spent
     granted = time.monotonic()
-    return loop.wait_level("none", 2 * engine.hold + 4 * engine.soon + SLACK_SECONDS) - granted
+    changes = len(loop.audit())
+    lowered = loop.wait_level("none", 2 * engine.hold + 4 * engine.soon + SLACK_SECONDS) - granted
+    assert lowered <= engine.let_go, f"lowered {lowered:.1f} s after the grant only"
+    assert [line["level"] for line in loop.audit()[changes:]] == ["none"], "straight, and once"
+    return lowered
 
 
 def _held(loop: Loop, engine: Engine) -> None:
@@ -170,5 +180,5 @@ def _no_false_step(loop: Loop) -> None:
 
 def _turn(engine: Engine) -> float:
     """When the next budget day shall start: the whole minute after the rest of the scenario."""
-    steps = 3 * engine.hold + 8 * engine.soon + 120
+    steps = engine.hold + engine.let_go + 8 * engine.soon + 120
     return (time.time() + steps) // 60 * 60 + 60

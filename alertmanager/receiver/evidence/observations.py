@@ -1,14 +1,14 @@
 """What the sources answered when last asked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
 from alertmanager.receiver.ladder.ladder import name_of
 from common.budget_status import BudgetFigures, together
-from common.names import RULES_DAY
+from common.names import EVIDENCE_EPOCH, RULES_DAY
 
 EVALUATIONS = 3  # what is younger than so many evaluations is fresh
 SLACK_SECONDS = 1.0  # beyond it, for the way and for rounding
@@ -45,6 +45,8 @@ class Ruler:
     live: frozenset[str] = frozenset()  # ledgers that were scraped just now
     spent: frozenset[str] = frozenset()  # ledgers that the day's spend holds
     scrapes: float = 0.0  # of three scrapes of an exporter, as measured; 0: not known
+    epochs: Mapping[str, int] = field(default_factory=dict)  # newest grant or reset, by ledger
+    epochs_at: float = 0.0  # when these were recorded, Unix time
 
     @property
     def settling(self) -> float:
@@ -94,6 +96,7 @@ class ExporterAnswer:
     writable: bool = True  # whether it can book; else its figures are only a lower bound
     ledger: str = ""  # its id
     calendar: str = ""  # its zone and when its days begin, for people
+    epoch: int = 0  # the number of its ledger's newest grant or reset
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,19 @@ class Observations:
         """Entries that any Prometheus proves wanted."""
         return set().union(*(prometheus.wanted for prometheus in self.answered_prometheuses()))
 
+    def epochs(self) -> dict[str, int]:
+        """By ledger the newest grant or reset that the records of every Prometheus know of."""
+        known = [ruler.epochs for ruler in self.rulers()]
+        common = set(known[0]).intersection(*known) if known else set()
+        return {ledger: min(one[ledger] for one in known) for ledger in common}
+
+    def behind(self, answer: PrometheusAnswer) -> list[str]:
+        """The exporters' ledgers of whose newest grant or reset a Prometheus does not know."""
+        known = answer.ruler.epochs
+        return [
+            one.ledger for one in self.answered_exporters() if known.get(one.ledger, 0) < one.epoch
+        ]
+
     def wanted_today(self) -> set[str]:
         """Entries that a Prometheus wants, once none of its records can be of the day before."""
         if (day := self.earliest_day()) is None:
@@ -188,9 +204,14 @@ class Observations:
         for answer in self.answered_prometheuses():
             problems = [answer.unhealthy[name] for name in sorted(names & set(answer.unhealthy))]
             found += [("rule_unknown", f"{answer.url}: {problem}") for problem in problems]
+            missing = [
+                f"{EVIDENCE_EPOCH} of {ledger}'s newest grant" for ledger in self.behind(answer)
+            ]
             if day is not None and not answer.is_of(day):
-                detail = f"{answer.url}: no fresh {RULES_DAY} of the exporters' day"
-                found.append(("evidence_missing", detail))
+                missing.append(f"{RULES_DAY} of the exporters' day")
+            found += [
+                ("evidence_missing", f"{answer.url}: no fresh {record}") for record in missing
+            ]
         wanted = self.wanted()
         found += [("wanted", f"the rules want {entry}") for entry in sorted(entries & wanted)]
         for entry in sorted(entries - self.not_wanted() - wanted):

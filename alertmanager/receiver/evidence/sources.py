@@ -37,6 +37,7 @@ MAX_ANSWER_BYTES = 32 << 20
 AHEAD_SECONDS = 5.0  # so much may a source's clock be ahead of ours
 MAX_INTERVAL_SECONDS = 3600.0  # of evaluation; evidence of a longer one would be fresh for hours
 MAX_SCRAPES_SECONDS = 180.0  # as in ledger:llm_evidence:fresh
+MAX_EPOCH = 2**53  # beyond it floats skip numbers
 MAX_TEXT_LENGTH = 64  # an id has 16 characters, the longest zone and an hour 43
 # What the rules record besides, by fact. timestamp() of a plain selector is the samples' own time.
 # scrapes: three intervals of the slowest exporter, once a quarter of an hour shows it.
@@ -47,6 +48,8 @@ FACTS = {
     "day_at": f"min(timestamp({names.RULES_DAY}))",
     "live": f"timestamp({names.LEDGER_FRESH}) and {names.LEDGER_FRESH} == 1",
     "spent": f"timestamp({names.LEDGER_SPEND_TODAY})",
+    "epoch": names.EVIDENCE_EPOCH,
+    "epoch_at": f"timestamp({names.EVIDENCE_EPOCH})",
 }
 # One query for all: of llm_degradation_wanted the sample's own time, its value as a label.
 _SELECTED = [("wanted", one, f"timestamp({_WANTED}) and {_WANTED} == {one}") for one in ("0", "1")]
@@ -131,6 +134,7 @@ class StatusAnswer(BudgetFigures, frozen=True, kw_only=True):
     day: DayStart
     ledger: str
     writable: bool = True
+    epoch: int = 0
 
 
 class Sources:
@@ -200,7 +204,8 @@ class Sources:
         if min(getattr(status, name) for name in BudgetFigures.__struct_fields__) < 0:
             raise ValueError("it has a negative amount")
         url, calendar = without_password(url), peer_text(f"{day.timezone} from {day.day_starts_at}")
-        return ExporterAnswer(url, day.start, status, status.writable, ledger, calendar)
+        own = (status, status.writable, ledger, calendar, status.epoch)
+        return ExporterAnswer(url, day.start, *own)
 
     def _get(self, url: str, kind: type[T], params: Any = None, token: str | None = None) -> T:
         """A source's JSON answer. Raises UserError."""
@@ -254,19 +259,21 @@ def prometheus_answer(
     ruler = Ruler(max(interval for _, interval in rules), delay)
     fresh = (now - ruler.settling - SLACK_SECONDS, now + AHEAD_SECONDS)
     rows = [(sample.metric, float(sample.value[1])) for sample in vector]
-    ruler = ruler_of(rows, ruler, max(evaluated), fresh)
     wanted: dict[str, set[str]] = {"0": set(), "1": set()}
+    recorded: list[float] = []
     for labels, taken_at in rows:
         entry, value = entry_of(labels, ladder), labels.get("wanted", "1")
         if value not in wanted or not math.isfinite(taken_at):
             raise ValueError("a sample of llm_degradation_wanted has no such value, or no time")
         if entry and fresh[0] < taken_at <= fresh[1]:
             wanted[value].add(entry)
-            evaluated.append(taken_at)
+            recorded.append(taken_at)
+    ruler = ruler_of(rows, ruler, max(evaluated), fresh)
+    ruler = _with_epochs(ruler, rows, fresh[0], min(fresh[1], *recorded, fresh[1]))
     return PrometheusAnswer(
         url,
         frozenset(filter(None, claimed)),
-        min(fresh[1], *evaluated),
+        min(fresh[1], *evaluated, *recorded),
         unhealthy,
         frozenset(wanted["0"] - wanted["1"]),
         frozenset(wanted["1"]),
@@ -314,6 +321,17 @@ def ruler_of(
     # Before the records have settled on a new day, what they hold may be yesterday's spend.
     spent = _within(found["spent"], max(fresh[0], day + ruler.settling), fresh[1])
     return replace(ruler, day_start=day, spent=spent)
+
+
+def _with_epochs(
+    ruler: Ruler, rows: list[tuple[dict[str, str], float]], after: float, until: float
+) -> Ruler:
+    """With the newest grant or reset of each ledger that what was recorded until then knows of."""
+    said = {(row.get("fact"), peer_text(row.get("ledger", ""))): value for row, value in rows}
+    times = {ledger: at for (fact, ledger), at in said.items() if fact == "epoch_at"}
+    known = {ledger: said.get(("epoch", ledger), -1.0) for ledger in _within(times, after, until)}
+    epochs = {ledger: int(epoch) for ledger, epoch in known.items() if 0 <= epoch < MAX_EPOCH}
+    return replace(ruler, epochs=epochs, epochs_at=max(map(times.__getitem__, epochs), default=0.0))
 
 
 def _within(times: dict[str, float], after: float, until: float) -> frozenset[str]:

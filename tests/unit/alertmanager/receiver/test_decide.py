@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from alertmanager.receiver.decide import BACKSTOP_SECONDS, EVIDENCE_GAP_SECONDS, Decision, decide
+from alertmanager.receiver.decide import (
+    BACKSTOP_SECONDS,
+    EVIDENCE_GAP_SECONDS,
+    Decision,
+    decide,
+    raised,
+)
 from alertmanager.receiver.evidence.observations import (
     AlertmanagerAnswer,
     ExporterAnswer,
@@ -381,3 +387,104 @@ def test_evidence_from_before_the_rise_lowers_nothing() -> None:
     newer = observed(exporters=tomorrow, evaluated_at=NOW + 1)
     lowered = decide(state, newer, LADDER, 0.0, NOW + 14).state
     assert (lowered.level, lowered.tunings) == ("none", {})
+
+
+def granted(
+    own: int = 4,
+    known: int = 4,
+    firing: set[str] = frozenset(),
+    **changes: Any,  # type: ignore[assignment]
+) -> Observations:
+    """Evidence of the ledger aa. own: its exporter's epoch; known: the records'."""
+    ruler = Ruler(
+        5, changes.pop("delay", 0.0), day_start=TODAY,
+        live=frozenset({"aa"}), epochs={"aa": known}, epochs_at=NOW,
+    )  # fmt: skip
+    exporters = (replace(exporter(), ledger="aa", epoch=own), *changes.pop("others", ()))
+    return observed(firing, exporters=exporters, ruler=ruler, **changes)
+
+
+def before_the_grant(level: str = "fallback", **changes: Any) -> State:
+    return at(level, ledgers={"aa": SeenLedger(TODAY, "e", epoch=3)}, **changes)
+
+
+def test_a_grant_lowers_at_once_to_what_is_still_wanted() -> None:
+    after = decide(before_the_grant(), granted(), LADDER, HOLD, NOW).state
+    assert after.level == "none"
+    tuned = before_the_grant(tunings={"roaster/naivo": Active(NOW - 50, TODAY)})
+    assert not decide(tuned, granted(), LADDER, HOLD, NOW).state.tunings
+    part = decide(before_the_grant(), granted(firing={"control"}), LADDER, HOLD, NOW).state
+    assert part.level == "control"
+    clear = replace(granted(), prometheuses=(prometheus(ruler=granted().rulers()[0]),))
+    assert run(part, clear, HOLD - 8).state.level == "control", "that is no longer the grant's"
+    assert run(part, clear, HOLD + 8).state.level == "conserve"
+
+
+def test_records_from_before_a_grant_or_a_reset_lower_nothing() -> None:
+    for known in (3, 0):
+        decision = run(before_the_grant(), granted(known=known), 3 * HOLD)
+        assert decision.state.level == "fallback"
+        assert reasons(decision) == {"evidence_missing"}
+        assert "ledger:llm_evidence:epoch of aa's newest grant" in decision.holds[0].detail
+
+
+def test_what_the_money_after_a_grant_wants_waits_its_hold_when_it_ends() -> None:
+    still = run(before_the_grant(), granted(firing={"fallback"}), 8).state
+    assert (still.level, still.active.risen_epoch) == ("fallback", 1)
+    assert run(still, granted(), HOLD - 8).state.level == "fallback"
+    assert run(still, granted(), HOLD + 8).state.level == "emergency"
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        granted(own=3, known=4),  # the exporter answered before the grant, or was restored
+        granted(others=(replace(exporter(), url="f", ledger="bb", epoch=1),)),
+        granted(known=3, own=3),
+        granted(known=2, own=2),  # a restored ledger
+    ],
+)
+def test_without_a_grant_that_all_agree_on_the_hold_counts(evidence: Observations) -> None:
+    assert decide(before_the_grant(), evidence, LADDER, HOLD, NOW).state.level == "fallback"
+    assert decide(at("fallback"), evidence, LADDER, HOLD, NOW).state.level == "fallback"
+
+
+def test_a_grant_while_a_ledger_is_away_lowers_nothing() -> None:
+    state = before_the_grant()
+    state.ledgers["bb"] = SeenLedger(TODAY)
+    assert run(state, granted(), 3 * HOLD).state.level == "fallback"
+    for other in (LOST, replace(exporter(), url="f", ledger="cc", writable=False)):
+        decision = run(before_the_grant(), granted(others=(other,)), 3 * HOLD)
+        assert decision.state.level == "fallback"
+
+
+def test_without_an_exporter_that_answers_a_grant_waits_the_hold() -> None:
+    nobody = replace(granted(), exporters=())
+    assert decide(before_the_grant(), nobody, LADDER, HOLD, NOW).state.level == "fallback"
+    retired = before_the_grant()
+    retired.ledgers["bb"] = SeenLedger(TODAY, "x", retired=True)
+    gone = granted(others=(LOST,))
+    assert decide(retired, gone, LADDER, HOLD, NOW).state.level == "fallback"
+    assert run(retired, gone, HOLD + 8).state.level == "emergency", "by the hold"
+
+
+def test_a_level_that_rises_after_the_grant_waits_its_hold() -> None:
+    evidence = granted()
+    lowered = decide(before_the_grant(), evidence, LADDER, HOLD, NOW).state
+    lowered.claims["f"] = Claim("control", NOW, NOW + 1)
+    risen = raised(lowered, LADDER, NOW + 1, TODAY)
+    risen.claims.clear()
+    assert run(risen, evidence, HOLD - 8).state.level == "control"
+
+
+def test_the_records_of_a_late_ruler_have_to_settle_after_a_grant() -> None:
+    late = granted(delay=20)
+    assert run(before_the_grant(), late, 14).state.level == "fallback"
+    assert run(before_the_grant(), late, 16).state.level == "none", "three evaluations later"
+
+
+def test_a_backstop_ends_with_the_grant() -> None:
+    state = before_the_grant("control", backstop=Active(NOW - 100, TODAY))
+    assert decide(state, granted(), LADDER, HOLD, NOW).state.backstop is None
+    old = before_the_grant("control", backstop=Active(NOW - 100, TODAY))
+    assert decide(old, granted(known=3), LADDER, HOLD, NOW).state.backstop

@@ -167,3 +167,26 @@ def test_the_memory_is_bounded_and_says_so() -> None:
     sentence = problems(state, both())["ledgers"]
     assert "0000, 0001, 0002, 0003, 0004, …; nothing" in sentence
     assert len(sentence) < 300
+
+
+def test_a_higher_epoch_counts_once_and_one_seen_first_or_lower_does_not() -> None:
+    def of(epoch: int, second: int | None = None) -> Observations:
+        known = [epoch, epoch if second is None else second]
+        answers = [
+            replace(
+                rules(spent="a"),
+                ruler=replace(rules(spent="a").ruler, epochs={"a": one}, epochs_at=DAY + one),
+            )
+            for one in known
+        ]
+        return Observations((), answers, (exporter("a"),))
+
+    state = State()
+    counted = []
+    for evidence in (of(7), of(7), of(8), of(8), of(9, 8), of(9), of(2), of(2), of(3)):
+        follow(state, evidence)
+        counted.append(state.epoch)
+    assert counted == [0, 0, 1, 1, 1, 2, 2, 2, 3]
+    assert (state.ledgers["a"].epoch, state.epoch_at) == (3, DAY + 3)
+    follow(state, Observations((), (rules(spent="a"),), (exporter("a"),)))
+    assert (state.ledgers["a"].epoch, state.epoch) == (3, 3), "rules that do not know it yet"

@@ -191,3 +191,21 @@ def test_the_lag_is_the_newest_records_and_is_named_beyond_an_interval_and_the_f
 def test_rows_of_another_kind_are_passed_over() -> None:
     rows = [({"wanted": "0", "degradation": "control"}, NOW), ({"fact": "moon"}, NOW)]
     assert ruler_of(rows, Ruler(5), NOW, FRESH) == Ruler(5)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "age", "known"),
+    [
+        (3, 1.0, {"aa": 3}),
+        (3, 0.0, {}),  # recorded after what is wanted: that may be from before the grant
+        (3, 40.0, {}),
+        (-1, 1.0, {}),
+        (1e300, 1.0, {}),
+    ],
+)
+def test_an_epoch_counts_when_what_is_wanted_was_recorded_since(
+    epoch: float, age: float, known: dict[str, int]
+) -> None:
+    told = wanted((CONTROL, 0, 1.0), facts=facts(age, epochs={"aa": epoch}))
+    ruler = meaning(rules(rule()), told).ruler
+    assert (ruler.epochs, ruler.epochs_at) == (known, NOW - age if known else 0.0)
