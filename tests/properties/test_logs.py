@@ -205,3 +205,17 @@ def test_every_interleaving_of_write_rotate_and_read_counts_each_line_once() -> 
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_reading_that_went_on_in_a_copy_is_not_found_again_by_the_old_inode() -> None:
+    """Found by the property above: a .gz got the inode of the log that was truncated."""
+    state = Rotation()
+    state.choose("llm-{:03}.log")
+    state.write(1)
+    state.copytruncate(looks=False)
+    state.rename()
+    state.fail("die before")
+    state.compress()
+    state.poll()
+    state.compress()
+    state.teardown()

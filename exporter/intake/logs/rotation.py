@@ -1,15 +1,16 @@
 """Opening the files of one log: each at its right position, also under the names rotation gave it.
 
-A file is known again by inode and its first bytes, in the log's folder and in those directly below.
-One never seen before is read from its beginning when it must have been this log: by its name, and
-because it was written after the newest that is known. What rotation had left behind before the log
-was first looked at is not read.
+A reading is the position up to which a file was read. It belongs to one file: the one with its
+inode that still has all that was read; else a copy that has it; else a .gz that begins like it and
+is long enough. A file without a reading is read from its beginning when it must have been this log:
+by its name, and because it was written after the newest that is known. What rotation had left
+behind before the log was first looked at is not read.
 """
 
 import contextlib
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,9 @@ from common.clock import Clock
 from exporter.config import Log
 from exporter.event import UsageEvent
 from exporter.intake.logs.file import LogFile, key_at
-from exporter.intake.logs.fingerprint import FINGERPRINT_BYTES
 from exporter.intake.logs.mapping import read_lines
 from exporter.intake.logs.naming import COMPRESSED, PACKED, Shape, shape_of
-from exporter.intake.logs.packed import MAX_UNPACKED_BYTES, UnpackError, open_packed, unpacked_size
+from exporter.intake.logs.packed import UnpackError, open_packed, unpack, unpacked_size
 from exporter.intake.logs.spool import BESIDE_SPOOLS, is_fold_name
 from exporter.ledger.booking import SubmissionResult
 from exporter.ledger.ledger import Ledger
@@ -63,13 +63,9 @@ def paths_of(pattern: str) -> list[str]:
     """The paths to follow for a pattern: a plain path itself, even while it is missing."""
     if not glob.has_magic(pattern) or os.path.lexists(pattern):
         return [pattern]
-    return sorted(path for path in glob.glob(pattern) if _is_log(path))
-
-
-def _is_log(path: str) -> bool:
-    return not (
-        path.endswith((*COMPRESSED, *BESIDE_SPOOLS)) or is_fold_name(path) or os.path.isdir(path)
-    )
+    apart = (*COMPRESSED, *BESIDE_SPOOLS)
+    found = sorted(path for path in glob.glob(pattern) if not path.endswith(apart))
+    return [path for path in found if not (is_fold_name(path) or os.path.isdir(path))]
 
 
 class Opening:
@@ -80,23 +76,34 @@ class Opening:
     """
 
     def __init__(
-        self, path: str, known: KnownFiles, current: list[LogFile], gone: Position | None = None
+        self,
+        path: str,
+        known: KnownFiles,
+        current: Sequence[LogFile],
+        rule: Log | None = None,
+        gone: Position | None = None,
     ) -> None:
-        """current: the files of this log that are open already. gone: as an earlier look had it."""
+        """current: the files of this log that are open already. gone: as an earlier look had it.
+
+        rule: given when the exporter has just started, and a machine may have crashed before.
+        """
         self._path = path
         self._name = os.path.basename(os.path.realpath(path))
         self._known = known
-        self._positions = [p for p in known.places.positions.values() if p.log == path]
+        self._rule = rule
+        self._recorded = known.places.positions
+        self._readings = [p for p in self._recorded.values() if p.log == path]
+        self._looked = max((p.recorded for p in self._readings), default=0.0)
         self._files: list[LogFile] = []
-        self._changed: list[Position] = []
+        self._placed: dict[FileKey, Position] = {}  # that of the file now named first
+        self._moved: list[Position] = []  # readings that copies took over
         self._current = list(current)
         self._ours = [file for file in current if file.is_intact(file.position)]
-        # Positions in files that lost what they had: a copy of it may be found elsewhere.
+        # Readings of files that lost what they had: a copy of it may be found elsewhere.
         self._lost = [file.position for file in current if file not in self._ours]
         # Of the files that are known to be this log's: when written, and what their names are like.
         self._written = [os.fstat(file.fileno()).st_mtime_ns for file in self._ours]
         self._shapes: set[Shape] = set()
-        self._looked = max((p.recorded for p in self._positions), default=0.0)
         self._resumed = False  # nothing was rotated since this log was last looked at
         self.first = path not in known.places.followed  # whether it is followed for the first time
         self.gone = gone
@@ -111,248 +118,165 @@ class Opening:
             file.close()
 
     def keep(self, *more: Position) -> list[LogFile]:
-        """Record the positions that are new; the files, oldest first, are the caller's.
+        """Record what is new of the readings; the files, oldest first, are the caller's.
 
         Raises LedgerUnavailableError.
         """
-        positions = (*reversed(self._changed), *more)  # that of the file now named last
-        if positions or self.first:
-            self._known.record(LogProgress((self._path,), positions))
+        placed = [p for p in reversed(self._placed.values()) if self._recorded.get(p.key) != p]
+        moved = [p.key for p in self._moved if self._recorded.get(p.key) == p]
+        if placed or more or moved or self.first:
+            self._known.record(LogProgress((self._path,), (*placed, *more), tuple(moved)))
         files, self._files = self._files, []
         return files
 
-    def open_named(self, rule: Log, *, starting: bool, returning: bool) -> None:
+    def open_named(self, *, returning: bool) -> None:
         """Open what the path names. Raises OSError, and UserError when it has another reader.
 
-        starting: the exporter has just started, and a machine may have crashed before.
-        returning: this is the first file that the path names since.
+        returning: this is the first file that the path names since the exporter started.
         """
         file = LogFile(Path(self._path), self._path)
         self._files.append(file)
         self._current.append(file)
-        recorded = self._recorded(file)
-        if recorded is None:
-            position = file.at(file.end() if self.first and rule.start == "end" else 0)
-        elif file.is_intact(recorded):
-            position = replace(recorded, log=self._path)
-        else:
-            self._lost.append(recorded)
-            position = self._after_cut(file, recorded, rule) if starting else file.at(0)
+        position = self._intact(file)
+        if position is None:
+            fresh = self.first and not self._lost
+            at_end = fresh and self._rule is not None and self._rule.start == "end"
+            position = file.at(file.end()) if at_end else self._beginning(file)
         if returning:
             self._resumed = position.offset > 0
             self.gone = None if self._resumed or file.is_spool() else self._newest(file)
-        self._place(file, position)
+        self._place(file, replace(position, log=self._path))
 
-    def _after_cut(self, file: LogFile, recorded: Position, rule: Log | None) -> Position:
-        """Where to go on in a file that a power cut damaged. Ids make reading it again harmless."""
-        events, _ = read_lines(file.beginning(), rule, self._known.clock.now())
-        has_ids = file.is_spool() or (events and all(event.digest for event in events))
-        return file.at(0) if has_ids else file.resume(recorded)
-
-    def open_left_behind(self, rule: Log | None = None) -> None:
+    def open_left_behind(self) -> None:
         """Open the log's files under other names that have something to read.
 
-        rule: given when the exporter has just started. Raises OSError, UserError.
+        Raises OSError, and UserError when one has another reader.
         """
         named = len(self._files)
         known, others, packed = self._entries()
-        changed = [entry for entry in known if not self._take_known(entry)]
-        others += changed
+        changed = [entry for entry in known if not self._take(entry, self._own)]
         seen = self._known.found | {file.key for file in self._current}
         recent = self._looked - LINGER_SECONDS
-        newest = [p for p in self._positions if p.key not in seen and p.recorded >= recent]
+        newest = [p for p in self._readings if p.key not in seen and p.recorded >= recent]
         self._lost += [p for p in (self.gone, *newest) if p is not None and p not in self._lost]
-        others.sort(key=lambda entry: entry.stat().st_size, reverse=True)  # whole copies first
-        for entry in [entry for entry in others if not self._take_copy(entry)]:
-            was_ours = entry in changed and shape_of(entry.path, self._name)
-            self._take_unseen(entry, rule if was_ours else None)
+        others = sorted([*others, *changed], key=lambda entry: -entry.stat().st_size)
+        # Whole copies come first, and all copies before what may be new.
+        others = [one for one in others if not (self._lost and self._take(one, self._copied))]
+        for entry in others:
+            damaged = self._rule and entry in changed and shape_of(entry.path, self._name)
+            if self.first or damaged or self._is_wanted(entry.path, _key(entry)):
+                self._take(entry, self._unseen)
         for entry in sorted(packed, key=lambda entry: entry.stat().st_mtime_ns):
-            self._take_packed(entry)
+            self._take(entry, self._unpacked)
         opened = sorted(self._files[named:], key=lambda file: file.modified)
         self._files = [*opened, *self._files[:named]]  # what is older is read first
 
     def _entries(self) -> tuple[list[Entry], list[Entry], list[Entry]]:
         """Files that were this log by their inode, those that were by their name, and packed ones.
 
-        Nothing else is opened, and never the ledger, whatever inode it was given: closing a file
-        that SQLite has open too would drop SQLite's locks.
+        Nothing else is opened.
         """
-        inodes = {position.inode for position in self._positions if position.offset}
+        inodes = {position.inode for position in self._readings if position.offset}
         ours = {file.key for file in self._ours}
         known: list[Entry] = []
         others: list[Entry] = []
         packed: list[Entry] = []
-        for entry in _neighbours(self._path):
+        for entry in _neighbours(self._path, self._known.ledger_path):
             by_inode, shape = entry.inode() in inodes, shape_of(entry.path, self._name)
-            if not (by_inode or shape) or self._is_never_opened(entry):
+            if not (by_inode or shape):
                 continue
-            self._known.found.add(_key(entry))
-            if entry.path in self._known.followed or _key(entry) in self._known.open:
+            key = _key(entry)
+            self._known.found.add(key)
+            if entry.path in self._known.followed or key in self._known.open:
                 self._find(entry.inode())
-                self._shapes |= {shape} if shape and _key(entry) in ours else set()
-            elif entry.name.endswith(PACKED):
-                packed.append(entry)
-            else:
+                self._shapes |= {shape} if shape and key in ours else set()
+            elif not entry.name.endswith(PACKED):
                 (known if by_inode else others).append(entry)
+            elif not os.path.lexists(entry.path.removesuffix(PACKED)):  # else it is not finished
+                packed.append(entry)
         return known, others, packed
 
-    def _is_never_opened(self, entry: Entry) -> bool:
-        ledger = entry.path.startswith(str(self._known.ledger_path))
-        return ledger or entry.name.endswith(BESIDE_SPOOLS) or is_fold_name(entry.name)
+    def _take(self, entry: Entry, place: Callable[[LogFile], Position | None]) -> bool:
+        """Keep a file open if it has a place, and something to be read from there on.
 
-    def _find(self, inode: int) -> None:
-        """What was read up to some position has been found."""
-        if self.gone is not None and self.gone.inode == inode:
-            self.gone = None
-
-    def _take_known(self, entry: Entry) -> bool:
-        """Go on in a file that was this log; False: it is another one that got the inode."""
-        file = self._open(entry)
-        if file is None:
-            return True
-        recorded = self._recorded(file)
-        if recorded is None or not file.is_intact(recorded):
-            self._lost += [recorded] if recorded else []
-            self._settle(file, None)
-            return False
-        self._learn(file, recorded)
-        self._settle(file, recorded)
-        return True
-
-    def _take_copy(self, entry: Entry) -> bool:
-        """Go on in a copy of what was truncated or removed; whether it is one."""
-        file = self._open(entry) if self._lost else None
-        if file is None:
-            return False
-        lost = next((lost for lost in self._lost if _is_copy_of(file, lost)), None)
-        if lost is not None:
-            self._lost.remove(lost)
-            self._begin_anew(lost)
-            self._learn(file, lost)
-        self._settle(file, lost and _moved(lost, file))
-        return lost is not None
-
-    def _learn(self, file: LogFile, position: Position) -> None:
-        """A file is this log's, and was read up to a position."""
-        self._find(position.inode)
-        shape = shape_of(str(file.path), self._name)
-        self._shapes |= {shape} if shape else set()
-        self._written.append(file.modified)
-
-    def _settle(self, file: LogFile, position: Position | None) -> None:
-        """Keep a file open if it has something to be read from a position on."""
-        if position is not None:
+        Returns whether it has a place, or cannot be read.
+        """
+        with contextlib.ExitStack() as closing:
+            try:
+                file = closing.enter_context(contextlib.closing(self._open(entry.path)))
+                position = place(file)
+            except (PermissionError, UnpackError) as error:
+                self._note(entry, error)
+                return True
+            if position is None:
+                return False
             self._place(file, position)
             if self.gone is not None and not self.gone.offset and not position.offset:
                 self.gone = None  # it was empty: what was never read may be it
-        if position is None or file.size <= position.offset:
-            self._files.remove(file)
-            file.close()
+            if file.size > position.offset:
+                self._files.append(file)
+                closing.pop_all()
+        return True
 
-    def _place(self, file: LogFile, position: Position) -> None:
-        file.position = position
-        if self._known.places.positions.get(file.key) != position:
-            self._changed.append(position)
-
-    def _is_successor(self, path: str) -> bool:
-        """Whether a file never seen was this log after the newest one that is known.
-
-        Its name is like those that known ones have now, and it was written later; where no known
-        one is left, a packed one was written after the log was last looked at.
-        """
-        shape = shape_of(path, self._name)
-        alike = shape in self._shapes if self._shapes else shape and self._is_mine(shape.folder)
-        if not alike or self._resumed:
-            return False
-        newest = max(self._written, default=self._looked * 1e9 if path.endswith(PACKED) else 0)
-        return os.stat(path).st_mtime_ns >= newest - LINGER_SECONDS * 1e9
-
-    def _is_wanted(self, entry: Entry) -> bool:
-        """Whether a file is to be read from its beginning: also one that was opened, no more."""
-        recorded = self._known.places.positions.get(_key(entry))
-        opened = recorded is not None and recorded.log == self._path and not recorded.offset
-        return opened or self._is_successor(entry.path)
-
-    def _is_mine(self, folder: str) -> bool:
-        """Whether a folder is the log's, or one below that holds no log of the same name."""
-        mine = folder == os.path.dirname(os.path.realpath(self._path))
-        return mine or not os.path.lexists(os.path.join(folder, self._name))
-
-    def _open(self, entry: Entry, most: int = 0) -> LogFile | None:
-        """Open a file, or so many bytes of what a .gz holds; None: it cannot be read."""
-        try:
-            if most:
-                folder = self._known.ledger_path.parent
-                file = open_packed(entry.path, self._path, folder, most)
-            else:
-                file = LogFile(Path(entry.path), self._path)
-        except (PermissionError, UnpackError) as error:
-            self._note(entry, error)
-            return None
-        self._files.append(file)
-        return file
+    def _open(self, path: str) -> LogFile:
+        if path.endswith(PACKED):
+            return open_packed(path, self._path, self._known.ledger_path.parent)
+        return LogFile(Path(path), self._path)
 
     def _note(self, entry: Entry, error: OSError) -> None:
         """Say that a file cannot be read, unless all of it is known to have been."""
-        recorded = self._known.places.positions.get(_key(entry))
+        recorded = self._recorded.get(_key(entry))
         read = recorded is not None and entry.stat().st_size <= recorded.offset
         if not (self.first or read):
             self.unreadable.append(f"cannot read {entry.path}: {error.strerror}")
 
-    def _take_packed(self, entry: Entry) -> None:
-        """Go on in a .gz: what it holds says of what it is a copy."""
-        if os.path.lexists(entry.path.removesuffix(PACKED)):
-            return  # it is not finished
-        head = self._open(entry, FINGERPRINT_BYTES)
-        if head is None:
-            return
-        size = unpacked_size(entry.path)
-        begun = None if self.first else self._begun(head, size)
-        if begun is not None and begun in [file.position for file in self._ours]:
-            self._settle(head, None)  # the rest is read from what was packed
-            return
-        read = begun is not None and (begun.log != self._path or begun.offset % 2**32 == size)
-        if begun is not None and read:
-            self._learn(head, begun)
-        if self.first or read:
-            self._place(head, replace(head.at(head.size), log=""))
-        self._settle(head, None)
-        if not (self.first or read) and (begun or self._is_wanted(entry)):
-            self._take_content(entry, begun)
+    def _place(self, file: LogFile, position: Position) -> None:
+        file.position = self._placed[file.key] = position
 
-    def _take_content(self, entry: Entry, begun: Position | None) -> None:
-        file = self._open(entry, MAX_UNPACKED_BYTES)
-        if file is not None and begun is not None:
-            self._learn(file, begun)
-            self._settle(file, _moved(begun, file))
-        elif file is not None:
-            self._settle(file, None if self._original(file) else file.at(0))
+    def _learn(self, file: LogFile, reading: Position) -> None:
+        """A file is this log's, and has what was read up to a position."""
+        self._find(reading.inode)
+        shape = shape_of(str(file.path), self._name)
+        self._shapes |= {shape} if shape else set()
+        self._written.append(file.modified)
 
-    def _begun(self, head: LogFile, size: int) -> Position | None:
-        """Up to where the content of a .gz was read, the first of which is open; None: nowhere."""
-        known = [
-            p
-            for p in (*self._known.places.positions.values(), *self._lost)
-            if (p.log == self._path or p.key == head.key) and p.offset > 0 and head.begins_as(p)
-        ]
-        ends = [p for p in known if p.offset % 2**32 <= size]
-        return max(
-            ends, key=lambda p: (p.key == head.key, p.offset == size, p.offset), default=None
-        )
+    def _find(self, inode: int) -> None:
+        if self.gone is not None and self.gone.inode == inode:
+            self.gone = None
 
-    def _take_unseen(self, entry: Entry, rule: Log | None) -> None:
-        """Open a file that was never seen, if this was the log.
+    def _intact(self, file: LogFile) -> Position | None:
+        """The reading of a file's inode, if that file still has it; else it is lost."""
+        reading = self._reading_of(file)
+        if reading is None or file.is_intact(reading):
+            return reading
+        self._lost.append(reading)
+        return None
 
-        rule: given for a file that was seen and has changed while the exporter was away.
-        """
-        wanted = self.first or rule is not None or self._is_wanted(entry)
-        file = self._open(entry) if wanted else None
-        if file is not None:
-            self._settle(file, self._position_in(file, rule))
+    def _own(self, file: LogFile) -> Position | None:
+        """Where to go on in a file that was this log; None: it is another one with its inode."""
+        if reading := self._intact(file):
+            self._learn(file, reading)
+        return reading
 
-    def _position_in(self, file: LogFile, rule: Log | None) -> Position | None:
-        """Where to begin in a file that is not known; None: it is nothing to be read (yet)."""
-        recorded = self._known.places.positions.get(file.key)
+    def _copied(self, file: LogFile) -> Position | None:
+        """Where to go on in a copy of what was truncated or removed; None: it is none."""
+        lost = [p for p in self._lost if p.offset and p.key != file.key and file.is_intact(p)]
+        return self._take_over(lost[0], file) if lost else None
+
+    def _take_over(self, reading: Position, file: LogFile) -> Position:
+        """Where to go on in a copy: what is in the truncated file itself, however alike, is new."""
+        if reading in self._lost:
+            self._lost.remove(reading)
+            self._moved.append(reading)
+        for old in self._files:
+            if old.key == reading.key:
+                self._place(old, old.at(0))
+        self._learn(file, reading)
+        return replace(reading, device=file.key[0], inode=file.key[1])
+
+    def _unseen(self, file: LogFile) -> Position | None:
+        """Where to begin in a file that has no reading; None: it is not to be read (yet)."""
+        recorded = self._recorded.get(file.key)
         if recorded is not None and recorded.offset and file.is_intact(recorded):
             return None  # it was read for another log, or was there before this one was followed
         if self.first:
@@ -360,53 +284,92 @@ class Opening:
         if original := self._original(file):
             self.replaced.append(original)
             return file.at(original.position.offset if original in self._ours else 0)
-        if self._is_copy(file):
-            return None
-        damaged = self._recorded(file) if rule is not None else None
-        return file.at(0) if damaged is None else self._after_cut(file, damaged, rule)
+        named = key_at(self._path)
+        if any(log.key == named and log.holds(file) for log in self._current):
+            return None  # copytruncate makes a copy at this moment; the truncation is still to come
+        return self._beginning(file)
 
-    def _begin_anew(self, lost: Position) -> None:
-        """All that is in the file itself came after its truncation, however alike it looks."""
-        for file in self._files:
-            if file.key == lost.key:
-                self._place(file, file.at(0))
+    def _unpacked(self, file: LogFile) -> Position | None:
+        """Where to go on in a .gz, of which the first bytes are there; then all of them are."""
+        size = unpacked_size(file.path)
+        begun = None if self.first else self._begun(file, size)
+        if begun in [*self._moved, *(one.position for one in (*self._ours, *self._files))]:
+            return None  # the rest is read from what was packed
+        read = begun is not None and (begun.log != self._path or begun.offset % 2**32 == size)
+        if begun is not None and read:
+            self._learn(file, begun)
+        if self.first or read:
+            return replace(file.at(max(size, file.size)), log="")
+        if begun is None and not self._is_wanted(str(file.path), file.key):
+            return None
+        unpack(file.path, file.fileno())
+        if begun is not None:
+            return self._take_over(begun, file)
+        return None if self._original(file) else file.at(0)
+
+    def _begun(self, file: LogFile, size: int) -> Position | None:
+        """Up to where what a .gz begins with was read; None: nowhere."""
+        known = [
+            p
+            for p in (*self._recorded.values(), *self._lost)
+            if (p.log == self._path or p.key == file.key)
+            and (p.offset > 0 and p.offset % 2**32 <= size and file.begins_as(p))
+        ]
+        return max(
+            known, key=lambda p: (p.offset == size, p.key == file.key, p.offset), default=None
+        )
+
+    def _beginning(self, file: LogFile) -> Position:
+        """Where to begin in a file that has not what was read, perhaps because of a power cut.
+
+        Ids make reading it again harmless.
+        """
+        damaged = self._reading_of(file) if self._rule else None
+        if damaged is None or damaged in self._moved:
+            return file.at(0)
+        events, _ = read_lines(file.beginning(), self._rule, self._known.clock.now())
+        has_ids = file.is_spool() or (events and all(event.digest for event in events))
+        return file.at(0) if has_ids else file.resume(damaged)
+
+    def _is_wanted(self, path: str, key: FileKey) -> bool:
+        """Whether a file without a reading was this log after the newest one that is known.
+
+        It was opened, no more; or its name is like those that known ones have now, and it was
+        written later; where no known one is left, a packed one was written after the last look.
+        """
+        recorded = self._recorded.get(key)
+        if recorded is not None and recorded.log == self._path and not recorded.offset:
+            return True
+        shape = shape_of(path, self._name)
+        alike = shape in self._shapes if self._shapes else shape and self._is_mine(shape.folder)
+        newest = max(self._written, default=self._looked * 1e9 if path.endswith(PACKED) else 0)
+        late = os.stat(path).st_mtime_ns >= newest - LINGER_SECONDS * 1e9
+        return bool(alike) and late and not self._resumed
+
+    def _is_mine(self, folder: str) -> bool:
+        """Whether a folder is the log's, or one below that holds no log of the same name."""
+        mine = folder == os.path.dirname(os.path.realpath(self._path))
+        return mine or not os.path.lexists(os.path.join(folder, self._name))
 
     def _original(self, file: LogFile) -> LogFile | None:
         """The current file that was deleted, is open still, and of which another is a copy."""
         deleted = (old for old in self._current if os.fstat(old.fileno()).st_nlink == 0)
         return next((old for old in deleted if old.size and file.holds(old)), None)
 
-    def _is_copy(self, file: LogFile) -> bool:
-        """Whether copytruncate's copy is made at this moment; the truncation is still to come."""
-        key = key_at(self._path)
-        return any(log.key == key and log.holds(file) for log in self._current)
-
-    def _recorded(self, file: LogFile) -> Position | None:
-        """The recorded position of a file; device numbers may differ after a reboot."""
-        exact = self._known.places.positions.get(file.key)
-        if exact is not None:
+    def _reading_of(self, file: LogFile) -> Position | None:
+        """The reading that has a file's inode; device numbers may differ after a reboot."""
+        if exact := self._recorded.get(file.key):
             return exact
-        for position in self._positions:
-            same = position.inode == file.key[1] and position.offset > 0
-            if same and file.has_some_of(position):
-                return replace(position, device=file.key[0])
-        return None
+        same = (p for p in self._readings if p.inode == file.key[1] and p.offset > 0)
+        found = next((p for p in same if file.has_some_of(p)), None)
+        return found and replace(found, device=file.key[0])
 
     def _newest(self, named: LogFile) -> Position | None:
         """The last that was opened of this log before the exporter started, if not seen since."""
-        newest = self._positions[-1] if self._positions else None
+        newest = self._readings[-1] if self._readings else None
         if newest is None or newest.key in self._known.found:
             return None
         return newest if newest.offset or newest.inode != named.position.inode else None
-
-
-def _is_copy_of(file: LogFile, position: Position) -> bool:
-    other = position.offset > 0 and position.key != file.key
-    return other and file.is_intact(position)
-
-
-def _moved(position: Position, file: LogFile) -> Position:
-    return replace(position, device=file.key[0], inode=file.key[1])
 
 
 def _key(entry: Entry) -> FileKey:
@@ -414,16 +377,20 @@ def _key(entry: Entry) -> FileKey:
     return status.st_dev, status.st_ino
 
 
-def _neighbours(path: str) -> Iterator[Entry]:
+def _neighbours(path: str, ledger: Path) -> Iterator[Entry]:
     """The other regular files in the folder of the file that a path leads to.
 
     And those in the folders directly below, where some rotations put them; not in folders that are
-    missing or may not be listed.
+    missing or may not be listed. Never the ledger: closing a file that SQLite has open too would
+    drop SQLite's locks.
     """
     real = os.path.realpath(path)
     for entry in _listed(os.path.dirname(real)):
-        below = _listed(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,)
-        yield from (one for one in below if one.path != real and one.is_file(follow_symlinks=False))
+        for one in _listed(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,):
+            apart = one.path == real or one.path.startswith(str(ledger))
+            beside_spool = one.name.endswith(BESIDE_SPOOLS) or is_fold_name(one.name)
+            if not (apart or beside_spool) and one.is_file(follow_symlinks=False):
+                yield one
 
 
 def _listed(folder: str) -> Iterator[Entry]:

@@ -123,18 +123,17 @@ class Stream:
 
     def _follow(self, key: FileKey | None) -> None:
         """The path leads elsewhere than before: what it left behind first, then the new file."""
-        with Opening(self.path, self._known, self.files, self._gone) as opening:
+        rule = None if self._looked else self.rule
+        with Opening(self.path, self._known, self.files, rule, self._gone) as opening:
             problem = None
             if key is not None and key not in self._known.open:
                 try:
-                    opening.open_named(
-                        self.rule, starting=not self._looked, returning=not self._returned
-                    )
+                    opening.open_named(returning=not self._returned)
                 except (OSError, UserError) as error:
                     if opening.first:
                         raise  # so that `start: end` still finds its end
                     problem = error
-            opening.open_left_behind(None if self._looked else self.rule)
+            opening.open_left_behind()
             for file in opening.keep():
                 self._add(file)
             for file in opening.replaced:

@@ -139,6 +139,24 @@ def test_compressed_before_it_was_read(log: Path, follow: Follow, name: str) -> 
         assert follower.poll().booked() == {**once("abc"), "d": _ + 1}
 
 
+def test_a_look_while_a_file_is_compressed(log: Path, follow: Follow) -> None:
+    append(log, lines("a"))
+    follower = follow().poll()
+    follower.close()
+    append(log, lines("b"))
+    rotated = move(log, "llm-1.log")
+    content = rotated.read_bytes()
+    half = log.with_name("llm-1.log.gz")
+    half.write_bytes(gzip.compress(content)[:20])
+    append(log, lines("c"))
+    follower.open()
+    assert follower.poll().booked() == once("abc")
+    assert follower.source.problems == []
+    pack(rotated)
+    follower.restart()
+    assert follower.poll().booked() == once("abc")
+
+
 def test_compressed_twice_before_it_was_read(log: Path, follow: Follow) -> None:
     append(log, lines("a"))
     follower = follow().poll()
