@@ -12,7 +12,7 @@ import re
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -38,15 +38,13 @@ class TruncatedError(Exception):
     """What was consumed is no longer in the file, or may have been there: it was truncated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Lines read, and the position to commit with their events, perhaps with those of others."""
+class Chunk(NamedTuple):
+    """Lines read, and the positions to commit with their events: the last is that of their file."""
 
     lines: list[bytes]
     too_long: int  # lines that began here and are skipped
-    position: Position
-    zeroed: int = 0  # places where a power cut left zero bytes instead of lines
-    others: tuple[tuple["LogFile", Position], ...] = ()
+    zeroed: int  # places where a power cut left zero bytes instead of lines
+    ends: tuple[tuple["LogFile", Position], ...]
 
 
 class WholeLines(NamedTuple):
@@ -138,37 +136,30 @@ def _open_followed(path: str) -> int:
 def keep_readers_out(path: Path, inode: int) -> int:
     """One reader for each log, without touching the log: until the descriptor is closed.
 
-    flock on the log itself would block every writer that takes the same lock around its appends,
-    and a lock file beside it needs the right to write there, or is not seen from another container.
-    So the reader takes a shared OFD lock on one byte of the log's *folder*, the byte numbered by
-    the log's inode, and asks whether anyone else has it. That needs read access only, works on
-    read-only mounts and through bind mounts. Nobody else locks folders. On a file system that
+    flock on the log itself would block writers that take the same lock around their appends, and a
+    lock file beside it needs the right to write there, or is not seen from another container. So
+    the reader takes a shared OFD lock on one byte of the log's *folder*, the byte numbered by the
+    log's inode, and asks whether anyone else has it. That needs read access only, works on
+    read-only mounts and through bind mounts, and nobody else locks folders. On a file system that
     cannot lock, the file is read without a lock.
 
     Raises UserError when another exporter reads this file; OSError when it vanished. Two that come
     at the same instant may both be refused; each tries again later.
     """
     folder = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    where = (os.SEEK_SET, inode % 2**62, 1, 0)
     try:
-        if _is_shared(folder, inode % 2**62):
+        fcntl.fcntl(folder, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, *where))
+        # A writer's lock would conflict with every other reader's, never with our own.
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, *where)
+        answer = fcntl.fcntl(folder, fcntl.F_OFD_GETLK, asked)
+        if struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK:
             raise UserError(f"{path} is read by another exporter; stop that one first")
     except (OSError, UserError) as error:
         if getattr(error, "errno", None) not in _CANNOT_LOCK:
             os.close(folder)
             raise
     return folder
-
-
-def _is_shared(folder: int, byte: int) -> bool:
-    """Lock a byte; whether somebody else has locked it, too."""
-    fcntl.fcntl(folder, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, byte))
-    # A writer's lock would conflict with every other reader's, never with our own.
-    answer = fcntl.fcntl(folder, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK, byte))
-    return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
-
-
-def _lock(kind: int, byte: int) -> bytes:
-    return struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0)
 
 
 class LogFile:
@@ -199,7 +190,9 @@ class LogFile:
         except BaseException:
             os.close(self._fd)
             raise
+        self.fold = fold
         self.modified = status.st_mtime_ns
+        self.idle_since: float | None = None  # nothing was to read, and its path had left it
         self.held: list[bytes] = []  # lines that were read and are consumed with later ones
         self._drained_at: tuple[int, int] | None = None  # size and mtime when nothing was to read
 
@@ -238,10 +231,8 @@ class LogFile:
         if 0 < offset <= size and self._bytes(1, offset - 1) == b"\0":
             return self.at(offset)  # zeroed, not cut: what is new lies behind
         left, is_next_new = fingerprint.standing(position.fingerprint, self._bytes)
-        if not is_next_new and size < offset and (left or self.begins_as(position)):
-            return self.at(size)
         if not is_next_new:
-            return self.at(0)
+            return self.at(size if size < offset and self.has_some_of(position) else 0)
         mark = fingerprint.up_to(position.fingerprint, self._bytes, left)
         whole = replace(self.position, offset=left, fingerprint=mark, in_long_line=False)
         return self._after(whole, self._bytes(self._torn(left), left))
@@ -263,9 +254,9 @@ class LogFile:
     def holds(self, other: "LogFile") -> bool:
         """Whether another file's first and last kilobyte lie here, at the same places."""
         size = other.size
-        ends = (0, max(0, size - FINGERPRINT_BYTES))
-        theirs = [(at, os.pread(other.fileno(), FINGERPRINT_BYTES, at)) for at in ends]
-        same = all(os.pread(self._fd, len(end), at) == end for at, end in theirs)
+        starts = (0, max(0, size - FINGERPRINT_BYTES))
+        theirs = [(at, os.pread(other.fileno(), FINGERPRINT_BYTES, at)) for at in starts]
+        same = all(self._bytes(len(end), at) == end for at, end in theirs)
         return size <= self.size and same
 
     def at(self, offset: int) -> Position:
@@ -303,13 +294,13 @@ class LogFile:
             self.held = found.lines
             self._drained_at = None if self.held else look
             return None
-        position = replace(
-            self._after(before, data[: whole.consumed]), in_long_line=whole.in_long_line
-        )
-        # A file that begins with a hole was truncated under a writer that does not append.
-        hole = self._bytes(1, 0) == b"\0" and not self.is_spool()
+        position = self._after(before, data[: whole.consumed])
+        position = replace(position, in_long_line=whole.in_long_line)
+        # A fold's slots may have holes, and a file that begins with one was truncated under a
+        # writer that does not append.
+        hole = self.fold or (self._bytes(1, 0) == b"\0" and not self.is_spool())
         zeroed = 0 if hole else len(re.findall(rb"\0+", data[: whole.consumed]))
-        return Chunk(whole.lines, whole.too_long, position, zeroed)
+        return Chunk(whole.lines, whole.too_long, zeroed, ((self, position),))
 
     def _after(self, before: Position, data: bytes) -> Position:
         """The position when the data behind another one is consumed, too."""

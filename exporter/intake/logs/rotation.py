@@ -11,7 +11,7 @@ import contextlib
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.clock import Clock
@@ -24,12 +24,13 @@ from exporter.intake.logs.packed import UnpackError, open_packed, unpack, unpack
 from exporter.intake.logs.spool import BESIDE_SPOOLS, is_fold_name
 from exporter.ledger.booking import SubmissionResult
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.progress import FileKey, LogProgress, Position
+from exporter.ledger.progress import FileKey, LogPlaces, LogProgress, Position
 
 Entry = os.DirEntry[str]
 LINGER_SECONDS = 60.0  # for writers that have not noticed that their file was renamed
 
 
+@dataclass
 class KnownFiles:
     """What all streams of one exporter know together.
 
@@ -37,18 +38,19 @@ class KnownFiles:
     a stream of their own. places: what the ledger knows, as of the last commit.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
-        self._ledger = ledger
-        self.ledger_path = ledger.path
-        self.places = ledger.places
-        self.clock = clock
-        self.open: set[FileKey] = set()
-        self.found: set[FileKey] = set()
-        self.followed: set[str] = set()
+    ledger: Ledger
+    clock: Clock
+    open: set[FileKey] = field(default_factory=set)
+    found: set[FileKey] = field(default_factory=set)
+    followed: set[str] = field(default_factory=set)
+
+    @property
+    def places(self) -> LogPlaces:
+        return self.ledger.places
 
     def record(self, progress: LogProgress, events: Sequence[UsageEvent] = ()) -> SubmissionResult:
         """Book events together with the progress. Raises LedgerUnavailableError."""
-        result = self._ledger.submit(list(events), progress).result()
+        result = self.ledger.submit(list(events), progress).result()
         self.places.apply(progress, self.clock.now())
         return result
 
@@ -71,8 +73,8 @@ def paths_of(pattern: str) -> list[str]:
 class Opening:
     """Files opened together; closed again unless keep() is reached.
 
-    gone: up to where a file was read that cannot be found. unreadable: a sentence for each file
-    that is to be read and cannot. replaced: current files whose copies are read instead.
+    gone: up to where a file was read that cannot be found. unread: a sentence for each file that is
+    to be read and cannot. replaced: current files whose copies are read instead.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class Opening:
         self._resumed = False  # nothing was rotated since this log was last looked at
         self.first = path not in known.places.followed  # whether it is followed for the first time
         self.gone = gone
-        self.unreadable: list[str] = []
+        self.unread: list[str] = []
         self.replaced: list[LogFile] = []
 
     def __enter__(self) -> "Opening":
@@ -126,6 +128,12 @@ class Opening:
         moved = [p.key for p in self._moved if self._recorded.get(p.key) == p]
         if placed or more or moved or self.first:
             self._known.record(LogProgress((self._path,), (*placed, *more), tuple(moved)))
+        if self.gone is not None:
+            self.unread.append(
+                f"{self._path}: the file that was read up to byte {self.gone.offset} is gone, and"
+                " what it got after that is not counted; put it or a copy back beside the log, or"
+                " restart the exporter to go on without it"
+            )
         files, self._files = self._files, []
         return files
 
@@ -181,7 +189,7 @@ class Opening:
         known: list[Entry] = []
         others: list[Entry] = []
         packed: list[Entry] = []
-        for entry in _neighbours(self._path, self._known.ledger_path):
+        for entry in _neighbours(self._path, self._known.ledger.path):
             by_inode, shape = entry.inode() in inodes, shape_of(entry.path, self._name)
             if not (by_inode or shape):
                 continue
@@ -220,7 +228,7 @@ class Opening:
 
     def _open(self, path: str) -> LogFile:
         if path.endswith(PACKED):
-            return open_packed(path, self._path, self._known.ledger_path.parent)
+            return open_packed(path, self._path, self._known.ledger.path.parent)
         return LogFile(Path(path), self._path)
 
     def _note(self, entry: Entry, error: OSError) -> None:
@@ -228,7 +236,7 @@ class Opening:
         recorded = self._recorded.get(_key(entry))
         read = recorded is not None and entry.stat().st_size <= recorded.offset
         if not (self.first or read):
-            self.unreadable.append(f"cannot read {entry.path}: {error.strerror}")
+            self.unread.append(f"cannot read {entry.path}: {error.strerror}")
 
     def _place(self, file: LogFile, position: Position) -> None:
         file.position = self._placed[file.key] = position

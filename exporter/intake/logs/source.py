@@ -16,7 +16,7 @@ from common.errors import UserError
 from exporter.config import Log
 from exporter.event import EventError, UsageEvent
 from exporter.intake.counters import IntakeMetrics
-from exporter.intake.logs.file import Chunk, LogFile, is_spool_header
+from exporter.intake.logs.file import Chunk, is_spool_header
 from exporter.intake.logs.mapping import read_lines
 from exporter.intake.logs.rotation import KnownFiles, paths_of
 from exporter.intake.logs.stream import Stream
@@ -143,40 +143,31 @@ class LogSource:
 
     def _read(self, stream: Stream) -> bool:
         """Book the next lines of a stream, if there are any. Raises LedgerUnavailableError."""
-        found = None
+        chunk = None
         with stream.problems_noted():
-            found = stream.next()
-        if found is not None:
-            self._book(stream, *found)
-        return found is not None
-
-    def _book(self, stream: Stream, file: LogFile, chunk: Chunk) -> None:
-        """Parse, commit with the position, count. Raises LedgerUnavailableError."""
-        events, refusals = self._parse(stream, file, chunk)
-        ends = (*chunk.others, (file, chunk.position))
-        positions = tuple(position for _, position in ends)
+            chunk = stream.next()
+        if chunk is None:
+            return False
+        events, refusals = self._parse(stream, chunk)
+        positions = tuple(position for _, position in chunk.ends)
         result = self._known.record(LogProgress(positions=positions), events)
-        for one, position in ends:
-            one.advance(position)
+        for file, position in chunk.ends:
+            file.advance(position)
         self._metrics.booked(SOURCE, events, result, refusals)
         for refusal in [*refusals, *(error for _, error in result.rejected)]:
             if refusal.reason != "not_json":  # these are left out by the log's rule
                 stream.last_refusal = f"{refusal.reason}: {str(refusal)[:200]}"
+        return True
 
-    def _parse(
-        self, stream: Stream, file: LogFile, chunk: Chunk
-    ) -> tuple[list[UsageEvent], list[EventError]]:
-        lines = chunk.lines
+    def _parse(self, stream: Stream, chunk: Chunk) -> tuple[list[UsageEvent], list[EventError]]:
+        lines, file = chunk.lines, chunk.ends[-1][0]
         if file.position.offset == 0 and lines and is_spool_header(lines[0]):
             lines = lines[1:]
-        is_fold = stream.is_fold(file)
-        rule = None if file.is_spool() or is_fold else stream.rule
+        rule = None if file.fold or file.is_spool() else stream.rule
         events, refusals = read_lines(lines, rule, self._clock.now())
         refusals += [EventError("too_long", "a line of more than 1 MiB")] * chunk.too_long
-        if not is_fold:  # whose slots may have holes
-            zeros = EventError("malformed", "zero bytes instead of lines, as a power cut leaves")
-            refusals += [zeros] * chunk.zeroed
-        return events, refusals
+        zeros = EventError("malformed", "zero bytes instead of lines, as a power cut leaves")
+        return events, refusals + [zeros] * chunk.zeroed
 
     def _publish(self) -> None:
         report = [stream.status() for stream in self._streams.values()]

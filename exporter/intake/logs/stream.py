@@ -4,7 +4,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from common.budget_status import LogState, LogStatus
@@ -40,8 +39,6 @@ class Stream:
         self._again = 0.0  # when to look for these once more: Unix seconds
         self._delivery_lock: int | None = None
         self._barred = False  # a delivery reads this spool
-        self._folds: set[LogFile] = set()
-        self._idle_since: dict[LogFile, float] = {}  # files left behind: Unix seconds
 
     @contextlib.contextmanager
     def problems_noted(self) -> Iterator[None]:
@@ -60,13 +57,19 @@ class Stream:
         """
         key = key_at(self.path)
         self._missing = key is None
-        if key != self._named or not self._looked or self._is_to_look_again():
+        again = self._unread and self._known.clock.now() >= self._again
+        if key != self._named or not self._looked or again:
             self._follow(key)
-        self._keep_deliveries_out()
+        if self._delivery_lock is None and any(file.is_spool() for file in self.files):
+            self._barred = True
+            self._delivery_lock = spool.keep_deliveries_out(self.path)
+        self._barred = False
         self.problem, self.locked = "; ".join(self._unread), False
-        self._look_for_folds()
+        for name in spool.take_folds(self.path):
+            with self.problems_noted():  # one that somebody planted; the others are read
+                self._add_fold(name)
 
-    def next(self) -> tuple[LogFile, Chunk] | None:
+    def next(self) -> Chunk | None:
         """The next lines of the oldest file that has any.
 
         Raises OSError, UserError (another reader) and LedgerUnavailableError.
@@ -76,16 +79,16 @@ class Stream:
         """
         before: list[LogFile] = []  # those that hold the first pieces of a line
         for file in [] if self._barred else list(self.files):
-            final = file in self._folds or self._is_over(file)
+            final = file.fold or self._is_over(file)
             try:
                 chunk = file.read(final, self._join(file, before))
             except TruncatedError:
                 self._restart(file)
                 return None
             if chunk is not None:
-                self._idle_since.pop(file, None)
-                ends = tuple((one, one.at(one.end_of_held())) for one in before)
-                return file, replace(chunk, others=ends)
+                file.idle_since = None
+                held = ((one, one.at(one.end_of_held())) for one in before)
+                return chunk._replace(ends=(*held, *chunk.ends))
             self._drained(file, final)
             before += [file] if file.held else []
         return None
@@ -102,10 +105,6 @@ class Stream:
         """Nothing is left to read, and the path leads nowhere."""
         return not self.files and self._named is None
 
-    def is_fold(self, file: LogFile) -> bool:
-        """Whether a file is a fold of the spool that the path names."""
-        return file in self._folds
-
     def close(self) -> None:
         for file in list(self.files):
             self._drop(file)
@@ -116,7 +115,7 @@ class Stream:
     def _join(self, file: LogFile, before: list[LogFile]) -> Join | None:
         """How the lines of a file are to be joined, after what those before it hold."""
         kind = self.rule.format
-        if kind == "json" or file in self._folds or file.is_spool():
+        if kind == "json" or file.fold or file.is_spool():
             return None
         held = [line for one in before for line in one.held]
         return lambda found, last: join(found, kind, held, last)
@@ -138,24 +137,12 @@ class Stream:
                 self._add(file)
             for file in opening.replaced:
                 self._drop(file)
-        self._note(opening)
+        self._gone, self._unread = opening.gone, opening.unread
+        self._again = self._known.clock.now() + LINGER_SECONDS
         if problem:
             raise problem
         self._looked, self._returned = True, self._returned or key is not None
         self._named = key if any(file.key == key for file in self.files) else None
-
-    def _note(self, opening: Opening) -> None:
-        self._gone, self._unread = opening.gone, list(opening.unreadable)
-        if opening.gone is not None:
-            self._unread.append(
-                f"{self.path}: the file that was read up to byte {opening.gone.offset} is gone, and"
-                " what it got after that is not counted; put it or a copy back beside the log, or"
-                " restart the exporter to go on without it"
-            )
-        self._again = self._known.clock.now() + LINGER_SECONDS
-
-    def _is_to_look_again(self) -> bool:
-        return bool(self._unread) and self._known.clock.now() >= self._again
 
     def _restart(self, file: LogFile) -> None:
         """The file was truncated: finish the copy that copytruncate made, then begin again."""
@@ -167,17 +154,6 @@ class Stream:
         for copy in copies:
             self._add(copy, self.files.index(file))
 
-    def _keep_deliveries_out(self) -> None:
-        if self._delivery_lock is None and any(file.is_spool() for file in self.files):
-            self._barred = True
-            self._delivery_lock = spool.keep_deliveries_out(self.path)
-        self._barred = False
-
-    def _look_for_folds(self) -> None:
-        for name in spool.take_folds(self.path):
-            with self.problems_noted():  # one that somebody planted; the others are read
-                self._add_fold(name)
-
     def _add_fold(self, name: str) -> None:
         if key_at(name) in self._known.open:
             return
@@ -185,7 +161,6 @@ class Stream:
         position = self._known.places.positions.get(file.key)
         if position is not None and file.is_intact(position):
             file.position = position
-        self._folds.add(file)
         self._add(file)
 
     def _is_over(self, file: LogFile) -> bool:
@@ -193,11 +168,12 @@ class Stream:
         if file.key == self._named:
             return False
         now = self._known.clock.now()
-        return now - self._idle_since.setdefault(file, now) >= LINGER_SECONDS
+        file.idle_since = now if file.idle_since is None else file.idle_since
+        return now - file.idle_since >= LINGER_SECONDS
 
     def _drained(self, file: LogFile, final: bool) -> None:
         """Nothing is left in a file for now, or for ever."""
-        if file in self._folds:
+        if file.fold:
             os.unlink(file.path)
             self._forget(file)
         elif file.key == self._named:
@@ -231,7 +207,5 @@ class Stream:
 
     def _drop(self, file: LogFile) -> None:
         self.files.remove(file)
-        self._folds.discard(file)
-        self._idle_since.pop(file, None)
         self._known.open.discard(file.key)
         file.close()
