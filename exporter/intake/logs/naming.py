@@ -31,16 +31,9 @@ def shape_of(path: str, name: str) -> Shape | None:
     ends = [index for index, letter in enumerate(name) if letter == "." or index == 0]
     for at in (len(name), *reversed(ends)):
         if base.startswith(name[:at]) and base.endswith(name[at:]) and len(base) > len(name):
-            shape = _shape(folder, at, base[at : at + len(base) - len(name)])
-            if shape is not None:
-                return shape
+            found = _NUMBER.fullmatch(base, at, len(base) - len(name) + at)
+            dated = found and sum(map(str.isdigit, found[0])) >= DATE_DIGITS
+            # A number with no separator, or in front, makes another log's name; a date does not.
+            if found and (dated or (found[1] and at)):
+                return Shape(folder, at, found[1], bool(dated))
     return None
-
-
-def _shape(folder: str, at: int, inserted: str) -> Shape | None:
-    """A number with no separator, or in front, makes another log's name; a date does not."""
-    found = _NUMBER.fullmatch(inserted)
-    if found is None:
-        return None
-    dated = sum(letter.isdigit() for letter in inserted) >= DATE_DIGITS
-    return Shape(folder, at, found[1], dated) if dated or (found[1] and at) else None

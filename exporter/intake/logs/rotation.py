@@ -152,8 +152,11 @@ class Opening:
             position = file.at(file.end()) if at_end else self._beginning(file)
         if returning:
             self._resumed = position.offset > 0
-            self.gone = None if self._resumed or file.is_spool() else self._newest(file)
-        self._place(file, replace(position, log=self._path))
+            # The last that was opened before the exporter started, if it is not seen now.
+            newest = [p for p in self._readings[-1:] if p.key not in self._known.found]
+            lost = [p for p in newest if p.offset or p.inode != file.key[1]]
+            self.gone = lost[0] if lost and not (self._resumed or file.is_spool()) else None
+        file.position = self._placed[file.key] = replace(position, log=self._path)
 
     def open_left_behind(self) -> None:
         """Open the log's files under other names that have something to read.
@@ -214,11 +217,14 @@ class Opening:
                 file = closing.enter_context(contextlib.closing(self._open(entry.path)))
                 position = place(file)
             except (PermissionError, UnpackError) as error:
-                self._note(entry, error)
+                recorded = self._recorded.get(_key(entry))
+                read = recorded is not None and entry.stat().st_size <= recorded.offset
+                if not (self.first or read):
+                    self.unread.append(f"cannot read {entry.path}: {error.strerror}")
                 return True
             if position is None:
                 return False
-            self._place(file, position)
+            file.position = self._placed[file.key] = position
             if self.gone is not None and not self.gone.offset and not position.offset:
                 self.gone = None  # it was empty: what was never read may be it
             if file.size > position.offset:
@@ -230,16 +236,6 @@ class Opening:
         if path.endswith(PACKED):
             return open_packed(path, self._path, self._known.ledger.path.parent)
         return LogFile(Path(path), self._path)
-
-    def _note(self, entry: Entry, error: OSError) -> None:
-        """Say that a file cannot be read, unless all of it is known to have been."""
-        recorded = self._recorded.get(_key(entry))
-        read = recorded is not None and entry.stat().st_size <= recorded.offset
-        if not (self.first or read):
-            self.unread.append(f"cannot read {entry.path}: {error.strerror}")
-
-    def _place(self, file: LogFile, position: Position) -> None:
-        file.position = self._placed[file.key] = position
 
     def _learn(self, file: LogFile, reading: Position) -> None:
         """A file is this log's, and has what was read up to a position."""
@@ -276,9 +272,8 @@ class Opening:
         if reading in self._lost:
             self._lost.remove(reading)
             self._moved.append(reading)
-        for old in self._files:
-            if old.key == reading.key:
-                self._place(old, old.at(0))
+        for old in (old for old in self._files if old.key == reading.key):
+            old.position = self._placed[old.key] = old.at(0)
         self._learn(file, reading)
         return replace(reading, device=file.key[0], inode=file.key[1])
 
@@ -349,15 +344,13 @@ class Opening:
         if recorded is not None and recorded.log == self._path and not recorded.offset:
             return True
         shape = shape_of(path, self._name)
-        alike = shape in self._shapes if self._shapes else shape and self._is_mine(shape.folder)
+        if shape is None or self._resumed or (self._shapes and shape not in self._shapes):
+            return False
+        below = shape.folder != os.path.dirname(os.path.realpath(self._path))
+        if not self._shapes and below and os.path.lexists(os.path.join(shape.folder, self._name)):
+            return False  # that folder has a log of its own
         newest = max(self._written, default=self._looked * 1e9 if path.endswith(PACKED) else 0)
-        late = os.stat(path).st_mtime_ns >= newest - LINGER_SECONDS * 1e9
-        return bool(alike) and late and not self._resumed
-
-    def _is_mine(self, folder: str) -> bool:
-        """Whether a folder is the log's, or one below that holds no log of the same name."""
-        mine = folder == os.path.dirname(os.path.realpath(self._path))
-        return mine or not os.path.lexists(os.path.join(folder, self._name))
+        return os.stat(path).st_mtime_ns >= newest - LINGER_SECONDS * 1e9
 
     def _original(self, file: LogFile) -> LogFile | None:
         """The current file that was deleted, is open still, and of which another is a copy."""
@@ -371,13 +364,6 @@ class Opening:
         same = (p for p in self._readings if p.inode == file.key[1] and p.offset > 0)
         found = next((p for p in same if file.has_some_of(p)), None)
         return found and replace(found, device=file.key[0])
-
-    def _newest(self, named: LogFile) -> Position | None:
-        """The last that was opened of this log before the exporter started, if not seen since."""
-        newest = self._readings[-1] if self._readings else None
-        if newest is None or newest.key in self._known.found:
-            return None
-        return newest if newest.offset or newest.inode != named.position.inode else None
 
 
 def _key(entry: Entry) -> FileKey:
