@@ -219,3 +219,18 @@ def test_a_reading_that_went_on_in_a_copy_is_not_found_again_by_the_old_inode() 
     state.poll()
     state.compress()
     state.teardown()
+
+
+def test_a_copy_with_the_inode_of_a_file_that_was_compressed_goes_on_where_the_log_was() -> None:
+    """Found by the property above: the .gz took over the reading of that inode, and no more."""
+    state = Rotation()
+    state.choose("llm-{:03}.log")
+    state.write(0)
+    state.copytruncate(looks=True)
+    state.write(1)
+    state.poll()
+    state.write_late()
+    state.compress()
+    state.copytruncate(looks=False)
+    state.poll()
+    state.teardown()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import UserError
+from common.files import open_regular
 from exporter.intake.logs import fingerprint
 from exporter.intake.logs.fingerprint import FINGERPRINT_BYTES
 from exporter.ledger.progress import FileKey, Position
@@ -30,12 +31,8 @@ _SPOOL = b'{"spool": "%s", "id": "' % SPOOL.encode()
 _SPOOL_LINE = re.compile(rb'[\n\0]\n\{"id":"[^\n\0]*,"outcome":"[^\n\0]*\}\n')
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
 _NOTHING = fingerprint.at(lambda *_: b"", 0)
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OWN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CANNOT_LOCK = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-
-
-class TruncatedError(Exception):
-    """What was consumed is no longer in the file, or may have been there: it was truncated."""
 
 
 class Chunk(NamedTuple):
@@ -99,7 +96,7 @@ def open_own(path: str, flags: int = os.O_RDONLY) -> int:
     """
     planted = OSError(errno.ELOOP, f"{path} is a link or no regular file; remove it")
     try:
-        fd = os.open(path, flags | _READ | os.O_NOFOLLOW, 0o640)
+        fd = os.open(path, flags | _OWN, 0o640)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
             raise planted from error
@@ -121,8 +118,8 @@ def _open_followed(path: str) -> int:
     try:
         status = os.fstat(link)
         if not stat.S_ISLNK(status.st_mode):
-            return os.open(path, _READ | os.O_NOFOLLOW)
-        fd = os.open(os.path.join(os.path.dirname(path), os.readlink("", dir_fd=link)), _READ)
+            return open_regular(Path(path), os.O_NOFOLLOW)
+        fd = open_regular(Path(os.path.dirname(path), os.readlink("", dir_fd=link)))
     finally:
         os.close(link)
     folder = os.stat(os.path.dirname(path) or ".")
@@ -181,8 +178,6 @@ class LogFile:
             self._fd = open_own(str(path)) if fold else _open_followed(str(path))
         try:
             status = os.fstat(self._fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(0, "it is not a regular file")
             self.position = Position(log, status.st_dev, status.st_ino, 0, _NOTHING)
             if path.is_symlink() and self.is_spool():
                 raise OSError(0, f"{path} is a symbolic link to a spool; name the spool itself")
@@ -275,20 +270,22 @@ class LogFile:
         found = os.pread(self._fd, size - start, start).rfind(b"\n")
         return start + found + 1 if found >= 0 else start if start == 0 else size
 
+    def is_truncated(self) -> bool:
+        """Whether some of what was consumed is gone, or may have been there."""
+        if self._look() == self._drained_at:
+            return False
+        # What had no line yet may have been written, copied and truncated since.
+        unsure = not self.position.offset and self._drained_at is not None
+        return unsure or not self.is_intact(self.position)
+
     def read(self, final: bool = False, join: Join | None = None) -> Chunk | None:
-        """The next lines, or None when there is no whole one. Raises TruncatedError, OSError.
+        """The next lines, or None when there is no whole one. Raises OSError.
 
         join: makes fewer lines of them; the second argument says that no more will follow or fit.
         """
-        status = os.fstat(self._fd)
-        look = (status.st_size, status.st_mtime_ns)
+        look, before = self._look(), self.position
         if look == self._drained_at and not final:
             return None
-        before = self.position
-        # What had no line yet may have been written, copied and truncated since.
-        unsure = not before.offset and self._drained_at is not None and look != self._drained_at
-        if unsure or not self.is_intact(before):
-            raise TruncatedError
         data, found, whole = self._chunk(before, final, join)
         if not whole.consumed:
             self.held = found.lines
@@ -306,6 +303,10 @@ class LogFile:
         """The position when the data behind another one is consumed, too."""
         mark = fingerprint.after(before.fingerprint, self._bytes, data, before.offset)
         return replace(before, offset=before.offset + len(data), fingerprint=mark)
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns
 
     def _bytes(self, count: int, offset: int) -> bytes:
         return os.pread(self._fd, count, offset)

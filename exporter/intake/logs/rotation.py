@@ -74,7 +74,8 @@ class Opening:
     """Files opened together; closed again unless keep() is reached.
 
     gone: up to where a file was read that cannot be found. unread: a sentence for each file that is
-    to be read and cannot. replaced: current files whose copies are read instead.
+    to be read and cannot. replaced: current files whose copies are read instead. truncated: current
+    files that begin anew.
     """
 
     def __init__(
@@ -99,7 +100,9 @@ class Opening:
         self._files: list[LogFile] = []
         self._placed: dict[FileKey, Position] = {}  # that of the file now named first
         self._moved: list[Position] = []  # readings that copies took over
+        self._cut: dict[Position, LogFile] = {}  # files resumed where a power cut left them
         self._current = list(current)
+        self.truncated = [file for file in current if file.is_truncated()]
         self._ours = [file for file in current if file.is_intact(file.position)]
         # Readings of files that lost what they had: a copy of it may be found elsewhere.
         self._lost = [file.position for file in current if file not in self._ours]
@@ -119,15 +122,19 @@ class Opening:
         for file in self._files:
             file.close()
 
-    def keep(self, *more: Position) -> list[LogFile]:
+    def keep(self) -> list[LogFile]:
         """Record what is new of the readings; the files, oldest first, are the caller's.
 
         Raises LedgerUnavailableError.
         """
         placed = [p for p in reversed(self._placed.values()) if self._recorded.get(p.key) != p]
         moved = [p.key for p in self._moved if self._recorded.get(p.key) == p]
-        if placed or more or moved or self.first:
-            self._known.record(LogProgress((self._path,), (*placed, *more), tuple(moved)))
+        anew = [(file, file.at(0)) for file in self.truncated if file not in self.replaced]
+        if placed or anew or moved or self.first:
+            positions = (*placed, *(position for _, position in anew))
+            self._known.record(LogProgress((self._path,), positions, tuple(moved)))
+        for file, position in anew:
+            file.advance(position)
         if self.gone is not None:
             self.unread.append(
                 f"{self._path}: the file that was read up to byte {self.gone.offset} is gone, and"
@@ -272,7 +279,8 @@ class Opening:
         if reading in self._lost:
             self._lost.remove(reading)
             self._moved.append(reading)
-        for old in (old for old in self._files if old.key == reading.key):
+        old = self._cut.get(reading)
+        if old is not None and old in self._files:
             old.position = self._placed[old.key] = old.at(0)
         self._learn(file, reading)
         return replace(reading, device=file.key[0], inode=file.key[1])
@@ -332,6 +340,7 @@ class Opening:
             return file.at(0)
         events, _ = read_lines(file.beginning(), self._rule, self._known.clock.now())
         has_ids = file.is_spool() or (events and all(event.digest for event in events))
+        self._cut[damaged] = file
         return file.at(0) if has_ids else file.resume(damaged)
 
     def _is_wanted(self, path: str, key: FileKey) -> bool:

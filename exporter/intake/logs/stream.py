@@ -11,7 +11,7 @@ from common.errors import UserError
 from exporter.config import Log
 from exporter.intake.logs import spool
 from exporter.intake.logs.container import join
-from exporter.intake.logs.file import Chunk, Join, LogFile, TruncatedError, key_at
+from exporter.intake.logs.file import Chunk, Join, LogFile, key_at
 from exporter.intake.logs.rotation import LINGER_SECONDS, KnownFiles, Opening
 from exporter.ledger.progress import FileKey, LogProgress, Position
 
@@ -80,11 +80,10 @@ class Stream:
         before: list[LogFile] = []  # those that hold the first pieces of a line
         for file in [] if self._barred else list(self.files):
             final = file.fold or self._is_over(file)
-            try:
-                chunk = file.read(final, self._join(file, before))
-            except TruncatedError:
-                self._restart(file)
+            if file.is_truncated():
+                self._follow(key_at(self.path))
                 return None
+            chunk = file.read(final, self._join(file, before))
             if chunk is not None:
                 file.idle_since = None
                 held = ((one, one.at(one.end_of_held())) for one in before)
@@ -121,7 +120,10 @@ class Stream:
         return lambda found, last: join(found, kind, held, last)
 
     def _follow(self, key: FileKey | None) -> None:
-        """The path leads elsewhere than before: what it left behind first, then the new file."""
+        """The path leads elsewhere than before, or a file was truncated: open what is to be read.
+
+        What was left behind comes first, then what a truncated file has now, then the new file.
+        """
         rule = None if self._looked else self.rule
         with Opening(self.path, self._known, self.files, rule, self._gone) as opening:
             problem = None
@@ -133,8 +135,10 @@ class Stream:
                         raise  # so that `start: end` still finds its end
                     problem = error
             opening.open_left_behind()
+            at = min(map(self.files.index, opening.truncated), default=len(self.files))
             for file in opening.keep():
-                self._add(file)
+                self._add(file, len(self.files) if file.key == key else at)
+                at += 1
             for file in opening.replaced:
                 self._drop(file)
         self._gone, self._unread = opening.gone, opening.unread
@@ -144,16 +148,6 @@ class Stream:
         self._looked, self._returned = True, self._returned or key is not None
         self._named = key if any(file.key == key for file in self.files) else None
 
-    def _restart(self, file: LogFile) -> None:
-        """The file was truncated: finish the copy that copytruncate made, then begin again."""
-        with Opening(self.path, self._known, self.files) as opening:
-            opening.open_left_behind()
-            beginning = file.at(0)
-            copies = opening.keep(beginning)
-        file.advance(beginning)
-        for copy in copies:
-            self._add(copy, self.files.index(file))
-
     def _add_fold(self, name: str) -> None:
         if key_at(name) in self._known.open:
             return
@@ -161,7 +155,7 @@ class Stream:
         position = self._known.places.positions.get(file.key)
         if position is not None and file.is_intact(position):
             file.position = position
-        self._add(file)
+        self._add(file, len(self.files))
 
     def _is_over(self, file: LogFile) -> bool:
         """Whether the path left this file behind, and nobody has written to it for a while."""
@@ -200,8 +194,8 @@ class Stream:
         self._drop(file)
         self._known.record(LogProgress(forgotten=(file.key,)))
 
-    def _add(self, file: LogFile, at: int | None = None) -> None:
-        self.files.insert(len(self.files) if at is None else at, file)
+    def _add(self, file: LogFile, at: int) -> None:
+        self.files.insert(at, file)
         self._known.open.add(file.key)
         self._known.found.add(file.key)
 
