@@ -1,7 +1,7 @@
 """POST /v1/usage: an object, an array or NDJSON; answered when what it accepts is on disk."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -60,7 +60,7 @@ class UsageEndpoint:
     def _parse(self, body: bytes, ndjson: bool, limits: Limits) -> list[UsageEvent | EventError]:
         """Each event of the body, or why it is refused."""
         body = body.removeprefix(BYTE_ORDER_MARK)
-        values = list(_lines(body)) if ndjson else _json(body)
+        values = list(filter(bytes.strip, body.split(b"\n"))) if ndjson else _json(body)
         if len(values) > limits.batch_events:
             raise HttpError(413, f"more than {limits.batch_events} events in one request")
         received = self._clock.now()
@@ -84,8 +84,12 @@ class UsageEndpoint:
 
 
 def _event(value: Any, received: float) -> UsageEvent | EventError:
+    """The event, or why it is refused. value: of JSON, or a line of it."""
     try:
-        return value if isinstance(value, EventError) else parse_event(value, received)
+        decoded = msgspec.json.decode(value) if isinstance(value, bytes) else value
+        return parse_event(decoded, received)
+    except NOT_JSON:
+        return EventError("malformed", "this line is not JSON")
     except EventError as error:
         return error
 
@@ -99,13 +103,3 @@ def _json(body: bytes) -> list[Any]:
     if not isinstance(value, dict | list):
         raise HttpError(400, "the body must be an event or an array of events")
     return value if isinstance(value, list) else [value]
-
-
-def _lines(body: bytes) -> Iterator[Any]:
-    """The JSON values of the lines that are not blank, or why they are refused."""
-    for line in body.split(b"\n"):
-        if line.strip():
-            try:
-                yield msgspec.json.decode(line)
-            except NOT_JSON:
-                yield EventError("malformed", "this line is not JSON")

@@ -133,12 +133,8 @@ def _open_followed(path: str) -> int:
 def keep_readers_out(path: Path, inode: int) -> int:
     """One reader for each log, without touching the log: until the descriptor is closed.
 
-    flock on the log itself would block writers that take the same lock around their appends, and a
-    lock file beside it needs the right to write there, or is not seen from another container. So
-    the reader takes a shared OFD lock on one byte of the log's *folder*, the byte numbered by the
-    log's inode, and asks whether anyone else has it. That needs read access only, works on
-    read-only mounts and through bind mounts, and nobody else locks folders. On a file system that
-    cannot lock, the file is read without a lock.
+    A shared OFD lock on one byte of the log's *folder* needs no right to write, works through bind
+    mounts and is in no writer's way. On a file system that cannot lock there is none.
 
     Raises UserError when another exporter reads this file; OSError when it vanished. Two that come
     at the same instant may both be refused; each tries again later.
@@ -247,12 +243,8 @@ class LogFile:
         return next((start for start in starts if _json(line[start:])), 0)
 
     def holds(self, other: "LogFile") -> bool:
-        """Whether another file's first and last kilobyte lie here, at the same places."""
-        size = other.size
-        starts = (0, max(0, size - FINGERPRINT_BYTES))
-        theirs = [(at, os.pread(other.fileno(), FINGERPRINT_BYTES, at)) for at in starts]
-        same = all(self._bytes(len(end), at) == end for at, end in theirs)
-        return size <= self.size and same
+        """Whether all that another file has lies here, at the same places."""
+        return self.is_intact(other.at(other.size))
 
     def at(self, offset: int) -> Position:
         """The file's position at an offset."""
@@ -267,8 +259,8 @@ class LogFile:
         """The offset after the last whole line."""
         size = self.size
         start = max(0, size - MAX_LINE_BYTES)
-        found = os.pread(self._fd, size - start, start).rfind(b"\n")
-        return start + found + 1 if found >= 0 else start if start == 0 else size
+        found = self._bytes(size - start, start).rfind(b"\n")
+        return start + found + 1 if found >= 0 or start == 0 else size
 
     def is_truncated(self) -> bool:
         """Whether some of what was consumed is gone, or may have been there."""

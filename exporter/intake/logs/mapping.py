@@ -60,12 +60,10 @@ def read_lines(
     events, refusals = [], []
     for line in lines:
         try:
-            event = read_line(line, rule, received)
+            if event := read_line(line, rule, received):
+                events.append(event)
         except EventError as error:
             refusals.append(error)
-            continue
-        if event is not None:
-            events.append(event)
     return events, refusals
 
 
@@ -108,7 +106,10 @@ def _mapped(line: Mapping[str, Any], rule: Log) -> dict[str, Any]:
 def _as_wanted(key: str, value: Any, rule: Log) -> Any:
     """A value of an event in the JSON type of its key, where that loses nothing."""
     if key == "time":
-        return _time(value, rule.timezone)
+        try:
+            return iso_time(value, rule.timezone)
+        except (ValueError, OverflowError, OSError) as error:
+            raise EventError("time", "not an ISO 8601 time or Unix time - at `$.time`") from error
     if key in ("usage", "duration_seconds", "batch_items", "batch_slots", "count"):
         value = inner(value) or value if isinstance(value, str) else value
         return _numbers(value)
@@ -137,16 +138,7 @@ def _put(event: dict[str, Any], key: str, value: Any) -> None:
     """Set an event key, also one inside usage; a value that is missing sets nothing."""
     if value is None:
         return
-    head, _, inner = key.partition(".")
-    if not inner:
-        event[head] = value
-        return
+    head, _, below = key.partition(".")
     usage = event.get(head)
-    event[head] = {**(usage if isinstance(usage, dict) else {}), inner: value}
-
-
-def _time(value: Any, zone: str | None) -> Any:
-    try:
-        return iso_time(value, zone)
-    except (ValueError, OverflowError, OSError) as error:
-        raise EventError("time", "not an ISO 8601 time or Unix time - at `$.time`") from error
+    around = usage if isinstance(usage, dict) else {}
+    event[head] = {**around, below: value} if below else value

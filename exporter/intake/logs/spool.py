@@ -52,7 +52,7 @@ def _take_fold(path: str) -> str | None:
         fd = open_own(fold)
     except FileNotFoundError:
         return None
-    try:
+    with open(fd, "rb"):
         if not _is_fold(fd):
             return None
         with _exclusive(fd) as locked:
@@ -65,8 +65,6 @@ def _take_fold(path: str) -> str | None:
             os.rename(fold, taken)
             sync_folder(Path(taken).parent)
             return taken
-    finally:
-        os.close(fd)
 
 
 def keep_deliveries_out(path: str) -> int | None:

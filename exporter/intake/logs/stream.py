@@ -30,7 +30,6 @@ class Stream:
         self.locked = False
         self.last_refusal = ""
         self._known = known
-        self._missing = False
         self._named: FileKey | None = None  # the file that the path leads to
         self._looked = False
         self._returned = False  # whether the path named a file since the exporter started
@@ -56,7 +55,6 @@ class Stream:
         Raises OSError, UserError (another reader) and LedgerUnavailableError: look again later.
         """
         key = key_at(self.path)
-        self._missing = key is None
         again = self._unread and self._known.clock.now() >= self._again
         if key != self._named or not self._looked or again:
             self._follow(key)
@@ -94,7 +92,8 @@ class Stream:
 
     def status(self) -> LogStatus:
         """For people."""
-        state: LogState = "problem" if self.problem else "missing" if self._missing else "ok"
+        found: LogState = "ok" if os.path.exists(self.path) else "missing"
+        state = "problem" if self.problem else found
         lag = sum(max(0, file.size - file.position.offset) for file in self.files)
         lag += self._unopened_bytes()
         return LogStatus(self.path, state, self.problem, self.last_refusal, lag)

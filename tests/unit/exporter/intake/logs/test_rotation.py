@@ -185,6 +185,7 @@ def test_compressed_when_no_more_than_opened_and_all_before_it_is_gone(
 ) -> None:
     append(log, lines("a"))
     follower = follow().poll()
+    follower.clock.advance(1)  # so that the ledger knows which of the two came last
     move(log, "llm-1.log")
     append(log, first)
     follower.poll().close()
