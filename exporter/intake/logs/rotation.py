@@ -24,7 +24,7 @@ from exporter.intake.logs.packed import UnpackError, open_packed, unpack, unpack
 from exporter.intake.logs.spool import BESIDE_SPOOLS, is_fold_name
 from exporter.ledger.booking import SubmissionResult
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.progress import FileKey, LogPlaces, LogProgress, Position
+from exporter.ledger.progress import FileKey, LogProgress, Position
 
 Entry = os.DirEntry[str]
 LINGER_SECONDS = 60.0  # for writers that have not noticed that their file was renamed
@@ -35,7 +35,7 @@ class KnownFiles:
     """What all streams of one exporter know together.
 
     open: the files that are open. found: all files seen, open or not. followed: the paths that have
-    a stream of their own. places: what the ledger knows, as of the last commit.
+    a stream of their own.
     """
 
     ledger: Ledger
@@ -44,19 +44,15 @@ class KnownFiles:
     found: set[FileKey] = field(default_factory=set)
     followed: set[str] = field(default_factory=set)
 
-    @property
-    def places(self) -> LogPlaces:
-        return self.ledger.places
-
     def record(self, progress: LogProgress, events: Sequence[UsageEvent] = ()) -> SubmissionResult:
         """Book events together with the progress. Raises LedgerUnavailableError."""
         result = self.ledger.submit(list(events), progress).result()
-        self.places.apply(progress, self.clock.now())
+        self.ledger.places.apply(progress, self.clock.now())
         return result
 
     def renew_positions(self) -> None:
         """Record that what was found is still there: the ledger forgets very old positions."""
-        known = self.places.positions
+        known = self.ledger.places.positions
         found = tuple(position for key, position in known.items() if key in self.found)
         self.record(LogProgress(positions=found, expire=True))
 
@@ -94,7 +90,7 @@ class Opening:
         self._name = os.path.basename(os.path.realpath(path))
         self._known = known
         self._rule = rule
-        self._recorded = known.places.positions
+        self._recorded = known.ledger.places.positions
         self._readings = [p for p in self._recorded.values() if p.log == path]
         self._looked = max((p.recorded for p in self._readings), default=0.0)
         self._files: list[LogFile] = []
@@ -110,7 +106,7 @@ class Opening:
         self._written = [os.fstat(file.fileno()).st_mtime_ns for file in self._ours]
         self._shapes: set[Shape] = set()
         self._resumed = False  # nothing was rotated since this log was last looked at
-        self.first = path not in known.places.followed  # whether it is followed for the first time
+        self.first = path not in known.ledger.places.followed  # it is new to the ledger
         self.gone = gone
         self.unread: list[str] = []
         self.replaced: list[LogFile] = []
@@ -171,48 +167,42 @@ class Opening:
         Raises OSError, and UserError when one has another reader.
         """
         named = len(self._files)
-        known, others, packed = self._entries()
-        changed = [entry for entry in known if not self._take(entry, self._own)]
+        inodes = {position.inode for position in self._readings if position.offset}
+        entries = sorted(self._entries(inodes), key=lambda one: one.stat().st_size, reverse=True)
+        packed = [one for one in entries if one.name.endswith(PACKED)]
+        plain = [one for one in entries if one not in packed]
+        known = [one for one in plain if one.inode() in inodes and self._take(one, self._own)]
         seen = self._known.found | {file.key for file in self._current}
         recent = self._looked - LINGER_SECONDS
         newest = [p for p in self._readings if p.key not in seen and p.recorded >= recent]
         self._lost += [p for p in (self.gone, *newest) if p is not None and p not in self._lost]
-        others = sorted([*others, *changed], key=lambda entry: -entry.stat().st_size)
+        others = [one for one in plain if one not in known]
         # Whole copies come first, and all copies before what may be new.
         others = [one for one in others if not (self._lost and self._take(one, self._copied))]
         for entry in others:
-            damaged = self._rule and entry in changed and shape_of(entry.path, self._name)
-            if self.first or damaged or self._is_wanted(entry.path, _key(entry)):
+            changed = entry.inode() in inodes and shape_of(entry.path, self._name)
+            if self.first or (self._rule and changed) or self._is_wanted(entry.path, _key(entry)):
                 self._take(entry, self._unseen)
         for entry in sorted(packed, key=lambda entry: entry.stat().st_mtime_ns):
             self._take(entry, self._unpacked)
         opened = sorted(self._files[named:], key=lambda file: file.modified)
         self._files = [*opened, *self._files[:named]]  # what is older is read first
 
-    def _entries(self) -> tuple[list[Entry], list[Entry], list[Entry]]:
-        """Files that were this log by their inode, those that were by their name, and packed ones.
-
-        Nothing else is opened.
-        """
-        inodes = {position.inode for position in self._readings if position.offset}
+    def _entries(self, inodes: set[int]) -> Iterator[Entry]:
+        """The files that were this log by their inode or name: nothing else is opened."""
         ours = {file.key for file in self._ours}
-        known: list[Entry] = []
-        others: list[Entry] = []
-        packed: list[Entry] = []
         for entry in _neighbours(self._path, self._known.ledger.path):
-            by_inode, shape = entry.inode() in inodes, shape_of(entry.path, self._name)
-            if not (by_inode or shape):
+            shape = shape_of(entry.path, self._name)
+            if not shape and entry.inode() not in inodes:
                 continue
             key = _key(entry)
             self._known.found.add(key)
+            original = entry.path.removesuffix(PACKED)
             if entry.path in self._known.followed or key in self._known.open:
                 self._find(entry.inode())
                 self._shapes |= {shape} if shape and key in ours else set()
-            elif not entry.name.endswith(PACKED):
-                (known if by_inode else others).append(entry)
-            elif not os.path.lexists(entry.path.removesuffix(PACKED)):  # else it is not finished
-                packed.append(entry)
-        return known, others, packed
+            elif original == entry.path or not os.path.lexists(original):  # else it is unfinished
+                yield entry
 
     def _take(self, entry: Entry, place: Callable[[LogFile], Position | None]) -> bool:
         """Keep a file open if it has a place, and something to be read from there on.

@@ -151,7 +151,7 @@ class Stream:
         if key_at(name) in self._known.open:
             return
         file = LogFile(Path(name), self.path, fold=True)
-        position = self._known.places.positions.get(file.key)
+        position = self._known.ledger.places.positions.get(file.key)
         if position is not None and file.is_intact(position):
             file.position = position
         self._add(file, len(self.files))
@@ -185,7 +185,7 @@ class Stream:
         key = (status.st_dev, status.st_ino)
         if key in self._known.open or not stat.S_ISREG(status.st_mode):
             return 0
-        position = self._known.places.positions.get(key)
+        position = self._known.ledger.places.positions.get(key)
         return max(0, status.st_size - (position.offset if position else 0))
 
     def _forget(self, file: LogFile) -> None:
