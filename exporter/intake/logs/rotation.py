@@ -70,8 +70,7 @@ class Opening:
     """Files opened together; closed again unless keep() is reached.
 
     gone: up to where a file was read that cannot be found. unread: a sentence for each file that is
-    to be read and cannot. replaced: current files whose copies are read instead. truncated: current
-    files that begin anew.
+    to be read and cannot. replaced: current files whose copies are read instead.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Opening:
         self._moved: list[Position] = []  # readings that copies took over
         self._cut: dict[Position, LogFile] = {}  # files resumed where a power cut left them
         self._current = list(current)
-        self.truncated = [file for file in current if file.is_truncated()]
+        self._truncated = [file for file in current if file.is_truncated()]
         self._ours = [file for file in current if file.is_intact(file.position)]
         # Readings of files that lost what they had: a copy of it may be found elsewhere.
         self._lost = [file.position for file in current if file not in self._ours]
@@ -125,7 +124,8 @@ class Opening:
         """
         placed = [p for p in reversed(self._placed.values()) if self._recorded.get(p.key) != p]
         moved = [p.key for p in self._moved if self._recorded.get(p.key) == p]
-        anew = [(file, file.at(0)) for file in self.truncated if file not in self.replaced]
+        truncated = [file for file in self._truncated if file not in self.replaced]
+        anew = [(file, file.at(0)) for file in truncated]
         if placed or anew or moved or self.first:
             positions = (*placed, *(position for _, position in anew))
             self._known.record(LogProgress((self._path,), positions, tuple(moved)))

@@ -79,7 +79,7 @@ class Stream:
         for file in [] if self._barred else list(self.files):
             final = file.fold or self._is_over(file)
             if file.is_truncated():
-                self._follow(key_at(self.path))
+                self._follow(key_at(self.path), self.files.index(file))
                 return None
             chunk = file.read(final, self._join(file, before))
             if chunk is not None:
@@ -118,10 +118,11 @@ class Stream:
         held = [line for one in before for line in one.held]
         return lambda found, last: join(found, kind, held, last)
 
-    def _follow(self, key: FileKey | None) -> None:
+    def _follow(self, key: FileKey | None, at: int | None = None) -> None:
         """The path leads elsewhere than before, or a file was truncated: open what is to be read.
 
-        What was left behind comes first, then what a truncated file has now, then the new file.
+        at: the index of the truncated file. What was left behind comes before what that has now,
+        else after the files that are open; the file that the path names comes last.
         """
         rule = None if self._looked else self.rule
         with Opening(self.path, self._known, self.files, rule, self._gone) as opening:
@@ -134,7 +135,7 @@ class Stream:
                         raise  # so that `start: end` still finds its end
                     problem = error
             opening.open_left_behind()
-            at = min(map(self.files.index, opening.truncated), default=len(self.files))
+            at = len(self.files) if at is None else at
             for file in opening.keep():
                 self._add(file, len(self.files) if file.key == key else at)
                 at += 1
