@@ -123,7 +123,8 @@ class Opening:
         Raises LedgerUnavailableError.
         """
         placed = [p for p in reversed(self._placed.values()) if self._recorded.get(p.key) != p]
-        moved = [p.key for p in self._moved if self._recorded.get(p.key) == p]
+        left = [p for p in self._moved if p.key not in self._placed]
+        moved = [p.key for p in left if self._recorded.get(p.key) == p]
         truncated = [file for file in self._truncated if file not in self.replaced]
         anew = [(file, file.at(0)) for file in truncated]
         if placed or anew or moved or self.first:

@@ -372,6 +372,48 @@ def test_an_inode_used_again_hides_nothing(log: Path, follow: Follow) -> None:
     assert follower.source.problems == []
 
 
+def pack_into(old: Path, content: Path, name: str) -> None:
+    """Pack a file into an older one that is gone: the .gz has got its inode."""
+    old.write_bytes(gzip.compress(content.read_bytes()))
+    if content != old:
+        content.unlink()
+    old.rename(content.with_name(name))
+
+
+def test_packed_into_the_inode_of_a_log_whose_copy_was_read_further(
+    log: Path, follow: Follow, tmp_path: Path
+) -> None:
+    append(log, lines("a"))
+    follower = follow().poll()
+    follower.close()
+    append(log, lines("b"))
+    copy = Path(shutil.copy(log, log.with_name("llm-1.log")))
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    old = log.rename(tmp_path / "far" / "away" / "x")
+    follower.open()
+    assert follower.poll().booked() == once("ab")
+    follower.close()
+    pack_into(old, copy, "llm-1.log.gz")
+    append(log, lines("c"))
+    follower.open()
+    assert follower.poll().booked() == once("abc")
+    assert follower.source.problems == []
+
+
+def test_killed_while_what_was_packed_into_the_inode_of_its_log_is_read(
+    log: Path, follow: Follow
+) -> None:
+    append(log, lines("a"))
+    follower = follow().poll()
+    follower.close()
+    append(log, lines("b"))
+    pack_into(log, log, "llm-1.log.gz")
+    append(log, lines("c"))
+    follower.open()
+    follower.poll_while("die after")
+    assert follower.poll().booked() == once("abc")
+
+
 def test_a_restart_accepts_what_is_gone(log: Path, follow: Follow) -> None:
     append(log, lines("a"))
     follower = follow().poll()
