@@ -209,8 +209,8 @@ class LogFile:
 
     def is_intact(self, position: Position) -> bool:
         """Whether nothing of what was consumed up to a position is gone."""
-        long_enough = self.size >= position.offset and self.begins_as(position)
-        return long_enough and fingerprint.ends(position.fingerprint, self._bytes, position.offset)
+        size, offset = self.size, position.offset
+        return size >= offset and fingerprint.fits(position.fingerprint, self._bytes, offset)
 
     def resume(self, position: Position) -> Position:
         """Where to go on when a power cut took some of what was consumed up to a position.

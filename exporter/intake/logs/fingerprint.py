@@ -47,11 +47,10 @@ def begins(fingerprint: bytes, read: Read, offset: int) -> bool:
     return len(head) == size and _digest(head) == fingerprint[:_DIGEST]
 
 
-def ends(fingerprint: bytes, read: Read, offset: int) -> bool:
-    """Whether the bytes before an offset are those that were consumed."""
-    start = max(0, offset - FINGERPRINT_BYTES)
-    known = fingerprint[_DIGEST : 2 * _DIGEST]
-    return not known or _digest(read(offset - start, start)) == known
+def fits(fingerprint: bytes, read: Read, offset: int) -> bool:
+    """Whether a file that is long enough has what was consumed up to an offset."""
+    known = fingerprint[: 2 * _DIGEST]
+    return at(read, offset).startswith(known)
 
 
 def standing(fingerprint: bytes, read: Read) -> tuple[int, bool]:

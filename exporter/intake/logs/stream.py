@@ -179,15 +179,13 @@ class Stream:
 
     def _unopened_bytes(self) -> int:
         """Bytes that wait in the file that the path names while it is not open."""
-        try:
+        with contextlib.suppress(OSError):
             status = os.stat(self.path)
-        except OSError:
-            return 0
-        key = (status.st_dev, status.st_ino)
-        if key in self._known.open or not stat.S_ISREG(status.st_mode):
-            return 0
-        position = self._known.ledger.places.positions.get(key)
-        return max(0, status.st_size - (position.offset if position else 0))
+            key = (status.st_dev, status.st_ino)
+            if key not in self._known.open and stat.S_ISREG(status.st_mode):
+                position = self._known.ledger.places.positions.get(key)
+                return max(0, status.st_size - (position.offset if position else 0))
+        return 0
 
     def _forget(self, file: LogFile) -> None:
         """The file is gone for ever, and so may be its position."""
