@@ -173,7 +173,9 @@ class Opening:
         packed = [one for one in entries if one.name.endswith(PACKED)]
         plain = [one for one in entries if one not in packed]
         known = [one for one in plain if one.inode() in inodes and self._take(one, self._own)]
-        seen = self._known.found | {file.key for file in self._current}
+        # A .gz says nothing of what was read of its inode before: that may be found elsewhere.
+        seen = self._known.found.difference(map(_key, packed))
+        seen |= {file.key for file in self._current}
         recent = self._looked - LINGER_SECONDS
         newest = [p for p in self._readings if p.key not in seen and p.recorded >= recent]
         self._lost += [p for p in (self.gone, *newest) if p is not None and p not in self._lost]

@@ -400,6 +400,24 @@ def test_packed_into_the_inode_of_a_log_whose_copy_was_read_further(
     assert follower.source.problems == []
 
 
+def test_packed_into_the_inode_of_a_log_that_was_copied(log: Path, follow: Follow) -> None:
+    append(log, lines("a"))
+    follower = follow().poll()
+    follower.clock.advance(1)
+    older = move(log, "llm-1.log")
+    append(log, lines("c"))
+    follower.poll().close()
+    append(older, lines("b"))
+    shutil.copy(older, log.with_name("llm-2.log"))
+    move(log, "llm-3.log")
+    append(log, lines("d"))
+    pack_into(older, log, "llm-4.log.gz")
+    append(log, lines("e"))
+    follower.open()
+    assert follower.poll().booked() == once("abcde")
+    assert follower.source.problems == []
+
+
 def test_killed_while_what_was_packed_into_the_inode_of_its_log_is_read(
     log: Path, follow: Follow
 ) -> None:
