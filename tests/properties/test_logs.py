@@ -221,6 +221,20 @@ def test_a_reading_that_went_on_in_a_copy_is_not_found_again_by_the_old_inode() 
     state.teardown()
 
 
+def test_an_empty_file_that_was_rotated_unseen_is_read_when_it_gets_a_line_after_all() -> None:
+    """Found by the property above: an empty file was taken for the beginning of a copy."""
+    state = Rotation()
+    state.choose("llm-{:03}.log")
+    state.wait()
+    state.write(0)
+    state.rename()
+    state.wait()
+    state.write(1)
+    state.wait()
+    state.write_late()
+    state.teardown()
+
+
 def test_a_copy_with_the_inode_of_a_file_that_was_compressed_goes_on_where_the_log_was() -> None:
     """Found by the property above: the .gz took over the reading of that inode, and no more."""
     state = Rotation()

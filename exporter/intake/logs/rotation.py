@@ -289,7 +289,7 @@ class Opening:
             self.replaced.append(original)
             return file.at(original.position.offset if original in self._ours else 0)
         named = key_at(self._path)
-        if any(log.key == named and log.holds(file) for log in self._current):
+        if file.size and any(log.key == named and log.holds(file) for log in self._current):
             return None  # copytruncate makes a copy at this moment; the truncation is still to come
         return self._beginning(file)
 
