@@ -113,15 +113,8 @@ def measure(folder: Path, engine: Engine) -> Timing:
     """Run the scenario. Raises AssertionError where something is wrong, early or too late."""
     folder.mkdir()
     turn = _turn(engine)
-    starts_at = f"{datetime.fromtimestamp(turn, UTC):%H:%M}"
-    flags = ("--ruler-delay", str(engine.delay)) if engine.delay else ()
-    with Loop(folder, day_starts_at=starts_at, hold=str(engine.hold), interval=engine.interval,
-              receiver_flags=flags, kind=engine.kind) as loop:  # fmt: skip
-        loop.spend_to(SHARE, to="second")
-        crossed = loop.spend_to(2 * SHARE)
-        raised = loop.wait_level("control", 3 * engine.soon + SLACK_SECONDS) - crossed
-        assert raised <= engine.soon, f"raised after {raised:.1f} s only"
-        lowered = _lowered(loop, engine)
+    with loop_on(engine, folder, f"{datetime.fromtimestamp(turn, UTC):%H:%M}") as loop:
+        raised, lowered = raised_and_let_go(loop, engine)
         _held(loop, engine)
         assert time.time() < turn, "the day turned before the scenario had come so far"
         changes = len(loop.audit())
@@ -133,15 +126,26 @@ def measure(folder: Path, engine: Engine) -> Timing:
     return Timing(engine.name, engine.interval, engine.delay, engine.hold, raised, lowered, turned)
 
 
-def _lowered(loop: Loop, engine: Engine) -> float:
-    """Seconds from a grant until no level is in force."""
+def loop_on(engine: Engine, folder: Path, day_starts_at: str = "00:00") -> Loop:
+    """A bundle on that engine, with the shortest hold that is allowed; not started yet."""
+    flags = ("--ruler-delay", str(engine.delay)) if engine.delay else ()
+    return Loop(folder, day_starts_at=day_starts_at, hold=str(engine.hold),
+                interval=engine.interval, receiver_flags=flags, kind=engine.kind)  # fmt: skip
+
+
+def raised_and_let_go(loop: Loop, engine: Engine) -> tuple[float, float]:
+    """Seconds from the call that crosses 75 % to the level, and from a grant to none."""
+    loop.spend_to(SHARE, to="second")
+    crossed = loop.spend_to(2 * SHARE)
+    raised = loop.wait_level("control", 3 * engine.soon + SLACK_SECONDS) - crossed
+    assert raised <= engine.soon, f"raised after {raised:.1f} s only"
     loop.grant("1")  # 40 % of it is spent
     granted = time.monotonic()
     changes = len(loop.audit())
     lowered = loop.wait_level("none", 2 * engine.hold + 4 * engine.soon + SLACK_SECONDS) - granted
     assert lowered <= engine.let_go, f"lowered {lowered:.1f} s after the grant only"
     assert [line["level"] for line in loop.audit()[changes:]] == ["none"], "straight, and once"
-    return lowered
+    return raised, lowered
 
 
 def _held(loop: Loop, engine: Engine) -> None:
