@@ -19,6 +19,7 @@ from exporter.ledger.writer import LedgerUnavailableError
 
 EXPORTER_URL = "http://127.0.0.1:8000"
 RECEIVER_URL = "http://127.0.0.1:8001"
+PROMETHEUS_URL = "http://127.0.0.1:9090"
 
 
 class UnreachableError(UserError):
@@ -28,7 +29,7 @@ class UnreachableError(UserError):
 def call(service: str, base: str, path: str, **asked: Any) -> Any:
     """The JSON answer of a service to GET, or to POST with content.
 
-    service: exporter or receiver. base: its URL. asked: token, params, content, as fetch has them.
+    service: what follows "the". base: its URL. asked: token, params, content, as fetch has them.
     Raises UnreachableError when it does not answer with JSON, UserError with its own sentence when
     it refuses.
     """

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from command.degrade import not_live
+from command.effect import effect_of, sentence
 from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
-from command.remote import EXPORTER_URL, call, exporter_status
+from command.remote import EXPORTER_URL, PROMETHEUS_URL, call, exporter_status
 from command.thresholds import thresholds
 from common.budget_status import BudgetStatus, by_amount, together
 from common.errors import UserError
@@ -29,7 +30,7 @@ EXIT_CODES = {"OK": 0, "INFO": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
         metavar="URL",
         help=f"repeat for several, which are summed; default: {EXPORTER_URL}",
     ),
-    *(RECEIVER, json_flag()),
+    *(RECEIVER, flag("--prometheus", default=PROMETHEUS_URL, metavar="URL"), json_flag()),
 )
 def status(arguments: argparse.Namespace) -> int:
     """Today's budget. Exit status: 0 OK or INFO, 1 WARNING, 2 CRITICAL, 3 unknown."""
@@ -41,7 +42,7 @@ def status(arguments: argparse.Namespace) -> int:
         print(f"llm-budget status: {error}", file=sys.stderr)
         show({"status": "UNKNOWN", "error": str(error)})
         return EXIT_CODES["UNKNOWN"]
-    show(summary | _degradation(arguments.receiver))
+    show(summary | _degradation(arguments.receiver, arguments.prometheus))
     return EXIT_CODES[summary["status"]]
 
 
@@ -80,15 +81,20 @@ def _merge(spends: Iterable[dict[str, Decimal]]) -> dict[str, str]:
     return {name: f"{amount:f}" for name, amount in by_amount(merged).items()}
 
 
-def _degradation(url: str) -> dict[str, Any]:
-    """What the receiver applies; a receiver that is away is reported, and is no reason to fail."""
+def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
+    """What the receiver applies, and its effect; who is away is reported, and no reason to fail."""
+    found: dict[str, Any] = {"degradation": None, "effect": {}}
     try:
-        state = call("receiver", url, "/state")
+        state = call("receiver", receiver, "/state")
+        state = state if isinstance(state, dict) else {}
+        found |= {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
+        if found["degradation"] not in (None, "none"):
+            found["effect"].update(effect_of(found["degradation"], receiver, prometheus))
     except UserError as error:
         print(f"llm-budget status: {error}", file=sys.stderr)
-        return {"degradation": None}
-    state = state if isinstance(state, dict) else {}
-    return {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
+    except (LookupError, TypeError, ValueError):
+        print(f"llm-budget status: no Prometheus at {prometheus}", file=sys.stderr)
+    return found
 
 
 def _print(summary: dict[str, Any]) -> None:
@@ -102,12 +108,13 @@ def _print(summary: dict[str, Any]) -> None:
     for what in ("granted", "written_off"):
         if amount := usd[f"{what}_usd"]:
             print(f"  ${amount:.2f} {what.replace('_', ' ')} today")
-    print(f"Degradation: {summary['degradation'] or 'unknown (no receiver)'}")
+    level = summary["degradation"] or "unknown (no receiver)"
+    print(f"Degradation: {level}{sentence(summary['effect'])}")
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
-    for sentence in (*not_live(summary), *problems):
-        print(sentence)
+    for line in (*not_live(summary), *problems):
+        print(line)
     for by in ("roaster", "field"):
         if spend := summary[f"by_{by}"]:
             rows = ((name, f"{Decimal(amount):.4f}") for name, amount in spend.items())

@@ -19,6 +19,7 @@ LEDGER_EPOCH = "llm_ledger_epoch"
 
 # Spend and calls
 REQUESTS = "llm_requests_total"
+CALLS_LIVE = "llm_calls_live_total"  # paid for, and reported within a minute of their own time
 TOKENS = "llm_tokens_total"
 COST = "llm_cost_usd_total"
 COST_AT_DAY_START = "llm_cost_usd_at_day_start"
@@ -69,6 +70,8 @@ RULES_DAY = "budget:llm_day_start:timestamp_seconds"
 LEDGER_FRESH = "ledger:llm_evidence:fresh"
 EVIDENCE_EPOCH = "ledger:llm_evidence:epoch"
 LEDGER_SPEND_TODAY = "ledger:llm_spend_usd:today"
+EFFECT = "budget:llm_effect:ratio"  # label of = calls, cost
+EFFECT_UNJUDGED = "budget:llm_effect_unjudged:info"
 FORECAST = "budget:llm_forecast_usd:today"
 FORECAST_LOW = "budget:llm_forecast_usd:low"
 FORECAST_HIGH = "budget:llm_forecast_usd:high"

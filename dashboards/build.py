@@ -112,6 +112,15 @@ def panels() -> list[stat.Panel | timeseries.Panel]:
             units.Short,
             {"{{entry}}": f"max by (entry) ({names.DEGRADATION_ACTIVE})"},
         ),
+        graph(
+            "What the level saves",
+            "Paid calls and cost a minute, of those before its rise; judged after ten minutes.",
+            units.PercentUnit,
+            {
+                "{{entry}}: {{of}}": names.EFFECT,
+                "{{entry}}, calls not judged: {{reason}}": f"0 * {names.EFFECT_UNJUDGED}",
+            },
+        ),
     ]
 
 

@@ -17,6 +17,7 @@ MAX_CALLS = 100_000  # that one event may sum up
 MAX_LABEL_LENGTH = 120
 MAX_ID_LENGTH = 512
 DEFAULT_PROVIDER = "deepseek"
+LIVE_SECONDS = 60.0  # within so long of its own time, an event says what happens now
 # Controls, line and paragraph separators, and lone surrogates, which no UTF-8 page can carry.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -90,6 +91,7 @@ class UsageEvent:
     batch_items: int = 0
     batch_slots: int = 0
     count: int = 1  # calls folded into this event
+    live: bool = False  # received within LIVE_SECONDS of the time that it gives
     digest: bytes | None = None  # 16 bytes of (provider, id); None: not idempotent
     content: bytes = b""  # digest of everything but the id, to tell a repeat from a conflict
 
@@ -142,6 +144,7 @@ def _parse(event: _RawEvent, received: float) -> UsageEvent:
         batch_items=event.batch_items,
         batch_slots=event.batch_slots,
         count=event.count,
+        live=abs(received - claimed) <= LIVE_SECONDS,
         digest=digest_of(provider, event.id) if event.id else None,
         content=_content(event, tokens),
     )

@@ -70,6 +70,7 @@ class Batch:
     accounts: dict[AccountKey, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
     overflowed: Counter[str] = field(default_factory=Counter)  # label -> events put under `other`
     time_adjusted: int = 0
+    live: Counter[Series] = field(default_factory=Counter)  # calls, as Books.live
     unpriced: list[tuple[Any, ...]] = field(default_factory=list)
 
 
@@ -176,6 +177,8 @@ class Booking:
             amounts.late_cost_picodollars = amounts.cost_picodollars if day < batch.today else 0
             batch.accounts[AccountKey(day, series, self.version(price))].add(amounts)
         batch.time_adjusted += event.claimed > event.time
+        paid = event.outcome in ("success", "error")
+        batch.live[series] += event.count * (event.live and paid)
         return True
 
     def _is_known(self, digest: bytes, content: bytes) -> bool:

@@ -84,7 +84,7 @@ class Adjusted(NamedTuple):
 class Books:
     """Lifetime sums per series, and each recent day's cost; every method takes the lock.
 
-    overflowed (by label) and time_adjusted count events since the start.
+    overflowed (by label), time_adjusted and live count since the start.
     """
 
     ledger_id: str
@@ -94,6 +94,7 @@ class Books:
     pending_tokens: Counter[str] = field(default_factory=Counter)
     overflowed: Counter[str] = field(default_factory=Counter)
     time_adjusted: int = 0
+    live: Counter[Series] = field(default_factory=Counter)  # calls paid for, when they were made
     last_commit: float = 0.0
     writable: bool = True
     problem: str = ""  # why it is not
@@ -109,6 +110,7 @@ class Books:
         accounts: Iterable[tuple[AccountKey, Amounts]],
         overflowed: Counter[str] | None = None,
         time_adjusted: int = 0,
+        live: Counter[Series] | None = None,
     ) -> None:
         """Add what a transaction committed, or what the ledger holds at start.
 
@@ -117,6 +119,7 @@ class Books:
         with self.lock:
             self.overflowed.update(overflowed)
             self.time_adjusted += time_adjusted
+            self.live.update(live)
             for key, amounts in accounts:
                 self.totals[key.series].add(amounts)
                 if key.price_version == UNPRICED_VERSION:

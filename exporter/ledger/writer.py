@@ -139,7 +139,7 @@ class Writer:
             batch = self._commit(
                 lambda _, now: self._booking.book(group, now, carefully),
                 lambda batch: self._books.book(
-                    batch.accounts.items(), batch.overflowed, batch.time_adjusted
+                    batch.accounts.items(), batch.overflowed, batch.time_adjusted, batch.live
                 ),
                 () if carefully else UNSTORABLE,
             )

@@ -22,6 +22,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 # The families with a series.
 _FAMILIES = {
     names.REQUESTS: ("counter", "Calls made or avoided, by outcome."),
+    names.CALLS_LIVE: ("counter", "Calls paid for and reported within a minute of their time."),
     names.TOKENS: ("counter", "Tokens; the types are disjoint, their sum is all tokens."),
     names.COST: ("counter", "Cost in USD since the ledger began."),
     names.COST_AT_DAY_START: ("gauge", f"{names.COST} as it stood when the budget day began."),
@@ -63,7 +64,8 @@ class Page:
             pairs = zip(names.RFM, series, strict=True)
             labels = ",".join(f'{label}="{escape(value)}"' for label, value in pairs)
             lines: dict[str, str] = {}
-            for name, more, value in _samples(books.totals[series], spend[series]):
+            figures = books.totals[series], spend[series], books.live[series]
+            for name, more, value in _samples(*figures):
                 lines[name] = f"{lines.get(name, '')}{name}{{{labels}{more}}} {value}\n"
             for name, text in lines.items():
                 self._text[name][series] = text
@@ -98,7 +100,7 @@ class Page:
             yield from _health(self._ledger.books)
 
 
-def _samples(total: Amounts, spend: int) -> Iterator[tuple[str, str, int | str]]:
+def _samples(total: Amounts, spend: int, live: int) -> Iterator[tuple[str, str, int | str]]:
     """A series' samples: the family, what its labels add to the series', the value."""
     for outcome in OUTCOMES:
         if count := getattr(total, outcome):
@@ -107,6 +109,7 @@ def _samples(total: Amounts, spend: int) -> Iterator[tuple[str, str, int | str]]
         yield names.TOKENS, f',type="{kind}"', getattr(total, f"{kind}_tokens")
     yield names.COST, "", usd(total.cost_picodollars)
     yield names.COST_AT_DAY_START, "", usd(total.cost_picodollars - spend)
+    yield names.CALLS_LIVE, "", live
     if total.batch_items or total.batch_slots:
         yield names.BATCH_ITEMS, "", total.batch_items
         yield names.BATCH_SLOTS, "", total.batch_slots

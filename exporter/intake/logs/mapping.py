@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from exporter.config import Log, as_text
@@ -28,11 +29,13 @@ def read_line(line: bytes, rule: Log | None, received: float) -> UsageEvent | No
         return None
     value = _decoded(line, rule)
     try:
-        if rule is None or not isinstance(value, dict):
-            return parse_event(value, received)
-        if not all(_matches(find(value, path), wanted) for path, wanted in rule.only.items()):
-            return None
-        return parse_event(_split(_mapped(value, rule), rule), received)
+        if rule is not None and isinstance(value, dict):
+            if not all(_matches(find(value, path), wanted) for path, wanted in rule.only.items()):
+                return None
+            value = _split(_mapped(value, rule), rule)
+        event = parse_event(value, received)
+        # A line without a time may have waited in the log for hours.
+        return event if value.get("time") is not None else replace(event, live=False)
     except UnicodeEncodeError as error:
         raise EventError("schema", "text that is not Unicode in a key of the event") from error
 

@@ -30,8 +30,9 @@ def serve() -> Iterator[Any]:
     def start(answers: dict[str, Any]) -> str:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = json.dumps(answers.get(self.path, {"error": "not here"})).encode()
-                self.send_response(200 if self.path in answers else 404)
+                path = self.path.partition("?")[0]
+                body = json.dumps(answers.get(path, {"error": "not here"})).encode()
+                self.send_response(200 if path in answers else 404)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -92,6 +93,34 @@ def test_the_exit_status_says_what_the_lines_say(
     assert lines[1] == f"Utilization: {int(spend)}.0%"
     assert lines[2] == f"Remaining Budget: ${100 - int(spend)}.00"
     assert "Degradation: control" in lines
+
+
+def test_the_level_is_followed_by_what_it_saves(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    risen = {"time": "2026-11-24T14:02:11.123Z", "from": "control", "level": "emergency"}
+    sample = {"metric": {"entry": "emergency", "of": "calls"}, "value": [1.5, "0.42"]}
+    answers = {
+        "/api/v1/status": report("95"),
+        "/state": {"level": "emergency"},
+        "/api/v1/history": {"changes": [risen]},
+        "/api/v1/query": {"status": "success", "data": {"result": [sample]}},
+    }
+    url = serve(answers)
+    words = ["status", "--exporter", url, "--receiver", url, "--prometheus", url]
+    assert main(words) == 2
+    line = "Degradation: emergency since 2026-11-24T14:02Z: -58% calls"
+    assert line in capsys.readouterr().out.splitlines()
+    # A service that is away or another one is named, and changes no exit status.
+    for other in ([], {"data": []}, {"data": {"result": [{"metric": {}, "value": "x"}]}}):
+        answers["/api/v1/query"] = other
+        assert main([*words, "--json"]) == 2
+        assert f"llm-budget status: no Prometheus at {url}" in capsys.readouterr().err
+    del answers["/api/v1/query"]
+    assert main([*words, "--json"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["effect"] == {"since": risen["time"]}
+    assert "llm-budget status: the Prometheus server refused with 404" in printed.err
 
 
 def test_no_exporter_is_unknown_and_never_ok(capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,3 +108,12 @@ def test_a_plain_service_tier_is_no_other_content_and_another_tier_is() -> None:
     told = event(model="m:flex", service_tier="FLEX")
     assert parse_event(told, NOON).product == "m:flex"
     assert parse_event(event(service_tier="x" * 99), NOON).product == "deepseek-chat:unknown"
+
+
+@pytest.mark.parametrize(
+    ("late", "live"), [(0, True), (60, True), (60.001, False), (-60, True), (-60.001, False)]
+)
+def test_an_event_is_live_within_a_minute_of_its_own_time(late: float, live: bool) -> None:
+    """A clock that is ahead makes an old call look new, so a time in the future is no proof."""
+    assert parse_event(event(at=NOON), NOON + late).live is live
+    assert parse_event(event(), NOON).live

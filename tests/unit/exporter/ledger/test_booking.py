@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.exporters import Exporter, event
+from tests.support.exporters import NOON, Exporter, event
 
 
 def by_roaster(exporter: Exporter) -> dict[str, str]:
@@ -108,3 +108,32 @@ def test_an_event_beyond_what_a_call_can_be_is_refused_alone(
 def test_a_sum_of_as_many_calls_as_the_client_makes_passes_the_bounds(tmp_path: Path) -> None:
     with Exporter(tmp_path) as exporter:
         assert exporter.book(event(9 * 10**9, 10**9, count=100_000))["accepted"] == 1
+
+
+def live(exporter: Exporter, roaster: str) -> float | None:
+    labels = {"roaster": roaster, "field": "notes", "model": "deepseek-chat"}
+    return exporter.value("llm_calls_live_total", **labels)
+
+
+def test_paid_calls_of_now_are_counted_once_and_those_told_late_are_not(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "limits: {roasters: 1}") as exporter:
+        known = event(id="a", roaster="r", at=NOON - 60)
+        exporter.book(known, event(roaster="r", outcome="error", count=5))
+        exporter.book(known, event(id="b", roaster="r", at=NOON - 61))
+        exporter.book(
+            *(event(roaster="r", outcome=o) for o in ("cached", "fallback", "rate_limited"))
+        )
+        exporter.book(event(-1, roaster="r"), event(roaster="beyond-the-cap"))
+        assert (live(exporter, "r"), live(exporter, "other")) == (6, 1)
+    with Exporter(tmp_path, "limits: {roasters: 1}") as exporter:  # from 0 again, and there
+        assert (live(exporter, "r"), live(exporter, "other")) == (0, 0)
+
+
+def test_what_a_failed_write_did_not_book_is_no_call(tmp_path: Path) -> None:
+    """An account beyond 64 bits makes the whole batch fail first, and is then booked by halves."""
+    gold = "{gold: {input_usd_per_1k: 10, output_usd_per_1k: 10}}"
+    with Exporter(tmp_path, f"limits: {{call_usd: 1000000}}\nprices: {gold}\n") as exporter:
+        full = [event(10_000_000, 10_000_000, model="gold")] * 47
+        answer = exporter.book(event(roaster="r"), *full, event(roaster="r"))
+        assert [refused["index"] for refused in answer["rejected"]] == [47]
+        assert live(exporter, "r") == 2

@@ -301,3 +301,15 @@ def test_cache_writes_have_a_key() -> None:
     event = read({"event": "deepseek_call_success", "in": 9, "written": 4}, keys=keys)
     assert event is not None
     assert (event.input_tokens, event.extras) == (9, (("cache_write", 4),))
+
+
+def test_a_line_without_a_time_is_not_live_because_it_may_have_waited() -> None:
+    now = {**STRUCTLOG, "timestamp": "2027-01-15T12:00:00Z"}
+    timeless = {key: value for key, value in now.items() if key != "timestamp"}
+    found = [read(line) for line in (now, timeless, {**now, "timestamp": None})]
+    assert [event and event.live for event in found] == [True, False, False]
+    event = {"outcome": "error", "field": "notes"}
+    for line, live in ((event, False), ({**event, "time": now["timestamp"]}, True)):
+        read_as_it_is = read_line(json.dumps(line).encode(), None, NOON)
+        assert read_as_it_is is not None
+        assert read_as_it_is.live is live
