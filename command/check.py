@@ -119,8 +119,9 @@ def _run(part: str, name: str, *arguments: str) -> Finding:
         return Finding(part, "warning", f"not checked: {name} is not installed")
     argv = [str(binary), *arguments]
     done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True)
-    if done.returncode == 0:
-        return Finding(part, "ok", "valid")
+    if done.returncode == 0:  # what it says all the same is a question, or a warning
+        said = " ".join(done.stderr.split())
+        return Finding(part, "warning" if said else "ok", said or "valid")
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     return Finding(part, "error", " ".join(lines[-3:]))
 

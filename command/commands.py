@@ -3,11 +3,12 @@
 import argparse
 
 from command import adjust, backtest, backup, check, degrade, history, optimize, reprice, status, up
+from command.rehearse import rehearse
 from exporter import __version__
 
 COMMANDS = (
     *(status.status, adjust.grant, adjust.reset, reprice.reprice),
-    *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize),
+    *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize, rehearse),
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )
 

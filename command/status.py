@@ -83,11 +83,12 @@ def _merge(spends: Iterable[dict[str, Decimal]]) -> dict[str, str]:
 
 def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
     """What the receiver applies, and its effect; who is away is reported, and no reason to fail."""
-    found: dict[str, Any] = {"degradation": None, "effect": {}}
+    found: dict[str, Any] = {"degradation": None, "effect": {}, "question": ""}
     try:
         state = call("receiver", receiver, "/state")
         state = state if isinstance(state, dict) else {}
         found |= {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
+        found["question"] = state.get("question", "")
         if found["degradation"] not in (None, "none"):
             found["effect"].update(effect_of(found["degradation"], receiver, prometheus))
     except UserError as error:
@@ -113,7 +114,7 @@ def _print(summary: dict[str, Any]) -> None:
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
-    for line in (*not_live(summary), *problems):
+    for line in filter(None, (*not_live(summary), *problems, summary["question"])):
         print(line)
     for by in ("roaster", "field"):
         if spend := summary[f"by_{by}"]:

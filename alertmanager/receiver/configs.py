@@ -46,6 +46,8 @@ class Configs:
         self._tried = lru_cache(maxsize=1)(self._try)
         self.faults: list[str] = []
         self.adopt(self._proven((read_raw(ladder), read_raw(baseline))))
+        if self.ladder.question:
+            log.warning("%s", self.ladder.question)
 
     def adopt(self, edit: Edit) -> None:
         self._raw, self.ladder, self.baseline, faults = edit

@@ -14,6 +14,7 @@ from common.fetch import FetchError, fetch
 
 HookStep = Literal["hook", "verify"]
 Facts = dict[str, Any]  # what an action is told of a change
+Pause = Callable[[float], bool | None]  # waits so many seconds; True: stop
 HTTP_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 AGAIN_SECONDS = 60.0  # what failed is run again after so long
@@ -86,26 +87,28 @@ class Hooks:
         if action is None:
             return None
         if action.argv:
-            return run_program(action.argv, action.timeout_seconds, change, self._stop)
+            known = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
+            known["LLM_BUDGET_LEVEL"] = str(change.get("level", ""))
+            return run_program(action.argv, action.timeout_seconds, known, self._stop.wait)
         return call(str(action.url), action.timeout_seconds, change if step == "hook" else None)
 
 
 def run_program(
-    argv: list[str], timeout: float, change: Facts, stop: threading.Event
+    argv: list[str], timeout: float, known: dict[str, str], pause: Pause, all_end: bool = False
 ) -> str | None:
-    """None when it ended with 0, else one sentence. It learns the level from LLM_BUDGET_LEVEL.
+    """None when it ended with 0, else one sentence. known: its environment.
 
-    At the timeout, or on stop, it is killed with everything that it started (its process group).
+    At the timeout, or when pause says or raises so, it is killed with everything that it started
+    (its process group); all_end: so is what it leaves running.
     The end is the process', not the pipe's: something that it left running may hold the pipe.
     """
-    own = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
     try:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**own, "LLM_BUDGET_LEVEL": str(change.get("level", ""))},
+            env=known,
             start_new_session=True,
         )
     except OSError as error:
@@ -114,15 +117,17 @@ def run_program(
         assert process.stdout
         pipe, deadline, tail = process.stdout.fileno(), time.monotonic() + timeout, b""
         os.set_blocking(pipe, False)
-        while process.poll() is None and time.monotonic() < deadline:
-            if stop.wait(POLL_SECONDS):
-                break
-            tail = _drained(pipe, tail)
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return f"{argv[0]} did not end within {timeout:g} s"
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                if pause(POLL_SECONDS):
+                    break
+                tail = _drained(pipe, tail)
+        finally:
+            if process.poll() is None or all_end:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:
+            return f"{argv[0]} did not end within its timeout of {timeout:g} s"
         printed = " ".join(_drained(pipe, tail).decode(errors="replace").split())
     if process.returncode == 0:
         return None

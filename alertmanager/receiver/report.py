@@ -51,6 +51,7 @@ def report(controller: Controller) -> dict[str, Any]:
                 for tuning in configs.ladder.tunings
             ],
             "problems": controller.problems(),
+            "question": configs.ladder.question,
             "hold_seconds": controller.hold_seconds,
             "ruler_delay_seconds": controller.sources.ruler_delay,
             "applied_at": store.applied_at and iso8601(store.applied_at),

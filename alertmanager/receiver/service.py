@@ -75,9 +75,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not arguments.check:
             return asyncio.run(run(arguments, END_SECONDS))
-        problems = check(arguments.config, arguments.baseline)
-        for problem in problems:
-            print(problem, file=sys.stderr)  # noqa: T201
+        problems, question = check(arguments.config, arguments.baseline)
+        for line in filter(None, [*problems, question]):
+            print(line, file=sys.stderr)  # noqa: T201
         return 1 if problems else 0
     except UserError as error:
         print(f"receiver: {error}", file=sys.stderr)  # noqa: T201

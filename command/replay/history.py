@@ -1,4 +1,4 @@
-"""A usage history: what each minute cost, from a CSV file or, day by day, from a ledger."""
+"""A usage history: what each minute cost, from a CSV file or a ledger; a ledger's past days."""
 
 import csv
 import gzip
@@ -6,9 +6,9 @@ import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TextIO
 
 from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD
+from exporter.ledger.books import Books, account
 
 MINUTES_PER_DAY = 1440
 MAX_DAYS = 400  # bounds memory; a year and its holidays
@@ -71,12 +72,9 @@ def read_ledger(path: Path) -> History:
     Opened read-only. Raises UserError when it is not a ledger or has no cost yet.
     """
     days: Counter[int] = Counter()  # SQLite's sum() fails beyond 64 bits
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            for day, cost in db.execute("SELECT day, cost_picodollars FROM accounts"):
-                days[date.fromisoformat(day).toordinal()] += cost
-    except (sqlite3.Error, ValueError) as error:
-        raise UserError(f"cannot read the ledger {path}: {error}") from error
+    with _opened(path) as db:
+        for day, cost in db.execute("SELECT day, cost_picodollars FROM accounts"):
+            days[date.fromisoformat(day).toordinal()] += cost
     if not days:
         raise UserError(f"the ledger {path} has no cost yet; nothing to replay")
     first = sorted(days)[-MAX_DAYS:][0]
@@ -85,6 +83,27 @@ def read_ledger(path: Path) -> History:
         share, rest = divmod(days[day], MINUTES_PER_DAY)
         minutes += [share + (minute < rest) for minute in range(MINUTES_PER_DAY)]
     return History(minutes)
+
+
+def past_days(path: Path, count: int, today: date) -> Books:
+    """The books of so many whole days before today. Raises UserError when a ledger has none."""
+    books, first = Books(""), today - timedelta(count)
+    query = "SELECT * FROM accounts WHERE day >= ? AND day < ?"
+    with _opened(path) as db:
+        books.book(map(account, db.execute(query, (f"{first}", f"{today}"))))
+    if not books.totals:
+        raise UserError(f"{path} has no books from {first} to the day before {today}")
+    return books
+
+
+@contextmanager
+def _opened(ledger: Path) -> Iterator[sqlite3.Connection]:
+    """Read-only. Raises UserError when what is asked shows that it is not a ledger."""
+    try:
+        with closing(sqlite3.connect(f"{ledger.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            yield db
+    except (sqlite3.Error, ValueError) as error:
+        raise UserError(f"cannot read the ledger {ledger}: {error}") from error
 
 
 def _rows(path: Path, file: TextIO, usd_per_token: Decimal) -> Iterator[tuple[int, int]]:

@@ -164,16 +164,19 @@ def read_books(db: sqlite3.Connection) -> Books:
         rows: Iterable[Any] = db.execute(query, (_recent_days(db),)).fetchall()
     except sqlite3.OperationalError:  # a sum beyond 64 bits; Python's have no bound
         rows = db.execute("SELECT * FROM accounts")  # the same columns
-    books.book(
-        (AccountKey(date.fromisoformat(row[0]), Series(*row[1:4]), row[4]), Amounts(*row[5:]))
-        for row in rows
-    )
+    books.book(map(account, rows))
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)
     for day, *booked in db.execute("SELECT day, kind, picodollars, id FROM adjustments"):
         books.adjust(date.fromisoformat(day), *booked)
     return books
+
+
+def account(row: Any) -> tuple[AccountKey, Amounts]:
+    """Of a whole row of accounts."""
+    key = AccountKey(date.fromisoformat(row[0]), Series(*row[1:4]), row[4])
+    return key, Amounts(*row[5:])
 
 
 def _recent_days(db: sqlite3.Connection) -> str:

@@ -21,7 +21,7 @@ HOUSE = {
     "dashboards": {"common"},
     "exporter": {"common", "sdk"},
     "alertmanager": {"common"},
-    "command": {"common", "exporter"},
+    "command": {"common", "exporter", "alertmanager", "sdk"},
     "demo": {"common", "sdk", "command", "alertmanager"},
 }
 # Inside a folder: its floors, the lowest first. A room imports from floors below its own only.

@@ -41,11 +41,16 @@ baselines = st.builds(
     st.fixed_dictionaries({}, optional={"roasters": st.dictionaries(st.just("r"), worlds)}),
 )
 steps = st.decimals("0.01", 1, places=2)
+READINGS = ("accept_above", "ask_below")
 factors = st.decimals("0.1", 3, places=1)
 sided = st.builds(
     lambda to, keep: {"to": to, "keep": keep}, numbers, st.sampled_from(["lower", "higher"])
 )
 constants = leaves | sided
+
+
+def raised(by: Decimal, up_to: Decimal, reading: str | None) -> dict[str, Any]:
+    return {"by": by, "up_to": up_to} | ({"reading": reading} if reading else {})
 
 
 def by_path(values: st.SearchStrategy[Any], *more: str) -> st.SearchStrategy[dict[str, Any]]:
@@ -59,7 +64,9 @@ def operations(*more: str) -> dict[str, st.SearchStrategy[Any]]:
         "multiply": by_path(factors | st.builds(lambda by: {"by": by, "up_to": 9}, factors), *more),
         "at_most": by_path(numbers, *more),
         "at_least": by_path(numbers, *more),
-        "raise": by_path(st.builds(lambda by, to: {"by": by, "up_to": to}, steps, steps), *more),
+        "raise": by_path(
+            st.builds(raised, steps, steps, st.sampled_from([None, *READINGS])), *more
+        ),
         "disable": st.dictionaries(st.just("fields"), st.lists(st.sampled_from("ab"), max_size=2)),
     }
 
@@ -83,7 +90,7 @@ documents = st.builds(
     entries("level", ("l1", "l2", "l3")),
     entries("tuning", ("t1", "t2")),
     entries("tuning", ("f",), "fields.{field}.n", "fields.{field}.on", scope="field"),
-    st.sampled_from(["accept_above", "ask_below"]),
+    st.sampled_from(READINGS),
     st.sampled_from(["allow", "drop"]),
 )
 ladders = documents.map(lambda document: parse_ladder(dump(document, FILE), FILE))
@@ -95,7 +102,7 @@ def known(ladder: Ladder, entries: list[str]) -> list[str]:
     return [entry for entry in entries if entry.partition("/")[0] in names]
 
 
-def side_of(step: Step, up: str) -> str:
+def side_of(step: Step) -> str:
     """What the language says of an operation, written a second time."""
     name, value = step.written.partition(".")[0], step.value
     if name == "set":
@@ -106,15 +113,17 @@ def side_of(step: Step, up: str) -> str:
         return "unsaid" if isinstance(value, int | Decimal) else "free"
     if name == "multiply":
         return "higher" if value.by > 1 else "lower"
-    return {"at_most": "lower", "at_least": "higher", "raise": up, "disable": "off"}[name]
+    if name == "raise":
+        return "lower" if value.reading == "ask_below" else "higher"
+    return {"at_most": "lower", "at_least": "higher", "disable": "off"}[name]
 
 
-def sides(level: Level, path: Key, up: str) -> set[str]:
+def sides(level: Level, path: Key) -> set[str]:
     """All sides to which a level moves what stands at path."""
     found = set()
     for step in level.steps:
         if len(step.path) == len(path) and all(map(lambda p, k: p in ("*", k), step.path, path)):
-            found.add(side_of(step, up))
+            found.add(side_of(step))
     return found
 
 
@@ -145,7 +154,6 @@ def test_a_level_moves_each_value_to_its_safe_side_or_not_at_all(
     ladder: Ladder, baseline: dict[str, Any], entries: list[str]
 ) -> None:
     ladder, _ = safe(ladder, FILE)
-    up = "lower" if ladder.confidence_threshold == "ask_below" else "higher"
     tunings = known(ladder, entries)
     documents = [effective(ladder, baseline, level, tunings).document for level in ladder.names]
     for roaster in ("r", "s"):
@@ -157,16 +165,15 @@ def test_a_level_moves_each_value_to_its_safe_side_or_not_at_all(
                 assert not added or ladder.extra_keys == "allow"
                 old, new = below.get(path), above[path]
                 if (type(old), old) != (type(new), new) and old != new:
-                    assert side_moved(old, new) & sides(level, path, up), (path, old, new)
+                    assert side_moved(old, new) & sides(level, path), (path, old, new)
 
 
 @given(ladders, baselines)
 def test_all_levels_move_a_value_to_one_side(ladder: Ladder, baseline: dict[str, Any]) -> None:
     ladder, _ = safe(ladder, FILE)
-    up = "lower" if ladder.confidence_threshold == "ask_below" else "higher"
     top = effective(ladder, baseline, ladder.names[-1]).document
     for path, _ in flat(top):
-        found = set().union(*(sides(level, path, up) for level in ladder.levels)) - {"unsaid"}
+        found = set().union(*(sides(level, path) for level in ladder.levels)) - {"unsaid"}
         assert len(found) <= 1, path
 
 
@@ -183,7 +190,7 @@ def test_a_value_that_was_moved_never_comes_back(
     for roaster in ("r", "s"):
         views = [dict(flat(config_for(document, roaster))) for document in documents]
         for path in views[-1]:
-            if not any("unsaid" in sides(level, path, "higher") for level in ladder.levels):
+            if not any("unsaid" in sides(level, path) for level in ladder.levels):
                 assert_one_way([view[path] for view in views if path in view])
 
 

@@ -11,10 +11,11 @@ from command.paths import LADDER as LADDER_FILE
 
 @cache
 def shipped_ladder(**changes: str) -> Ladder:
-    """alertmanager/degradation.yml, with some of its top-level words replaced."""
+    """alertmanager/degradation.yml, with some of its top-level words replaced or said at last."""
     text = LADDER_FILE.read_text()
     for key, value in changes.items():
-        line = next(line for line in text.splitlines() if line.startswith(f"{key}:"))
+        said = (f"{key}:", f"# {key}:")
+        line = next(line for line in text.splitlines() if line.startswith(said))
         text = text.replace(line, f"{key}: {value}")
     return parse_ladder(text.encode(), LADDER_FILE)
 

@@ -133,7 +133,7 @@ class _Editor:
                 product = max(Decimal(1), (number * by).to_integral_value(ROUND_FLOOR))
                 capped = product if up_to is None else min(product, up_to)
                 new = min(number, product) if by <= 1 else max(number, capped)
-            case Raise(by, up_to) if self.ladder.confidence_threshold == "ask_below":
+            case Raise(by, up_to, "ask_below"):
                 # Mirrored: asking the LLM less often means a lower threshold.
                 new = min(number, max(1 - up_to, number - by))
             case Raise(by, up_to):

@@ -14,6 +14,13 @@ from common.yamlfile import decode, parse_document
 MAX_NODES = 20_000  # keys and values
 Document = dict[str, Any]
 NONE = "none"  # the level below the first: the baseline as it is
+Reading = Literal["accept_above", "ask_below"]  # of a confidence threshold: docs/degradation.md
+_QUESTION = (
+    "degradation.yml does not say what a confidence threshold of 0.80 means to your scraper: if it "
+    "asks the LLM where its own parser is sure to 0.72, write `confidence_threshold: ask_below`, "
+    "or every raise makes more calls; if it calls only where it expects an answer above 0.80, "
+    "write `confidence_threshold: accept_above`"
+)
 Seconds = Annotated[float, Meta(gt=0, le=600)]
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
 
@@ -37,10 +44,11 @@ class Multiply(_Strict, frozen=True):
 
 
 class Raise(_Strict, frozen=True):
-    """A step up to a cap, for confidence thresholds (0 to 1)."""
+    """A step up to a cap, for confidence thresholds (0 to 1); down to 1 - cap with ask_below."""
 
     by: Decimal
     up_to: Decimal
+    reading: Reading | None = None  # None, which nobody has chosen: accept_above, the runbook's
 
 
 class Step(_Strict, frozen=True):
@@ -97,7 +105,7 @@ class Ladder(_Strict, frozen=True, kw_only=True):
 
     levels: Annotated[list[Level], Meta(min_length=1)]
     tunings: list[Tuning] = field(default_factory=list)
-    confidence_threshold: Literal["accept_above", "ask_below"] = "accept_above"
+    confidence_threshold: Reading | None = None  # of each raise that says none itself
     extra_keys: Literal["allow", "drop"] = "allow"
     hook: Action | None = None
     verify: Action | None = None
@@ -120,6 +128,14 @@ class Ladder(_Strict, frozen=True, kw_only=True):
     def automatic(self) -> list[str]:
         """What alerts ask for: every level, and the automatic tunings."""
         return [*self.names[1:], *(one.tuning for one in self.tunings if one.automatic)]
+
+    @property
+    def question(self) -> str:
+        """A sentence, as long as a threshold is moved whose reading nobody has said; else ""."""
+        entries: list[Level | Tuning] = [*self.levels, *self.tunings]
+        values = [step.value for entry in entries for step in entry.steps]
+        unsaid = any(isinstance(value, Raise) and not value.reading for value in values)
+        return _QUESTION if unsaid else ""
 
     def rank(self, level: str) -> int:
         """0 for none, 1 for the mildest level. Raises UserError for a level that does not exist."""
@@ -148,11 +164,13 @@ def name_of(entry: str) -> str:
 def parse_ladder(raw: bytes, path: Path) -> Ladder:
     """degradation.yml from its bytes. Raises UserError naming the file and the key path."""
     document = parse_document(raw, path, MAX_NODES) or {}
+    said = document.get("confidence_threshold") if isinstance(document, dict) else None
+    reading = _as(Reading | None, said, f"{path}: confidence_threshold")
     for part in ("levels", "tunings"):
         entries = document.get(part) if isinstance(document, dict) else None
         if isinstance(entries, list):
             document[part] = [
-                _with_steps(entry, f"{path}: {part}[{index}]")
+                _with_steps(entry, f"{path}: {part}[{index}]", reading)
                 for index, entry in enumerate(entries)
             ]
     return decode(document, Ladder, path)
@@ -170,7 +188,7 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def _with_steps(entry: Any, where: str) -> Any:
+def _with_steps(entry: Any, where: str, reading: Reading | None) -> Any:
     """A level or a tuning with steps for its operations. Raises UserError that begins with where.
 
     msgspec names no keys of mappings: its errors would say […] for them.
@@ -183,7 +201,7 @@ def _with_steps(entry: Any, where: str) -> Any:
     for name in _KINDS:
         for key, given in _as(dict[Any, Any], entry.get(name, {}), f"{where}.{name}").items():
             place = f"{where}.{name}.{key}"
-            value = _value(name, given, place)
+            value = _value(name, given, place, reading)
             if not isinstance(key, str) or not all(key.split(".")):
                 raise UserError(f"{place}: the key must be names with dots between them")
             path = tuple(key.split("."))
@@ -196,8 +214,8 @@ def _with_steps(entry: Any, where: str) -> Any:
     return {key: value for key, value in entry.items() if key not in _KINDS} | {"steps": steps}
 
 
-def _value(name: str, given: Any, place: str) -> Any:
-    """A step's value. Raises UserError."""
+def _value(name: str, given: Any, place: str, reading: Reading | None) -> Any:
+    """A step's value. reading: of a threshold that says none itself. Raises UserError."""
     kind = SetTo if name == "set" and isinstance(given, dict) else _KINDS[name]
     value = _as(kind, given, place)
     if name in ("at_most", "at_least"):
@@ -207,6 +225,8 @@ def _value(name: str, given: Any, place: str) -> Any:
     numbers = msgspec.structs.astuple(value) if isinstance(value, Struct) else (value,)
     if not all(number.is_finite() for number in numbers if isinstance(number, Decimal)):
         raise UserError(f"{place}: it must be a finite number")
+    if isinstance(value, Raise):
+        value = replace(value, reading=value.reading or reading)
     if isinstance(value, Multiply | Raise) and value.by <= 0:
         raise UserError(f"{place}: the factor or step must be above 0")
     if isinstance(value, Raise) and not (value.by <= 1 and 0 <= value.up_to <= 1):

@@ -53,7 +53,7 @@ class Effect(NamedTuple):
         """Whether together they can move a value there and back.
 
         A tuning's number may go against the levels': tunings apply first, and whatever number a
-        level starts from, it moves it to its own side.
+        level starts from, it moves it to its own side. But a threshold has one reading.
         """
         if len(self.path) != len(other.path):
             return False
@@ -62,7 +62,8 @@ class Effect(NamedTuple):
             return False
         sides = {self.side, other.side}
         if sides == {LOWER, HIGHER}:
-            return isinstance(self.entry, Level) and isinstance(other.entry, Level)
+            values = {type(self.step.value), type(other.step.value)}
+            return {type(self.entry), type(other.entry)} == {Level} or values == {Raise}
         return len(sides) == 2 and not sides <= _NUMBER
 
 
@@ -72,13 +73,12 @@ def safe(ladder: Ladder, file: Path) -> tuple[Ladder, list[str]]:
     Of two that contradict each other the later one stays: the higher a level, the more depends on
     it. But what disables a field stays, wherever it is.
     """
-    up = LOWER if ladder.confidence_threshold == "ask_below" else HIGHER
     entries: list[Tuning | Level] = [*ladder.tunings, *ladder.levels]  # as they are applied
     effects: list[Effect] = []
     for entry in entries:
         any_field = "*" if isinstance(entry, Tuning) and entry.scope == "field" else "{field}"
         effects += [
-            Effect(entry, step, step.about(any_field).path, _side(step.value, up))
+            Effect(entry, step, step.about(any_field).path, _side(step.value))
             for step in entry.steps
         ]
     faults: list[str] = []
@@ -115,21 +115,21 @@ def _faults(effect: Effect, other: Effect | None) -> Iterator[str]:
         )
 
 
-def _side(value: Any, up: str) -> str:
+def _side(value: Any) -> str:
     match value:
         case SetTo():
             return value.keep
         case Multiply():
             return LOWER if value.by <= 1 else HIGHER
         case Raise():
-            return up
+            return LOWER if value.reading == "ask_below" else HIGHER
         case bool():
             return ON if value else OFF
     return UNSPECIFIED if isinstance(value, int | float | Decimal) else FREE
 
 
-def check(ladder_path: Path, baseline_path: Path) -> list[str]:
-    """Operations that would do nothing or move a key back, as sentences.
+def check(ladder_path: Path, baseline_path: Path) -> tuple[list[str], str]:
+    """Operations that would do nothing or move a key back, as sentences; and the ladder's question.
 
     Raises UserError for a file that is wrong.
     """
@@ -148,9 +148,10 @@ def check(ladder_path: Path, baseline_path: Path) -> list[str]:
         entry = f"{tuning.tuning}/{field}" if tuning.scope == "field" else tuning.tuning
         if tuning.scope != "roaster":
             found.append((f"tuning {entry}", idle("none", entry)))
-    return problems + [
+    problems += [
         f"{ladder_path}: {entry} changes {path}, which the baseline does not have (or not as this "
         "needs it)"
         for entry, paths in found
         for path in sorted(paths)
     ]
+    return problems, ladder.question

@@ -43,8 +43,24 @@ def check(
 def test_what_ships_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     status, found = check(capsys)
     assert status == 0, found
+    asks = found.pop("degradation")
+    assert asks["status"] == "warning"
+    assert "write `confidence_threshold: ask_below`" in asks["detail"]
     assert {item["status"] for item in found.values()} == {"ok"}
     assert found["thresholds"]["detail"].startswith("half 50%, warning 75%")
+
+
+@pytest.mark.parametrize("reading", ["accept_above", "ask_below"])
+def test_nobody_is_asked_again_what_a_threshold_means(
+    reading: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = tmp_path / "degradation.yml"
+    text = LADDER_FILE.read_text()
+    said.write_text(
+        text.replace("# confidence_threshold: accept_above", f"confidence_threshold: {reading}")
+    )
+    found = check(capsys, "--ladder", str(said))[1]
+    assert found["degradation"] == {"part": "degradation", "status": "ok", "detail": "valid"}
 
 
 @pytest.mark.parametrize(

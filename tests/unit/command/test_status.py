@@ -13,6 +13,7 @@ from command.main import main
 from command.status import severity, summarize
 from command.thresholds import thresholds
 from tests.support.budget_statuses import budget_status
+from tests.support.ladders import shipped_ladder
 
 LIMITS = thresholds()
 
@@ -187,6 +188,15 @@ def test_a_write_off_gives_room_again() -> None:
 
 def test_a_limit_of_zero_is_critical() -> None:
     assert summarize([budget_status("0", limit="0")], LIMITS)["status"] == "CRITICAL"
+
+
+def test_a_question_of_the_receiver_is_passed_on(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"level": "none", "question": shipped_ladder().question}
+    url = serve({"/api/v1/status": report("1"), "/state": state})
+    assert main(["status", "--exporter", url, "--receiver", url]) == 0
+    assert f"\n{shipped_ladder().question}\n" in capsys.readouterr().out
 
 
 def test_json_is_for_programs(serve: Any, capsys: pytest.CaptureFixture[str]) -> None:

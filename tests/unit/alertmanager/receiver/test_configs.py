@@ -96,6 +96,25 @@ def test_a_roasters_name_cannot_end_the_comment_in_the_effective_file(
     assert header.endswith("Edit llm_config.yml instead.")
 
 
+def test_the_receivers_start_asks_what_a_threshold_means_until_the_file_says_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ladder = tmp_path / "degradation.yml"
+    ladder.write_text(LADDER_FILE.read_text())
+    receiver = Receiver(tmp_path, ladder=ladder)
+    question = receiver.http.get("/state").json()["question"]
+    assert caplog.text.count(question) == 1
+    assert "0.72" in question
+    ladder.write_text(ladder.read_text() + "confidence_threshold: ask_below\n")
+    receiver.controller.reconcile()
+    assert receiver.http.get("/state").json()["question"] == ""
+    assert receiver.http.get("/state").json()["problems"] == {}
+    receiver.close()
+    caplog.clear()
+    Receiver(tmp_path, ladder=ladder).close()
+    assert question not in caplog.text
+
+
 OLD = ("{to: 0.1, keep: higher}", "0.1")  # a ladder of before numbers had a safe side
 
 

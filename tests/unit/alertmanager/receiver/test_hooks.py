@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ GO_ON = threading.Event()
 
 
 def program(script: str, timeout: float = 10, stop: threading.Event = GO_ON) -> str | None:
-    return run_program([sys.executable, "-c", script], timeout, CHANGE, stop)
+    return run_program([sys.executable, "-c", script], timeout, {}, stop.wait)
 
 
 def gone(pid_file: Path) -> bool:
@@ -31,16 +32,10 @@ def gone(pid_file: Path) -> bool:
     return not status.exists() or "State:\tZ" in status.read_text()
 
 
-def test_a_program_learns_the_level_and_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", "secret-secret-secret")
-    script = "import os; e = os.environ; assert e['LLM_BUDGET_LEVEL'] == 'control'; "
-    assert program(script + "assert not [n for n in e if 'TOKEN' in n]") is None
-
-
 def test_a_program_that_fails_is_named_with_its_last_words() -> None:
     problem = program("import sys; print('no such unit'); sys.exit(3)")
     assert problem == f"{sys.executable} ended with status 3: no such unit"
-    missing = run_program(["/nowhere/x"], 1, CHANGE, GO_ON)
+    missing = run_program(["/nowhere/x"], 1, {}, GO_ON.wait)
     assert missing == "/nowhere/x cannot be run: No such file or directory"
 
 
@@ -51,7 +46,7 @@ def test_a_timeout_kills_the_program_and_what_it_started(tmp_path: Path) -> None
         "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         f"open({str(child)!r}, 'w').write(str(p.pid))\ntime.sleep(600)"
     )
-    assert "did not end within 2 s" in str(program(script, timeout=2))
+    assert "did not end within its timeout of 2 s" in str(program(script, timeout=2))
     until(lambda: gone(child), what="the end of the program's child")
 
 
@@ -65,6 +60,23 @@ def test_what_a_program_leaves_running_does_not_hold_up_the_hook(tmp_path: Path)
     assert program(script, timeout=60) is None
     assert not gone(child)
     os.kill(int(child.read_text()), 9)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_all_that_a_program_leaves_running_can_be_made_to_end_too(
+    tmp_path: Path, stopped: bool
+) -> None:
+    child = tmp_path / "child"
+    script = f"sleep 600 & echo -n $! > {child}.new; mv {child}.new {child}; {'wait' * stopped}"
+
+    def pause(seconds: float) -> None:
+        threading.Event().wait(seconds)
+        if stopped and child.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
+        assert run_program(["sh", "-c", script], 60, {}, pause, all_end=True) is None
+    until(lambda: gone(child), what="the end of what the program started")
 
 
 def test_a_program_that_floods_its_output_fills_no_memory() -> None:
@@ -138,6 +150,17 @@ def outcomes() -> Iterator[Outcomes]:
     built = Outcomes()
     yield built
     built.hooks.close()
+
+
+def test_a_program_learns_the_level_and_no_token(
+    outcomes: Outcomes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", "secret-secret-secret")
+    script = (
+        "import os; e = os.environ; assert e['LLM_BUDGET_LEVEL'] == 'control' and e['PATH']; "
+        "assert not [n for n in e if 'TOKEN' in n]"
+    )
+    assert outcomes.run("hook", Action(argv=[sys.executable, "-c", script])) is None
 
 
 def test_a_hook_posts_the_change_and_verify_gets(outcomes: Outcomes, endpoint: Endpoint) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.effective import config_for, effective, merge
 from alertmanager.receiver.ladder.ladder import parse_ladder
+from alertmanager.receiver.ladder.sides import safe
 from common.errors import UserError
 from common.yamlfile import dump
 from tests.support.ladders import LADDER_FILE, shipped_baseline, shipped_ladder
@@ -91,6 +92,49 @@ def test_asking_below_mirrors_every_raise() -> None:
     assert fields["roast"]["confidence_threshold"] == Decimal("0.55")  # 0.70 - 0.05 - 0.10
     # 0.08 - 0.05 stops at 1 - 0.95; the floor 1 - 0.90 of the next level raises nothing.
     assert fields["weight"]["confidence_threshold"] == Decimal("0.05")
+
+
+READ = "levels: [{level: a, raise: {x.*: {by: 0.1, up_to: 0.9}, y: {by: 0.1, up_to: 0.9%s}}}]%s"
+
+
+@pytest.mark.parametrize(
+    ("own", "all_others", "x", "y"),
+    [
+        ("", "", "0.80", "0.80"),
+        (", reading: ask_below", "", "0.80", "0.60"),
+        (", reading: accept_above", "\nconfidence_threshold: ask_below", "0.60", "0.80"),
+        ("", "\nconfidence_threshold: ask_below", "0.60", "0.60"),
+    ],
+)
+def test_an_operation_may_read_a_threshold_in_its_own_way(
+    own: str, all_others: str, x: str, y: str
+) -> None:
+    ladder = parse_ladder((READ % (own, all_others)).encode(), Path("ladder.yml"))
+    document = effective(ladder, {"x": {"n": Decimal("0.70")}, "y": Decimal("0.70")}, "a").document
+    assert (document["x"]["n"], document["y"]) == (Decimal(x), Decimal(y))
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        (READ % ("", ""), True),
+        (READ % (", reading: ask_below", ""), True),  # x still has none
+        (READ % ("", "\nconfidence_threshold: accept_above"), False),
+        ("levels: [{level: a, raise: {x: {by: 0.1, up_to: 1, reading: ask_below}}}]", False),
+        ("levels: [{level: a, at_most: {x: 1}}]", False),  # no threshold is moved
+        ("levels: [{level: a}]\ntunings: [{tuning: t, raise: {x: {by: 0.1, up_to: 1}}}]", True),
+    ],
+)
+def test_the_reading_is_asked_for_until_every_threshold_has_one(text: str, asked: bool) -> None:
+    assert bool(parse_ladder(text.encode(), Path("ladder.yml")).question) == asked
+
+
+def test_one_threshold_has_one_reading_in_levels_and_tunings() -> None:
+    text = b"""levels: [{level: a, raise: {f.*.n: {by: 0.1, up_to: 0.9, reading: ask_below}}}]
+tunings: [{tuning: t, scope: field, raise: {"f.{field}.n": {by: 0.1, up_to: 0.9}}}]
+"""
+    (fault,) = safe(parse_ladder(text, Path("ladder.yml")), Path("ladder.yml"))[1]
+    assert fault.startswith("ladder.yml: tuning t: raise.f.{field}.n raises it, but level a: raise")
 
 
 def test_dropped_keys_are_listed_and_no_ops_named() -> None:
