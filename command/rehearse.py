@@ -66,6 +66,8 @@ def rehearse(arguments: argparse.Namespace) -> int:
     if bool(argv) == bool(past):
         example = "llm-budget rehearse -- python scraper.py --dry-run"
         raise UserError(f"say what to run, as in `{example}`, or --from-ledger 1d")
+    if not 0 < arguments.timeout < 1e9:
+        raise UserError(f"--timeout {arguments.timeout:g} must be above 0 seconds")
     config, now, notes = load_config(arguments.config), SystemClock().now(), []
     source = DryRun(argv, arguments.timeout, config, now).run
     if past:
@@ -113,6 +115,8 @@ class DryRun(NamedTuple):
         spool = config_file.with_name("spool")
         named = {"EFFECTIVE": str(config_file), "SPOOL": str(spool), "CONFIG_URL": ""}
         known = {**os.environ, **{f"LLM_BUDGET_{key}": value for key, value in named.items()}}
+        for key in [key for key in known if key.startswith("LLM_BUDGET_") and "_TOKEN" in key]:
+            del known[key]  # so that it cannot deliver a rehearsal to an exporter that wants one
         with signals.noted():
             problem = run_program(self.argv, self.timeout, known, signals.sleep, all_end=True)
         if problem:

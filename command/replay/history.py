@@ -102,7 +102,7 @@ def _opened(ledger: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{ledger.resolve().as_uri()}?mode=ro", uri=True)) as db:
             yield db
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, ValueError, TypeError) as error:
         raise UserError(f"cannot read the ledger {ledger}: {error}") from error
 
 

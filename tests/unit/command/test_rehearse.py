@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -209,7 +210,8 @@ def test_what_cannot_be_compared_is_one_sentence_and_never_a_verdict(
         (["--from-ledger", "1d", "--", "true"], "say what to run"),
         (["--", "/nowhere/scraper"], "/nowhere/scraper cannot be run: No such file or directory"),
         (["--", str(LADDER_FILE)], "cannot be run: Permission denied"),
-        (["--timeout", "nan", "--", "sleep", "9"], "did not end within its timeout of nan s"),
+        (["--timeout", "nan", "--", "sleep", "9"], "--timeout nan must be above 0 seconds"),
+        (["--timeout", "-1", "--", "sleep", "9"], "--timeout -1 must be above 0 seconds"),
         (["--ladder", "/nowhere", "--", "true"], "cannot read /nowhere"),
         (["--from-ledger", "0d"], "--from-ledger '0d' is no number of days; 1d is yesterday"),
         (["--from-ledger", "1d", "--ledger", "/nowhere/l"], "cannot read the ledger /nowhere/l"),
@@ -220,6 +222,28 @@ def test_a_mistake_in_the_command_is_one_sentence(
 ) -> None:
     assert main(["rehearse", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_command_sees_no_token_of_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_BUDGET_INGEST_TOKEN", "secret")
+    monkeypatch.setenv("PROVIDER_TOKEN", "its own")
+    body = """
+        ours = [name for name in os.environ if name.startswith("LLM_BUDGET_") and "TOKEN" in name]
+        assert not ours and os.environ["PROVIDER_TOKEN"]
+        call()
+    """
+    assert rehearse(folder, body) == 0
+
+
+def test_a_database_with_other_accounts_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sqlite3.connect(tmp_path / "other") as db:
+        db.execute("CREATE TABLE accounts (day TEXT, a)")
+        yesterday = iso8601(SystemClock().now() - DAY)[:10]
+        db.execute("INSERT INTO accounts VALUES (?, 'x')", (yesterday,))
+    assert main(["rehearse", "--from-ledger", "2d", "--ledger", str(tmp_path / "other")]) == 2
+    assert "cannot read the ledger" in capsys.readouterr().err
 
 
 def alive(pid: int) -> bool:
