@@ -137,7 +137,8 @@ class _Round:
                 detail = f"no fresh evidence on {', '.join(sorted(unproven))}"
                 self.holds.append(Hold(state.level, "evidence_missing", detail))
                 return
-            lower, fresh = _top(claimed | wanted, ladder), self._risen_now()
+            lower, fresh.risen_day = _top(claimed | wanted, ladder), self.observed.latest_day()
+            self._learn_epoch(fresh)  # else what is still wanted may be from before the grant
         state.level, state.active = lower, fresh
 
     def decide_tunings(self, claimed: set[str]) -> None:
@@ -153,6 +154,7 @@ class _Round:
             long_enough = self.now - state.exhausted_since >= BACKSTOP_SECONDS
             if backstop:
                 backstop.restart_hold()
+                self._learn_epoch(backstop)
             elif long_enough and state.level != self.ladder.names[-1]:
                 state.backstop = self._risen_now()
             return
@@ -176,8 +178,8 @@ class _Round:
         Notes why not.
         """
         self._learn_day(needed, active)
-        if needed & self.observed.wanted() and self._knows_the_epoch(settled=True):
-            active.risen_epoch = self.state.epoch  # what a person's money does not end, either
+        if needed & (claimed | self.observed.wanted()):
+            self._learn_epoch(active)
         if needed & claimed:  # asked for, so there is nothing to lower
             active.restart_hold()
             return None
@@ -221,6 +223,11 @@ class _Round:
             active.risen_day = self.observed.latest_day()
         elif wanted and day is not None:
             active.risen_day = max(day, active.risen_day)
+
+    def _learn_epoch(self, active: Active) -> None:
+        """What the money after a grant does not end either rose with that grant."""
+        if self._knows_the_epoch(settled=True):
+            active.risen_epoch = self.state.epoch
 
     def _is_past(self, active: Active) -> bool:
         """Whether a new day, or a grant or reset, has ended the cause for which it rose."""

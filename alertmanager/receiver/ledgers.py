@@ -43,15 +43,18 @@ def _end_waivers(state: State, observed: Observations) -> None:
 
 
 def _learn_epochs(state: State, observed: Observations) -> None:
-    """Count the grants and resets that evidence shows; of a restored ledger the number falls."""
-    for ledger, epoch in observed.epochs().items():
+    """Count the grants and resets that all evidence shows, each once."""
+    own = {exporter.ledger: exporter.epoch for exporter in observed.answered_exporters()}
+    whole = len(observed.rulers()) == len(observed.prometheuses)
+    for ledger, epoch in observed.epochs().items() if whole else ():
         seen = state.ledgers.get(ledger)
         if seen is None:
             continue
-        if seen.epoch is not None and epoch > seen.epoch:
-            state.epoch += 1
+        if seen.epoch is None or own.get(ledger, seen.epoch) < seen.epoch:
+            seen.epoch = epoch  # first seen, or restored
+        elif epoch > seen.epoch:
+            state.epoch, seen.epoch = state.epoch + 1, epoch
             state.epoch_at = max(ruler.epochs_at for ruler in observed.rulers())
-        seen.epoch = epoch
 
 
 def standing(state: State, observed: Observations) -> dict[str, str]:

@@ -503,12 +503,12 @@ class Convergence(RuleBasedStateMachine):
             for one in observed.exporters
         }
         heard = [self._heard(p) if p else None for p in prometheuses]
-        waived = self.memory.hear(answered, heard, self.now)
+        own = {one.ledger: one.epoch for one in observed.answered_exporters()}
+        waived = self.memory.hear(answered, heard, own, self.now)
         listed = [state for n, (state, _) in enumerate(exporters) if f"e{n}" not in waived]
         days = tuple(one[1] for one in answered.values() if one)
         everyone = not {"away", "full"} & {state for state, _ in exporters}
         complete = everyone and set(self.memory.day) <= self.memory.live
-        own = {one.ledger: one.epoch for one in observed.answered_exporters()}
         told = (managers, prometheuses, heard, days, listed, self.memory, complete, own)
         round_ = Round(*told, self.delay, self.now)
         for track, names in ((self.ladder, LEVELS[1:]), (self.tuning, (TUNING,))):

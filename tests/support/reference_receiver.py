@@ -56,6 +56,7 @@ class Memory:
         self,
         exporters: dict[str, tuple[str, float] | None],
         rulers: list[Heard | None],
+        own: dict[str, int],
         now: float,
     ) -> set[str]:
         """Exporters by address: ledger and day. The addresses whose silence a person waived."""
@@ -77,21 +78,27 @@ class Memory:
         for one in heard:
             for ledger in one.spent:
                 self._see(ledger, one.day or 0.0)
-        self._count_grants(heard, now)
+        self._count_grants(heard, own, now, whole=len(heard) == len(rulers))
         return waived
 
-    def _count_grants(self, heard: list[Heard], now: float) -> None:
+    def _count_grants(
+        self, heard: list[Heard], own: dict[str, int], now: float, *, whole: bool
+    ) -> None:
+        """own: what the exporters say themselves."""
         self.granted_at, self.known = min(self.granted_at, now), {}
-        rulers = [one.epochs for one in heard]
-        for ledger in rulers[0] if rulers else ():
-            if all(ledger in epochs for epochs in rulers):
-                self.known[ledger] = min(epochs[ledger] for epochs in rulers)
-        for ledger, epoch in self.known.items():
-            if ledger in self.day:
-                if epoch > self.epochs.get(ledger, epoch):
-                    self.grants += 1
-                    self.granted_at = max(one.at for one in heard if one.epochs)
+        for ledger in heard[0].epochs if heard else ():
+            if all(ledger in one.epochs for one in heard):
+                self.known[ledger] = min(one.epochs[ledger] for one in heard)
+        for ledger, epoch in self.known.items() if whole else ():
+            if ledger not in self.day:
+                continue
+            before = self.epochs.get(ledger)
+            if before is None or own.get(ledger, before) < before:
                 self.epochs[ledger] = epoch
+            elif epoch > before:
+                self.epochs[ledger] = epoch
+                self.grants += 1
+                self.granted_at = max(one.at for one in heard if one.epochs)
 
     def away(self) -> set[str]:
         return set(self.day) - self.live - self.retired
@@ -199,7 +206,7 @@ class Track:
         if not self.rank:
             return
         above = set(range(self.rank, self.top + 1))
-        self._learn(seen, above)
+        self._learn(seen, above, asked)
         if above & (asked | seen.wanted):
             self.clear_from = None
         elif seen.clear(above) and seen.evaluated_at > self.changed:
@@ -209,13 +216,13 @@ class Track:
             elif self._held(seen, now):
                 self._lower(self.rank - 1, now)
 
-    def _learn(self, seen: Evidence, above: set[int]) -> None:
+    def _learn(self, seen: Evidence, above: set[int], asked: set[int]) -> None:
         """What a day, or the money after a grant, wants itself."""
         if self.day is None:
             self.day = max(seen.days, default=None)
         elif seen.all_exporters and above & seen.today:
             self.day = max(min(seen.days), self.day)
-        if above & seen.wanted and seen.settled:
+        if above & (asked | seen.wanted) and seen.settled:
             self.grants = seen.grants
 
     def _still_claimed(self, seen: Evidence) -> set[int]:
@@ -227,7 +234,8 @@ class Track:
     def _anew(self, asked: set[int], seen: Evidence, now: float) -> None:
         if set(range(1, self.top + 1)) <= seen.zero | seen.wanted:
             self._lower(max(asked | seen.wanted, default=0), now)
-            self.day, self.grants = max(seen.days), seen.grants
+            self.day = max(seen.days)
+            self.grants = seen.grants if seen.settled else self.grants
 
     def _held(self, seen: Evidence, now: float) -> bool:
         if self.clear_from is None or now - self.clear_last > max(GAP, seen.gap):
@@ -272,6 +280,7 @@ class Backstop:
         if exhausted:
             self.since = now if self.since is None else min(self.since, now)
             self.clear_from = None
+            self.grants = seen.grants if seen.settled else self.grants
             if not self.on and now - self.since >= EXHAUSTED_FOR and ladder.rank < ladder.top:
                 self.on, self.changed, self.day = True, now, max(days, default=None)
                 self.grants = seen.grants

@@ -413,7 +413,7 @@ def test_a_grant_lowers_at_once_to_what_is_still_wanted() -> None:
     assert after.level == "none"
     tuned = before_the_grant(tunings={"roaster/naivo": Active(NOW - 50, TODAY)})
     assert not decide(tuned, granted(), LADDER, HOLD, NOW).state.tunings
-    part = decide(before_the_grant(), granted(firing={"control"}), LADDER, HOLD, NOW).state
+    part = run(before_the_grant(), granted(firing={"control"}), 2).state
     assert part.level == "control"
     clear = replace(granted(), prometheuses=(prometheus(ruler=granted().rulers()[0]),))
     assert run(part, clear, HOLD - 8).state.level == "control", "that is no longer the grant's"
@@ -433,6 +433,29 @@ def test_what_the_money_after_a_grant_wants_waits_its_hold_when_it_ends() -> Non
     assert (still.level, still.active.risen_epoch) == ("fallback", 1)
     assert run(still, granted(), HOLD - 8).state.level == "fallback"
     assert run(still, granted(), HOLD + 8).state.level == "emergency"
+
+
+def test_what_was_still_wanted_from_before_the_grant_goes_with_it() -> None:
+    """Of a rule group that was evaluated before; a later evaluation says so."""
+    stale = granted(wanted={"conserve"})
+    state = decide(before_the_grant(), stale, LADDER, HOLD, NOW).state
+    assert state.level == "conserve"
+    clear = replace(
+        granted(), prometheuses=(replace(granted().prometheuses[0], evaluated_at=NOW + 2),)
+    )
+    assert decide(state, clear, LADDER, HOLD, NOW + 2).state.level == "none"
+
+
+def test_a_claim_and_an_exhausted_budget_after_the_grant_use_it_up() -> None:
+    away = replace(granted(), alertmanagers=(LOST,))
+    state = decide(before_the_grant("control"), away, LADDER, HOLD, NOW).state
+    assert (state.level, state.epoch) == ("control", 1)
+    state = run(state, granted(active={"control"}, wanted=set(), not_wanted=set()), 8).state
+    assert run(state, granted(), HOLD - 8).state.level == "control"
+    spent = granted()
+    spent = replace(spent, exporters=(replace(spent.exporters[0], figures=figures("200")),))
+    still = run(before_the_grant("fallback", backstop=Active(NOW - 100, TODAY)), spent, 8).state
+    assert decide(still, granted(), LADDER, HOLD, NOW + 10).state.backstop
 
 
 @pytest.mark.parametrize(

@@ -169,24 +169,37 @@ def test_the_memory_is_bounded_and_says_so() -> None:
     assert len(sentence) < 300
 
 
-def test_a_higher_epoch_counts_once_and_one_seen_first_or_lower_does_not() -> None:
-    def of(epoch: int, second: int | None = None) -> Observations:
-        known = [epoch, epoch if second is None else second]
-        answers = [
-            replace(
-                rules(spent="a"),
-                ruler=replace(rules(spent="a").ruler, epochs={"a": one}, epochs_at=DAY + one),
-            )
-            for one in known
-        ]
-        return Observations((), answers, (exporter("a"),))
+def of_epochs(*known: int | None, own: int | None = None) -> Observations:
+    """known: by each Prometheus, None: it does not answer. own: the exporter's, None: not asked."""
+    told = rules(spent="a")
+    answers = [
+        NoAnswer("p", "no answer in time")
+        if one is None
+        else replace(told, ruler=replace(told.ruler, epochs={"a": one}, epochs_at=DAY + one))
+        for one in known
+    ]
+    exporters = () if own is None else (replace(exporter("a"), epoch=own),)
+    return Observations((), answers, exporters)
 
+
+def counted(*rounds: Observations) -> list[int]:
     state = State()
-    counted = []
-    for evidence in (of(7), of(7), of(8), of(8), of(9, 8), of(9), of(2), of(2), of(3)):
-        follow(state, evidence)
-        counted.append(state.epoch)
-    assert counted == [0, 0, 1, 1, 1, 2, 2, 2, 3]
-    assert (state.ledgers["a"].epoch, state.epoch_at) == (3, DAY + 3)
-    follow(state, Observations((), (rules(spent="a"),), (exporter("a"),)))
-    assert (state.ledgers["a"].epoch, state.epoch) == (3, 3), "rules that do not know it yet"
+    return [seen(one, state=state).epoch for one in rounds]
+
+
+def test_a_higher_epoch_counts_once_and_one_seen_first_or_restored_does_not() -> None:
+    sevens = of_epochs(7, 7, own=7)
+    nines = of_epochs(9, 9, own=9)
+    assert counted(sevens, nines, of_epochs(9, 7, own=9), nines) == [0, 1, 1, 1]
+    assert counted(sevens, of_epochs(9, 8, own=9), nines) == [0, 1, 2]
+    restored = of_epochs(2, 2, own=2)
+    assert counted(sevens, restored, restored, of_epochs(3, 3, own=3)) == [0, 0, 0, 1]
+    state = seen(sevens, nines, Observations((), (rules(spent="a"),), nines.exporters))
+    assert (state.ledgers["a"].epoch, state.epoch, state.epoch_at) == (9, 1, DAY + 9)
+
+
+def test_the_same_grant_does_not_count_again_when_a_prometheus_is_behind_or_lies() -> None:
+    assert counted(of_epochs(3, 3), of_epochs(4, None), of_epochs(4, 3), of_epochs(4, 4)) == [
+        0, 0, 0, 1,
+    ]  # fmt: skip
+    assert counted(*(of_epochs(one) for one in (3, 5, 3, 5, 3, 5))) == [0, 1, 1, 1, 1, 1]
