@@ -117,6 +117,7 @@ def _damage(fault: Fault, loop: Loop) -> None:
 def _lose(_: Fault, loop: Loop) -> None:
     """Until the rules notice: a series that is young is believed for longer."""
     assert isinstance(loop.bundle, TwoLedgers)
+    until(lambda: len(loop.query("ledger:llm_evidence:fresh")) == 2, what="both ledgers")
     loop.bundle.lose_second()
     complete = "budget:llm_evidence:complete == 1"
     until(lambda: not loop.query(complete), timeout=200, what="evidence that is incomplete")
