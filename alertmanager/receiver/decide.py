@@ -178,7 +178,7 @@ class _Round:
         Notes why not.
         """
         self._learn_day(needed, active)
-        if needed & (claimed | self.observed.wanted()):
+        if needed & self.observed.asked_by_rules():
             self._learn_epoch(active)
         if needed & claimed:  # asked for, so there is nothing to lower
             active.restart_hold()

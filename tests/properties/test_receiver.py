@@ -667,6 +667,7 @@ def evidence(names: tuple[str, ...], round_: Round) -> Evidence:
         of_today=all(earliest is None or (h.day or 0.0) >= earliest for _, h in told),
         least=max((heard.settling for _, heard in told), default=0.0),
         gap=2 * max((heard.interval for _, heard in told), default=0.0),
+        fired=frozenset().union(*(ranks(p["firing"]) for p, _ in told)),
         **round_.grants(min(evaluated)),
     )
 

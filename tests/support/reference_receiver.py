@@ -134,7 +134,7 @@ class Evidence:
     of_today: all records are of the exporters' day. least: the shortest hold; gap: as it may be.
     of_the_grants: no record is from before an exporter's newest grant; grants: how many were seen;
     at_once: the records show the exporters' own newest grants, and nobody is away or late;
-    settled: they show them, and all rules were evaluated since.
+    settled: they show them, and all rules were evaluated since. fired: by a Prometheus' own rules.
     """
 
     known: bool
@@ -153,6 +153,7 @@ class Evidence:
     grants: int
     at_once: bool
     settled: bool
+    fired: frozenset[int]
 
     def clear(self, ranks: set[int]) -> bool:
         return (
@@ -206,7 +207,7 @@ class Track:
         if not self.rank:
             return
         above = set(range(self.rank, self.top + 1))
-        self._learn(seen, above, asked)
+        self._learn(seen, above)
         if above & (asked | seen.wanted):
             self.clear_from = None
         elif seen.clear(above) and seen.evaluated_at > self.changed:
@@ -216,13 +217,13 @@ class Track:
             elif self._held(seen, now):
                 self._lower(self.rank - 1, now)
 
-    def _learn(self, seen: Evidence, above: set[int], asked: set[int]) -> None:
+    def _learn(self, seen: Evidence, above: set[int]) -> None:
         """What a day, or the money after a grant, wants itself."""
         if self.day is None:
             self.day = max(seen.days, default=None)
         elif seen.all_exporters and above & seen.today:
             self.day = max(min(seen.days), self.day)
-        if above & (asked | seen.wanted) and seen.settled:
+        if above & (seen.fired | seen.wanted) and seen.settled:
             self.grants = seen.grants
 
     def _still_claimed(self, seen: Evidence) -> set[int]:

@@ -168,6 +168,10 @@ class Observations:
         """Entries that any Prometheus proves wanted."""
         return set().union(*(prometheus.wanted for prometheus in self.answered_prometheuses()))
 
+    def asked_by_rules(self) -> set[str]:
+        """Entries that a Prometheus' own rules want, or fire for; an Alertmanager may be behind."""
+        return self.wanted().union(*(one.claimed for one in self.answered_prometheuses()))
+
     def epochs(self) -> dict[str, int]:
         """By ledger the newest grant or reset that the records of every Prometheus know of."""
         known = [ruler.epochs for ruler in self.rulers()]

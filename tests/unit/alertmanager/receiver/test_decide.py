@@ -450,7 +450,11 @@ def test_a_claim_and_an_exhausted_budget_after_the_grant_use_it_up() -> None:
     away = replace(granted(), alertmanagers=(LOST,))
     state = decide(before_the_grant("control"), away, LADDER, HOLD, NOW).state
     assert (state.level, state.epoch) == ("control", 1)
-    state = run(state, granted(active={"control"}, wanted=set(), not_wanted=set()), 8).state
+    behind = granted(active={"control"})  # an Alertmanager that was not told that it is over
+    assert (
+        decide(run(state, behind, 8).state, granted(), LADDER, HOLD, NOW + 10).state.level == "none"
+    )
+    state = run(state, granted(firing={"control"}, wanted=set(), not_wanted=set()), 8).state
     assert run(state, granted(), HOLD - 8).state.level == "control"
     spent = granted()
     spent = replace(spent, exporters=(replace(spent.exporters[0], figures=figures("200")),))
