@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from command.stack.bundle import Bundle, BundleSettings
-from command.stack.processes import free_port
 from common.files import replace_file
 
 Mode = Literal["pass", "refuse", "hang"]
@@ -27,7 +26,7 @@ class Link:
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self.port = free_port()
+        self.port = 0  # any that is free, then that one
         self.mode: Mode = "pass"
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -53,6 +52,7 @@ class Link:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
         listener.listen(64)
+        self.port = listener.getsockname()[1]
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
