@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from alertmanager.receiver import ledgers
 from alertmanager.receiver.announcer import NotificationResult
 from alertmanager.receiver.controller import Controller
+from alertmanager.receiver.decide import MAX_TUNINGS
 from alertmanager.receiver.evidence.observations import (
     ExporterAnswer,
     HoldReason,
@@ -97,7 +98,7 @@ _FAMILIES = {
     names.LEDGER_RETIRED: ("1 for a ledger whose evidence a person waived.", "ledger"),
     names.DEGRADATION_SHADOW: ("Whether decisions are only logged.", ""),
     names.DEGRADATION_HOOK_FAILURES: ("Hook and verify steps that failed.", ""),
-    names.DEGRADATION_REFUSED_TUNINGS: ("Tunings asked for beyond the bound of 2,000.", ""),
+    names.DEGRADATION_REFUSED_TUNINGS: (f"Tunings asked for beyond {MAX_TUNINGS:,}.", ""),
     names.CONFIG_RELOAD_OK: ("Whether ladder and baseline read well.", ""),
     names.DEGRADATION_NOTIFICATIONS: ("Webhook notifications by what became of them.", "result"),
 }
