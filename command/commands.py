@@ -3,11 +3,13 @@
 import argparse
 
 from command import adjust, backtest, backup, check, degrade, history, optimize, reprice, status, up
+from command.plan import plan
 from command.rehearse import rehearse
+from command.report import report
 from exporter import __version__
 
 COMMANDS = (
-    *(status.status, adjust.grant, adjust.reset, reprice.reprice),
+    *(status.status, report, plan, adjust.grant, adjust.reset, reprice.reprice),
     *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize, rehearse),
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )

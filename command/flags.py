@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -19,6 +20,8 @@ from command.remote import EXPORTER_URL, RECEIVER_URL
 from command.stack.bundle import Ports
 from common.errors import UserError
 
+# What a terminal would obey: all but line ends, and what turns the direction of writing.
+_CONTROL = re.compile("[\0-\t\v-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 Flag = Callable[[argparse._ActionsContainer], object]  # adds itself to a parser or a group
 
 
@@ -114,8 +117,8 @@ def print_table(
     rows: Iterable[Sequence[str | Text]],
     console: Console | None = None,
 ) -> None:
-    """For people. A string is plain text: a model's name or a person's reason is no markup."""
+    """For people. A string is no markup, and no command to the terminal."""
     table = Table(*columns, box=None)
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        table.add_row(*(Text(_CONTROL.sub("\ufffd", c)) if isinstance(c, str) else c for c in row))
     (console or Console()).print(table)

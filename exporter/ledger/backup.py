@@ -37,7 +37,7 @@ def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
     Raises UserError when the backup is not a ledger or damaged, an exporter runs, or a ledger is
     there (without force); then nothing has changed.
     """
-    with _ledger_at(copy) as db:
+    with ledger_at(copy) as db:
         if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise UserError(f"the backup {copy} is damaged; use another one")
     if not ledger.parent.is_dir():
@@ -68,7 +68,7 @@ def _copy(
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
         fcntl.flock(handle, fcntl.LOCK_EX)
         try:
-            with _ledger_at(ledger) as source, contextlib.closing(sqlite3.connect(name)) as db:
+            with ledger_at(ledger) as source, contextlib.closing(sqlite3.connect(name)) as db:
                 source.backup(db, pages=PAGES_PER_STEP, progress=progress)
                 db.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
             os.fsync(handle)
@@ -100,7 +100,7 @@ def _put_aside(ledger: Path, aside: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _ledger_at(path: Path) -> Iterator[sqlite3.Connection]:
+def ledger_at(path: Path) -> Iterator[sqlite3.Connection]:
     """A ledger as of one moment. Raises UserError unless this exporter can read it.
 
     Within a read transaction: otherwise each of the exporter's commits would make SQLite begin a

@@ -31,6 +31,7 @@ from common.http import (
 )
 from exporter.composition import Exporter
 from exporter.ledger.adjustments import Grant, Reset
+from exporter.ledger.report import report as range_report
 from exporter.ledger.repricing import Reprice, report
 from exporter.ledger.writer import LedgerUnavailableError
 from exporter.web.status import budget_status
@@ -65,6 +66,7 @@ def application(exporter: Exporter) -> Starlette:
             route("/", "metrics", web.index),
             route("/metrics", "metrics", web.metrics),
             route("/api/v1/status", "metrics", web.status),
+            route("/api/v1/report", "metrics", web.report),
             route("/v1/usage", "ingest", exporter.usage.post, "POST"),
             route("/-/reload", "admin", web.reload, "POST"),
             route("/api/v1/grants", "admin", web.grants, "GET", "POST"),
@@ -92,6 +94,7 @@ class Web:
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
         self._ledger = exporter.ledger
+        self._one_report_at_a_time = asyncio.Lock()
 
     async def metrics(self, request: Request) -> Response:
         """The Prometheus page, compressed when the client can."""
@@ -122,6 +125,13 @@ class Web:
     async def status(self, _: Request) -> Response:
         """Today's budget for programs."""
         return json_response(budget_status(self._exporter).document())
+
+    async def report(self, request: Request) -> Response:
+        """Sums of a range of days (from, to, by), read beside the writer and the event loop."""
+        since, until, by = (request.query_params.get(key, "") for key in ("from", "to", "by"))
+        asked = (self._ledger.path, since, until, by, self._exporter.clock.now())
+        async with self._one_report_at_a_time:
+            return await run_in_threadpool(lambda: json_response(range_report(*asked)))
 
     async def index(self, _: Request) -> Response:
         """Today's budget for people."""

@@ -1,0 +1,64 @@
+"""`llm-budget report`: calls, tokens and cost of a range of days, as the ledger has them."""
+
+import argparse
+import csv
+import os
+import re
+import sys
+from typing import Any
+
+from rich.table import Column
+
+from command.flags import command, file_flag, flag, json_flag, one_of, print_json, print_table
+from command.remote import EXPORTER_URL, call
+from common.auth import read_token
+from common.clock import SystemClock
+from common.errors import UserError
+from exporter.ledger.report import FIGURES, GROUPS
+from exporter.ledger.report import report as read_report
+
+SOURCE = (
+    flag("--exporter", default=os.environ.get("LLM_BUDGET_EXPORTER", EXPORTER_URL), metavar="URL"),
+    file_flag("--ledger", help="read this ledger instead, also while its exporter runs"),
+)
+FORMULA = re.compile("^(?=[=+@\uff1d\uff0b\uff0d\uff20-])")  # what a spreadsheet takes for one
+
+
+@command(
+    "calls, tokens and cost of any days, by day, roaster, field, model",
+    flag("--from", dest="since", default="7d", metavar="DAY", help="date, today, 7d (ago), month"),
+    flag("--to", dest="until", default="today", metavar="DAY", help="the last day"),
+    flag("--by", default="day", metavar="NAMES", help=f"some of {','.join(GROUPS)}, with commas"),
+    one_of(flag("--csv", action="store_true", help="for spreadsheets"), json_flag()),
+    *SOURCE,
+)
+def report(arguments: argparse.Namespace) -> int:
+    """Sums of the budget days from --from to --to, exact; what the ledger has not seen is said."""
+    found = ask(arguments, arguments.since, arguments.until, arguments.by)
+    by, rows = found["by"], found["rows"]
+    columns = [*by, *FIGURES]
+    if arguments.json:
+        print_json(found)
+    elif arguments.csv:
+        cells = ([FORMULA.sub("'", str(row.get(key, ""))) for key in columns] for row in rows)
+        csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *cells])
+        print(*found["notes"], sep="\n", file=sys.stderr)
+    else:
+        rows = [*rows, found["total"] | {by[0]: "total"}]
+        # Narrow terminals fold what is long: a figure that ends in "…" is none.
+        folded = [Column(name.replace("_", " "), overflow="fold") for name in columns]
+        print_table(folded, ([str(row.get(key, "")) for key in columns] for row in rows))
+        print(*found["notes"], sep="\n")
+    return 0
+
+
+def ask(arguments: argparse.Namespace, since: str, until: str, by: str) -> dict[str, Any]:
+    """What --ledger, else the exporter, has of these days. Raises UserError."""
+    if arguments.ledger:
+        return read_report(arguments.ledger, since, until, by, SystemClock().now())
+    url, asked = arguments.exporter, {"from": since, "to": until, "by": by}
+    more: dict[str, Any] = {"token": read_token("metrics"), "params": asked, "timeout": 60.0}
+    found = call("exporter", url, "/api/v1/report", **more)
+    if not isinstance(found, dict) or "notes" not in found:
+        raise UserError(f"{url}: the answer is no report; is another program listening?")
+    return found
