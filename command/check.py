@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from rich.text import Text
 
 from command.flags import PORTS, command, file_flag, json_flag, ports, print_json, print_table
-from command.paths import ALERTMANAGER, BASELINE, BUDGET, CONTACTS, LADDER, REPOSITORY, RULES
+from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY, RULES
 from command.remote import call
 from command.stack.binaries import find
 from command.stack.contacts import load_contacts
+from command.swaps import judge_swaps
 from command.thresholds import thresholds
 from common.errors import UserError
 from common.fetch import FetchError, fetch
@@ -47,8 +48,9 @@ class Finding(NamedTuple):
     file_flag("--ladder", LADDER),
     file_flag("--baseline", BASELINE),
     file_flag("--rules", RULES / "prometheus.yml"),
-    file_flag("--alertmanager", ALERTMANAGER / "alertmanager.yml"),
+    file_flag("--alertmanager", LADDER.with_name("alertmanager.yml")),
     file_flag("--contacts", CONTACTS),
+    file_flag("--ledger", LEDGER, help="what a ladder's cheaper model would save is told by it"),
     *(*PORTS, json_flag()),
 )
 def check(arguments: argparse.Namespace) -> int:
@@ -60,6 +62,7 @@ def check(arguments: argparse.Namespace) -> int:
         _python("contacts", _contacts, arguments.contacts),
         _python("thresholds", _thresholds, arguments.rules.parent),
         _run("degradation", sys.executable, *receiver, *files),
+        *(Finding("models", *found) for found in judge_swaps(arguments)),
         _run("rules", "promtool", "check", "config", str(arguments.rules)),
         _run("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
         *_receiver(f"http://127.0.0.1:{arguments.receiver_port}"),
