@@ -20,7 +20,7 @@ from exporter.ledger.report import TOKENS, report
 from exporter.prices.modelnames import read
 from exporter.prices.pricelist import PriceList
 
-# What an entry sets, as a sentence; the key's path; the new model; the one it replaces, or "".
+# What an entry sets, as a sentence; the key's path; the new model; the one that it replaces.
 Swap = tuple[str, tuple[str, ...], str, str]
 
 
@@ -40,7 +40,7 @@ def find_swaps(ladder: Ladder, baseline: Document) -> Iterator[Swap]:
     for entry, below, above in changes:
         for path, new in above.items():
             # What says no model of its own, a field or a roaster, has the whole config's.
-            if (old := below.get(path) or below.get(path[2:], "")) != new:
+            if (old := below.get(path) or below.get(path[2:], "(no model)")) != new:
                 yield f"{entry} sets {'.'.join(path)} to {new}", path, new, old
 
 
@@ -59,7 +59,7 @@ def judge_swaps(files: argparse.Namespace) -> Iterator[tuple[str, str]]:
         config = load_config(files.config)
         known = safe(parse_ladder(read_raw(ladder), ladder), ladder)[0]
         swaps = [*find_swaps(known, parse_baseline(read_raw(baseline), baseline))]
-    except (UserError, ArithmeticError):
+    except (UserError, ArithmeticError, AttributeError, TypeError):  # their own check says it
         return
     prices = PriceList(config.prices, config.budget.calendar)
     for swap in swaps:

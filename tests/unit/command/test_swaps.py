@@ -177,7 +177,7 @@ def test_a_model_that_replaces_one_without_a_price_cannot_be_compared(tmp_path: 
     ((status, said),) = judged(tmp_path, LADDER % "lite", '{"model": "our-own"}')
     assert (status, "is not known: nobody prices 'our-own'" in said) == ("warning", True)
     ((status, said),) = judged(tmp_path, LADDER % "lite", '{"batch": 1}')
-    assert (status, "is not known: nobody prices ''" in said) == ("warning", True)
+    assert (status, "is not known: nobody prices '(no model)'" in said) == ("warning", True)
 
 
 def test_every_level_tuning_field_and_roaster_that_changes_a_model_is_found(tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ tunings:
         ("level low", "model", "a", "b"),
         ("level low", "roasters.naivo.model", "own", "b"),
         ("level high", "model", "b", "c"),
-        ("level high", "field_configs.notes.llmModel", "", "d"),
-        ("level high", "field_configs.weight.llmModel", "", "d"),
+        ("level high", "field_configs.notes.llmModel", "(no model)", "d"),
+        ("level high", "field_configs.weight.llmModel", "(no model)", "d"),
         ("level high", "roasters.naivo.model", "b", "c"),
         ("tuning cheap", "model", "a", "e"),
         ("tuning cheap", "roasters.naivo.model", "own", "e"),
@@ -216,6 +216,20 @@ def test_a_step_up_again_is_dearer_than_the_level_below(tmp_path: Path) -> None:
     books(tmp_path, event())
     ladder = LADDER % "free" + "  - level: emergency\n    set: {model: lite}\n"
     assert [status for status, _ in judged(tmp_path, ladder)] == ["ok", "error"]
+
+
+@pytest.mark.parametrize(
+    ("ladder", "baseline"),
+    [
+        ("levels: []", '{"model": "a"}'),
+        (LADDER % "lite", "[]"),
+        (LADDER % "lite" + "tunings: [{tuning: t, scope: field}]\n", '{"field_configs": 5}'),
+    ],
+)
+def test_a_file_that_is_wrong_is_left_to_its_own_check(
+    ladder: str, baseline: str, tmp_path: Path
+) -> None:
+    assert judged(tmp_path, ladder, baseline) == []
 
 
 def test_what_ships_sets_no_model(tmp_path: Path) -> None:
