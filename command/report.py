@@ -18,7 +18,7 @@ from exporter.ledger.report import FIGURES, GROUPS
 from exporter.ledger.report import report as read_report
 
 SOURCE = (
-    flag("--exporter", default=os.environ.get("LLM_BUDGET_EXPORTER", EXPORTER_URL), metavar="URL"),
+    flag("--exporter", default=os.getenv("LLM_BUDGET_EXPORTER") or EXPORTER_URL, metavar="URL"),
     file_flag("--ledger", help="read this ledger instead, also while its exporter runs"),
 )
 FORMULA = re.compile("^(?=[=+@\uff1d\uff0b\uff0d\uff20-])")  # what a spreadsheet takes for one
