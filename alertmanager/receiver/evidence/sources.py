@@ -60,16 +60,11 @@ QUERY = " or ".join(
 T = TypeVar("T")
 
 
-class AlertmanagerAlert(Struct):
-    """One of /api/v2/alerts."""
+class Alert(Struct):
+    """One of /api/v2/alerts, or of a rule's, which has a state."""
 
     labels: dict[str, str]
-
-
-class PrometheusAlert(AlertmanagerAlert):
-    """One of a rule's alerts."""
-
-    state: str
+    state: str = "firing"
 
 
 class Rule(Struct, rename="camel"):
@@ -79,7 +74,7 @@ class Rule(Struct, rename="camel"):
     health: str
     last_evaluation: datetime
     labels: dict[str, str] = field(default_factory=dict)
-    alerts: list[PrometheusAlert] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
 
 
 class Group(Struct):
@@ -181,7 +176,7 @@ class Sources:
 
     def alertmanager(self, url: str) -> AlertmanagerAnswer:
         """Active and suppressed alerts."""
-        alerts = self._get(f"{url}/api/v2/alerts", list[AlertmanagerAlert])
+        alerts = self._get(f"{url}/api/v2/alerts", list[Alert])
         entries = {entry_of(alert.labels, self._ladder()) for alert in alerts}
         return AlertmanagerAnswer(without_password(url), frozenset(filter(None, entries)))
 
@@ -234,61 +229,52 @@ def prometheus_answer(
 
     delay: how many seconds the records may lie behind their evaluation (--ruler-delay).
     """
-    rules = [
-        (rule, group.interval)
-        for group in groups
-        for rule in group.rules
-        if requested_name(rule.labels)
-    ]
+    every_rule = ((rule, group.interval) for group in groups for rule in group.rules)
+    rules = [(name, *one) for one in every_rule if (name := requested_name(one[0].labels))]
     if not rules:
         raise ValueError("it has no alert rule with a degradation label")
-    missing = set(ladder.automatic) - {requested_name(rule.labels) for rule, _ in rules}
+    missing = set(ladder.automatic) - {name for name, _, _ in rules}
     unhealthy = {name: f"no alert rule asks for {name}" for name in missing}
-    for rule, interval in rules:
+    claimed: set[str | None] = set()
+    for name, rule, interval in rules:
         if not 0 < interval <= MAX_INTERVAL_SECONDS:
             raise ValueError(f"rule {rule.name} is evaluated every {interval:g} s")
         if problem := _problem(rule, interval, now):
-            unhealthy[requested_name(rule.labels)] = problem
-    claimed = {
-        entry_of({**rule.labels, **alert.labels}, ladder)
-        for rule, _ in rules
-        for alert in rule.alerts
-        if alert.state == "firing"
-    }
-    evaluated = [unix(rule.last_evaluation) for rule, _ in rules]
-    ruler = Ruler(max(interval for _, interval in rules), delay)
+            unhealthy[name] = f"rule {rule.name} {problem}"
+        firing = [alert.labels for alert in rule.alerts if alert.state == "firing"]
+        claimed |= {entry_of({**rule.labels, **labels}, ladder) for labels in firing}
+    evaluated = [unix(rule.last_evaluation) for _, rule, _ in rules]
+    ruler = Ruler(max(interval for _, _, interval in rules), delay)
     fresh = (now - ruler.settling - SLACK_SECONDS, now + AHEAD_SECONDS)
     rows = [(sample.metric, float(sample.value[1])) for sample in vector]
     wanted: dict[str, set[str]] = {"0": set(), "1": set()}
-    recorded: list[float] = []
+    oldest = fresh[1]
     for labels, taken_at in rows:
         entry, value = entry_of(labels, ladder), labels.get("wanted", "1")
         if value not in wanted or not math.isfinite(taken_at):
             raise ValueError("a sample of llm_degradation_wanted has no such value, or no time")
         if entry and fresh[0] < taken_at <= fresh[1]:
             wanted[value].add(entry)
-            recorded.append(taken_at)
-    ruler = ruler_of(rows, ruler, max(evaluated), fresh)
-    ruler = _with_epochs(ruler, rows, fresh[0], min(fresh[1], *recorded, fresh[1]))
+            oldest = min(oldest, taken_at)
     return PrometheusAnswer(
         url,
         frozenset(filter(None, claimed)),
-        min(fresh[1], *evaluated, *recorded),
+        min(oldest, *evaluated),
         unhealthy,
         frozenset(wanted["0"] - wanted["1"]),
         frozenset(wanted["1"]),
-        ruler,
+        ruler_of(rows, ruler, max(evaluated), fresh, oldest),
     )
 
 
 def _problem(rule: Rule, interval: float, now: float) -> str | None:
     evaluated_at = unix(rule.last_evaluation)
     if rule.health != "ok":
-        return f"rule {rule.name} has health {rule.health}"
+        return f"has health {rule.health}"
     if evaluated_at <= now - Ruler(interval).settling - SLACK_SECONDS:
-        return f"rule {rule.name} was last evaluated too long ago"
+        return "was last evaluated too long ago"
     if evaluated_at > now + AHEAD_SECONDS:
-        return f"rule {rule.name} was evaluated in the future; the machines' clocks differ"
+        return "was evaluated in the future; the machines' clocks differ"
     return None
 
 
@@ -297,41 +283,34 @@ def ruler_of(
     ruler: Ruler,
     evaluated_at: float,
     fresh: tuple[float, float],
+    wanted_at: float = math.inf,
 ) -> Ruler:
     """What a ruler's records say. rows: labels and value of the query's samples.
 
     evaluated_at: its last evaluation. fresh: what was recorded after the first of both times and
-    not after the second counts.
+    not after the second counts; of grants and resets what was not after wanted_at.
     """
     found: dict[str, dict[str, float]] = {fact: {} for fact in FACTS}
     for labels, value in rows:
         found.get(labels.get("fact", ""), {})[peer_text(labels.get("ledger", ""))] = value
-    scrapes, days = found["scrapes"], found["day"]
     times = [at for fact in ("day_at", "live", "spent") for at in found[fact].values()]
-    newest = max(times, default=None)
-    ruler = replace(
-        ruler,
-        scrapes=min(max(0.0, *scrapes.values(), 0.0), MAX_SCRAPES_SECONDS),
-        lag=None if newest is None else max(0.0, evaluated_at - newest),
-        live=_within(found["live"], *fresh),
-    )
-    day = days.get("", -1.0) if _within(found["day_at"], *fresh) else -1.0
-    if not 0 <= day <= fresh[1]:  # nan is not either
-        return ruler
+    day = found["day"].get("", -1.0)
+    dated = bool(_within(found["day_at"], *fresh)) and 0 <= day <= fresh[1]  # nan is not either
     # Before the records have settled on a new day, what they hold may be yesterday's spend.
-    spent = _within(found["spent"], max(fresh[0], day + ruler.settling), fresh[1])
-    return replace(ruler, day_start=day, spent=spent)
-
-
-def _with_epochs(
-    ruler: Ruler, rows: list[tuple[dict[str, str], float]], after: float, until: float
-) -> Ruler:
-    """With the newest grant or reset of each ledger that what was recorded until then knows of."""
-    said = {(row.get("fact"), peer_text(row.get("ledger", ""))): value for row, value in rows}
-    times = {ledger: at for (fact, ledger), at in said.items() if fact == "epoch_at"}
-    known = {ledger: said.get(("epoch", ledger), -1.0) for ledger in _within(times, after, until)}
-    epochs = {ledger: int(epoch) for ledger, epoch in known.items() if 0 <= epoch < MAX_EPOCH}
-    return replace(ruler, epochs=epochs, epochs_at=max(map(times.__getitem__, epochs), default=0.0))
+    settled = max(fresh[0], day + ruler.settling)
+    known = _within(found["epoch_at"], fresh[0], wanted_at)
+    told = {ledger: found["epoch"].get(ledger, -1.0) for ledger in known}
+    epochs = {ledger: int(epoch) for ledger, epoch in told.items() if 0 <= epoch < MAX_EPOCH}
+    return replace(
+        ruler,
+        scrapes=min(max(0.0, *found["scrapes"].values(), 0.0), MAX_SCRAPES_SECONDS),
+        lag=max(0.0, evaluated_at - max(times)) if times else None,
+        live=_within(found["live"], *fresh),
+        day_start=day if dated else None,
+        spent=_within(found["spent"], settled, fresh[1]) if dated else frozenset(),
+        epochs=epochs,
+        epochs_at=max(map(found["epoch_at"].__getitem__, epochs), default=0.0),
+    )
 
 
 def _within(times: dict[str, float], after: float, until: float) -> frozenset[str]:
