@@ -17,8 +17,8 @@ from common.http import is_loopback
 from common.money import picodollars
 from common.yamlfile import read_as
 from exporter.budget.day import BudgetCalendar
-from exporter.event import MAX_CALLS
 from exporter.prices.schedule import Price, Prices, schedules
+from sdk.client import MAX_CALLS
 
 Count = Annotated[int, Meta(ge=1)]
 Text = Annotated[str, Meta(min_length=1)]

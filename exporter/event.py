@@ -10,10 +10,19 @@ import msgspec
 from msgspec import Meta, Struct
 
 from common.names import UNKNOWN
-from exporter.usage import Tokens, UsageError, count_tokens, service_tier_of, whole_number
+from sdk.client import (
+    MAX_CALLS,
+    MAX_TOKENS,
+    Tokens,
+    UsageError,
+    count_tokens,
+    leaves,
+    role_of,
+    service_tier_of,
+    unwrapped,
+    whole_number,
+)
 
-MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
-MAX_CALLS = 100_000  # that one event may sum up
 MAX_LABEL_LENGTH = 120
 MAX_ID_LENGTH = 512
 DEFAULT_PROVIDER = "deepseek"
@@ -71,7 +80,7 @@ class _RawEvent(Struct, omit_defaults=True):  # so that a key added later change
 class UsageEvent:
     """One call, ready to be booked. Tokens are disjoint: input excludes cached input.
 
-    extras: those of them that a list may charge apart, by the kinds of usage.EXTRAS.
+    extras: those of them that a list may charge apart, by the kinds of EXTRAS.
     """
 
     roaster: str
@@ -225,6 +234,16 @@ def _content(event: _RawEvent, tokens: Tokens) -> bytes:
             known["counts"] = tokens
         event.usage = known
     return blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()
+
+
+def split_total(usage: Any, prompt_share: float) -> dict[str, int] | None:
+    """Usage of a total alone, of which so much was the prompt; None where there is more or less."""
+    named = [(role_of(path), value) for path, value in leaves(unwrapped(usage)) if value]
+    total = max((n for role, n in named if role == "total" and type(n) is int), default=0)
+    if total <= 0 or {role for role, _ in named} - {"total", None}:
+        return None
+    prompt = max(1, round(total * prompt_share))
+    return {"prompt_tokens": prompt, "completion_tokens": total - prompt}
 
 
 def _given(usage: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from exporter.ledger.schema import upsert
 from exporter.ledger.unpriced import ADD_UNPRICED, unpriced_row
 from exporter.prices.pricelist import PriceList
 from exporter.prices.tokenprice import TokenPrice, TokenPrices
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 _RESERVED = {OTHER, UNKNOWN}
 # What SQLite raises for a number beyond 64 bits: an account of nine million dollars.

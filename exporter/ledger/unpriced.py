@@ -9,7 +9,7 @@ from typing import Any
 from exporter.event import UsageEvent
 from exporter.ledger.books import COLUMNS, Amounts, Series
 from exporter.ledger.schema import upsert
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 CHUNK_ROWS = 5000
 # What one minute keeps: an account's columns without money, which is what is missing.
@@ -29,7 +29,7 @@ class Unpriced:
     """What came in one minute (Unix time / 60) of one series, model and provider.
 
     series names the account, with `other` beyond the labels' cap; model is what the call named.
-    extras: those of the tokens that a list may charge apart, by the kinds of usage.EXTRAS.
+    extras: those of the tokens that a list may charge apart, by the kinds of EXTRAS.
     largest_prompt: the prompt length that a price could depend on.
     """
 

@@ -19,7 +19,7 @@ from genai_prices.types import ClauseEquals, ClauseOr, ModelInfo, ModelPrice, Pr
 from common.errors import UserError
 from exporter.prices.modelnames import LOOKUPS_KEPT, PROVIDERS, read, variants
 from exporter.prices.tokenprice import TokenPrice, TokenPrices, token_price
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 # What a text call without these features never pays; any other key but the three is a reason to

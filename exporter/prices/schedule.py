@@ -12,7 +12,7 @@ from common.clock import iso8601
 from common.errors import UserError
 from exporter.budget.day import BudgetCalendar
 from exporter.prices.tokenprice import TokenPrice, TokenPrices, token_price
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -26,7 +26,7 @@ ALWAYS = float("-inf")
 class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """USD per 1,000 tokens; without a cached price, cached input costs as input.
 
-    Extra tokens (usage.EXTRAS) without a price have none.
+    Extra tokens (EXTRAS) without a price have none.
     """
 
     input_usd_per_1k: Decimal

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.money import picodollars
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 # Ten dollars per thousand tokens: far above any list, small enough that no sum overflows 64 bits.
 MAX_PICODOLLARS_PER_TOKEN = 10**10
@@ -38,7 +38,7 @@ class TokenPrice:
         return " ".join(filter(None, (self.source, self.provider, self.validity)))
 
     def of_extra(self, kind: str, rate: int) -> "TokenPrice":
-        """The price of a kind of extra tokens (usage.EXTRAS): a rate for what they count among."""
+        """The price of a kind of extra tokens (EXTRAS): a rate for what they count among."""
         rates: dict[str, Any] = {"input": 0, "cached_input": 0, "output": 0, EXTRAS[kind]: rate}
         return replace(self, **rates, validity=f"{self.validity} {kind}".strip())
 

@@ -28,6 +28,8 @@ OTHER_NAMES = {
     "command/stack/test_compose.py": "command/stack/configs.py",
     # Bodies on their way, and the bounds that they share.
     "common/test_bodies.py": "common/http.py",
+    # Usage objects in any spelling, which the exporter reads by the client's own table.
+    "exporter/test_usage.py": "exporter/event.py",
     # What people add to or correct in the ledger, over HTTP and offline.
     "exporter/web/test_admin.py": "exporter/web/app.py",
     # What a Prometheus' answers mean; test_sources.py asks over HTTP.

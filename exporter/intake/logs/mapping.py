@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from exporter.config import Log, as_text
-from exporter.event import EventError, Reason, UsageEvent, parse_event
+from exporter.event import EventError, Reason, UsageEvent, parse_event, split_total
 from exporter.intake.logs.lenient import decode, inner
 from exporter.intake.logs.times import iso_time
-from exporter.usage import split_total
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")

@@ -5,14 +5,8 @@ from typing import Any
 
 import pytest
 
-from exporter.usage import (
-    EXTRAS,
-    UsageError,
-    count_tokens,
-    service_tier_of,
-    split_total,
-)
-from sdk.client import SPELLINGS
+from exporter.event import split_total
+from sdk.client import EXTRAS, SPELLINGS, UsageError, count_tokens, service_tier_of
 from tests.support.paths import ROOT
 
 PAGE = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", (ROOT / "docs" / "usage.md").read_text()).lower()
