@@ -8,7 +8,7 @@ from typing import Any
 from command.flags import EXPORTER, author, command, flag, json_flag, print_json, print_table, why
 from command.remote import post
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.repricing import Reprice, report
+from exporter.ledger.repricing import Reprice
 
 COLUMNS = ("day", "model", "tokens", "before USD", "added USD", "after USD", "price of")
 
@@ -38,7 +38,7 @@ def _ask(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
 
     def offline(ledger: Ledger) -> dict[str, Any]:
         print("The exporter is down: using its ledger.", file=sys.stderr)
-        return report(ledger.reprice(wish).result())
+        return ledger.reprice(wish).result().report
 
     return post(arguments, "/api/v1/reprice", wish, offline)
 

@@ -5,7 +5,7 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.datastructures import Headers
@@ -19,6 +19,8 @@ from common.listener import Listener
 from common.ports import port_holder
 
 BODY_TIMEOUT_SECONDS = 10.0  # a client that dribbles its body must not hold a slot
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+T = TypeVar("T")
 
 
 class HttpError(Exception):
@@ -67,6 +69,20 @@ async def read_body(
     except ClientDisconnect as error:
         raise HttpError(400, "the body ended early") from error
     return bytes(body)
+
+
+def decoded(body: bytes, kind: type[T], wrong: str = "") -> T:
+    """A JSON body. Raises HttpError 400 that begins with wrong and says what is."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except NOT_JSON as error:
+        raise HttpError(400, f"{wrong}{error}") from error
+
+
+async def read_json(request: Request, kind: type[T], max_bytes: int) -> T:
+    """The request's JSON body. Raises HttpError 400, 408, 413 or 415."""
+    require_content(request, "application/json")
+    return decoded(await read_body(request, max_bytes), kind)
 
 
 class BodyBounds:

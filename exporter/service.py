@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -31,27 +32,18 @@ def parser() -> argparse.ArgumentParser:
         epilog="Tokens: LLM_BUDGET_INGEST_TOKEN_FILE, LLM_BUDGET_ADMIN_TOKEN_FILE, "
         "LLM_BUDGET_METRICS_TOKEN_FILE, the same without _FILE, or `access:` in the config.",
     )
-    flags.add_argument("--config", type=Path, default=Path("budget.yml"), metavar="FILE")
+    file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+    several: dict[str, Any] = {"action": "append", "default": []}
+    flags.add_argument("--config", default=Path("budget.yml"), **file)
     flags.add_argument("--listen", default="127.0.0.1:8000", metavar="HOST:PORT")
-    flags.add_argument(
-        "--ledger", type=Path, default=Path("data/ledger/ledger.sqlite"), metavar="FILE"
+    flags.add_argument("--ledger", default=Path("data/ledger/ledger.sqlite"), **file)
+    text = "a Host name to answer to, besides localhost, IP addresses and `access.hosts`"
+    flags.add_argument("--allow-host", metavar="NAME", help=text, **several)
+    text = (
+        "follow this log or spool of usage events, or these (a quoted glob); repeatable; "
+        "`log:` in the config also maps other logs"
     )
-    flags.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a Host name to answer to, besides localhost, IP addresses and `access.hosts`",
-    )
-    flags.add_argument(
-        "--log",
-        type=os.path.abspath,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="follow this log or spool of usage events, or these (a quoted glob); repeatable; "
-        "`log:` in the config also maps other logs",
-    )
+    flags.add_argument("--log", type=os.path.abspath, metavar="FILE", help=text, **several)
     return flags
 
 

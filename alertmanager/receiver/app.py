@@ -2,9 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
@@ -25,15 +23,15 @@ from common.http import (
     BodyBounds,
     HostCheck,
     HttpError,
+    decoded,
     http_error,
     json_response,
-    read_body,
+    read_json,
     require_content,
     require_token,
 )
 from common.yamlfile import dump
 
-T = TypeVar("T")
 JSON = "application/json"  # as Alertmanager sends
 MAX_HISTORY = 1000  # changes an answer
 MAX_BODY_BYTES = 4 << 20  # a notification of 10,000 alerts is smaller
@@ -78,7 +76,7 @@ class ReceiverApp:
             require_token(request, self._webhook_token)
             require_content(request, JSON)
             async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
-                await run_in_threadpool(self.controller.notify, _decoded(body, Notification))
+                await run_in_threadpool(self.controller.notify, _notification(body))
         except HttpError as error:
             result = "failed" if isinstance(error, ApplyError) else "refused"
             self.announcer.counts[names.DEGRADATION_NOTIFICATIONS, result] += 1
@@ -91,7 +89,7 @@ class ReceiverApp:
         require_token(request, self._webhook_token)
         require_content(request, JSON)
         async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
-            _decoded(body, Notification)
+            _notification(body)
         self.announcer.watchdog_at = self.controller.clock.now()
         return json_response({})
 
@@ -142,19 +140,13 @@ class ReceiverApp:
         if self._admin_token is None:
             raise HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
         require_token(request, self._admin_token)
-        require_content(request, JSON)
-        body = await read_body(request, MAX_BODY_BYTES)
+        asked = await read_json(request, OverrideRequest, MAX_BODY_BYTES)
         try:
-            await run_in_threadpool(self.controller.override, _decoded(body, OverrideRequest))
+            await run_in_threadpool(self.controller.override, asked)
         except UserError as error:
             raise HttpError(400, str(error)) from error
         return await self.state(request)
 
 
-def _decoded(body: bytes, kind: type[T]) -> T:
-    """A JSON body. Raises HttpError 400 that says what is wrong with it."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        wrong = "not an Alertmanager webhook of version 4: " if kind is Notification else ""
-        raise HttpError(400, f"{wrong}{error}") from error
+def _notification(body: bytes) -> Notification:
+    return decoded(body, Notification, "not an Alertmanager webhook of version 4: ")

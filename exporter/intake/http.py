@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.clock import Clock
-from common.http import BodyBounds, HttpError, json_response, require_content
+from common.http import NOT_JSON, BodyBounds, HttpError, json_response, require_content
 from common.server import MAX_CONNECTIONS
 from exporter.config import Limits
 from exporter.event import EventError, UsageEvent, parse_event
@@ -21,7 +21,6 @@ from exporter.ledger.ledger import Ledger
 NDJSON = tuple(f"application/{name}" for name in ("x-ndjson", "ndjson", "jsonl", "x-jsonlines"))
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SOURCE = "http"
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Bodies beyond this are read beside the event loop, one at a time: scrapes must not wait for them.
 INLINE_BYTES = 64 << 10
 # Fewer than the server's connections, so that ingest alone cannot take them all.

@@ -3,12 +3,10 @@
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 from jinja2 import Environment, FileSystemLoader
-from msgspec import Struct
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -25,14 +23,13 @@ from common.http import (
     HttpError,
     http_error,
     json_response,
-    read_body,
-    require_content,
+    read_json,
     require_token,
 )
 from exporter.composition import Exporter
 from exporter.ledger.adjustments import Grant, Reset
-from exporter.ledger.report import report as range_report
-from exporter.ledger.repricing import Reprice, report
+from exporter.ledger.report import report
+from exporter.ledger.repricing import Reprice
 from exporter.ledger.writer import LedgerUnavailableError
 from exporter.web.status import budget_status
 
@@ -41,7 +38,6 @@ UNTOLD = "a log cannot be read: /api/v1/status says which"
 NO_ADMIN = "no admin token is set: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE"
 _PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
 Handler = Callable[[Request], Awaitable[Response]]
-S = TypeVar("S", bound=Struct)
 
 
 def application(exporter: Exporter) -> Starlette:
@@ -69,8 +65,8 @@ def application(exporter: Exporter) -> Starlette:
             route("/api/v1/report", "metrics", web.report),
             route("/v1/usage", "ingest", exporter.usage.post, "POST"),
             route("/-/reload", "admin", web.reload, "POST"),
-            route("/api/v1/grants", "admin", web.grants, "GET", "POST"),
-            route("/api/v1/resets", "admin", web.resets, "GET", "POST"),
+            route("/api/v1/grants", "admin", partial(web.adjustments, Grant), "GET", "POST"),
+            route("/api/v1/resets", "admin", partial(web.adjustments, Reset), "GET", "POST"),
             route("/api/v1/reprice", "admin", web.reprice, "POST"),
         ],
         middleware=[Middleware(HostCheck, allowed=exporter.hosts)],
@@ -131,7 +127,7 @@ class Web:
         since, until, by = (request.query_params.get(key, "") for key in ("from", "to", "by"))
         asked = (self._ledger.path, since, until, by, self._exporter.clock.now())
         async with self._one_report_at_a_time:
-            return await run_in_threadpool(lambda: json_response(range_report(*asked)))
+            return await run_in_threadpool(lambda: json_response(report(*asked)))
 
     async def index(self, _: Request) -> Response:
         """Today's budget for people."""
@@ -143,32 +139,15 @@ class Web:
         await self._exporter.reload()
         return json_response(self._exporter.reload_status)
 
-    async def grants(self, request: Request) -> Response:
-        """GET: today's grants. POST: one more, booked when answered."""
-        return await self._adjustments(request, Grant)
-
-    async def resets(self, request: Request) -> Response:
-        """GET: today's resets. POST: write off today's spend so far; again writes off the rest."""
-        return await self._adjustments(request, Reset)
-
     async def reprice(self, request: Request) -> Response:
         """Book withheld cost; the report, by model and day. Again: finds nothing new."""
-        asked = await _decode(request, Reprice)
-        return json_response(report(await asyncio.wrap_future(self._ledger.reprice(asked))))
+        asked = await read_json(request, Reprice, MAX_BODY_BYTES)
+        return json_response((await asyncio.wrap_future(self._ledger.reprice(asked))).report)
 
-    async def _adjustments(self, request: Request, kind: type[Reset]) -> Response:
+    async def adjustments(self, kind: type[Reset], request: Request) -> Response:
+        """GET: today's. POST: one more; a reset writes off what was spent since the last one."""
         if request.method == "POST":
-            asked = await _decode(request, kind)
+            asked = await read_json(request, kind, MAX_BODY_BYTES)
             return json_response((await asyncio.wrap_future(self._ledger.adjust(asked))).report())
         today = await asyncio.wrap_future(self._ledger.adjusted_today())
         return json_response({f"{kind.kind}s": [one for one in today if one["kind"] == kind.kind]})
-
-
-async def _decode(request: Request, kind: type[S]) -> S:
-    """The request's JSON body. Raises HttpError 400, 408, 413 or 415."""
-    require_content(request, "application/json")
-    body = await read_body(request, MAX_BODY_BYTES)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HttpError(400, str(error)) from error
