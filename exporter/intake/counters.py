@@ -72,9 +72,7 @@ class IntakeMetrics:
         for index in result.accepted:
             event = events[index]
             if event.duration_seconds is not None:
-                self._duration.labels(self._model(event.model)).observe(event.duration_seconds)
-
-    def _model(self, model: str) -> str:
-        if len(self._models) < self.max_models:
-            self._models.add(model)
-        return model if model in self._models else names.OTHER
+                if len(self._models) < self.max_models:
+                    self._models.add(event.model)
+                model = event.model if event.model in self._models else names.OTHER
+                self._duration.labels(model).observe(event.duration_seconds)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,19 +30,16 @@ MAX_REQUESTS = MAX_CONNECTIONS * 3 // 4
 MAX_BYTES = 64 << 20  # of all bodies together
 
 
+@dataclass
 class UsageEndpoint:
     """The endpoint; authorization is the caller's."""
 
-    def __init__(
-        self, ledger: Ledger, metrics: IntakeMetrics, limits: Callable[[], Limits], clock: Clock
-    ) -> None:
-        """limits: those in force; asked once a request."""
-        self._ledger = ledger
-        self._metrics = metrics
-        self._limits = limits
-        self._clock = clock
-        self._body_bounds = BodyBounds(MAX_REQUESTS, MAX_BYTES)
-        self._one_at_a_time = asyncio.Lock()
+    ledger: Ledger
+    metrics: IntakeMetrics
+    limits: Callable[[], Limits]  # those in force; asked once a request
+    clock: Clock
+    _body_bounds: BodyBounds = field(default_factory=partial(BodyBounds, MAX_REQUESTS, MAX_BYTES))
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def post(self, request: Request) -> Response:
         """Raises HttpError 400, 408, 413 or 415, or (try again) 503 or LedgerUnavailableError.
@@ -48,7 +47,7 @@ class UsageEndpoint:
         Then nothing was booked.
         """
         ndjson = require_content(request, "application/json", *NDJSON) in NDJSON
-        limits = self._limits()
+        limits = self.limits()
         async with self._body_bounds.read(request, limits.body_bytes) as body:
             if len(body) <= INLINE_BYTES:
                 return json_response(await self._book(self._parse(body, ndjson, limits)))
@@ -62,15 +61,15 @@ class UsageEndpoint:
         values = list(filter(bytes.strip, body.split(b"\n"))) if ndjson else _json(body)
         if len(values) > limits.batch_events:
             raise HttpError(413, f"more than {limits.batch_events} events in one request")
-        received = self._clock.now()
+        received = self.clock.now()
         return [_event(value, received) for value in values]
 
     async def _book(self, parsed: list[UsageEvent | EventError]) -> dict[str, Any]:
         good = {i: event for i, event in enumerate(parsed) if isinstance(event, UsageEvent)}
         refused = {i: error for i, error in enumerate(parsed) if isinstance(error, EventError)}
         events, indexes = list(good.values()), list(good)
-        result = await asyncio.wrap_future(self._ledger.submit(events))
-        self._metrics.booked(SOURCE, events, result, list(refused.values()))
+        result = await asyncio.wrap_future(self.ledger.submit(events))
+        self.metrics.booked(SOURCE, events, result, list(refused.values()))
         refused |= {indexes[position]: error for position, error in result.rejected}
         return {
             "accepted": len(result.accepted),
