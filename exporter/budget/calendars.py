@@ -6,14 +6,13 @@ which the new calendar shows a later date; so no two days share a name and none 
 
 import sqlite3
 from bisect import bisect_right
-from dataclasses import dataclass
 from datetime import date, time, timedelta
+from typing import NamedTuple
 
 from exporter.budget.day import BudgetCalendar
 
 
-@dataclass(frozen=True)
-class CalendarRow:
+class CalendarRow(NamedTuple):
     """A calendar in force from valid_from (Unix seconds); previous_day is the date ending there."""
 
     valid_from: int
@@ -21,8 +20,7 @@ class CalendarRow:
     previous_day: date
 
 
-@dataclass(frozen=True)
-class BudgetDay:
+class BudgetDay(NamedTuple):
     """A budget day: its local date, and its bounds in Unix seconds."""
 
     date: date

@@ -61,16 +61,17 @@ def _find_model(model: str, provider: str, by_name: bool) -> tuple[str, ModelInf
     said = read(model)
     named = find_provider_by_id(PROVIDERS, provider)
     charger = find_provider_by_id(PROVIDERS, said.charger) if said.charger else None
-    lists = []
+    lists: list[tuple[Provider | None, str]] = []
     if not by_name or not charger:
         lists.append((named, said.name))
     if by_name and not charger:
         lists.append((maker(said.name), said.name))
     if charger and (by_name or charger is named):  # else provider and name contradict each other
         lists += [(charger, said.listed), (charger, said.bare)]
-    for one, name in lists:
-        info = one and one.find_model(name, all_providers=PROVIDERS)
-        if one and info and _is_product(info, name):
+    for one, name in ((one, name) for one, name in lists if one):
+        info = one.find_model(name, all_providers=PROVIDERS)
+        # `:free`, `-fast` are no suffix to overlook.
+        if info and (variants(name) <= variants(info.id.lower()) or _names(info.match, name)):
             return one.id, info
     return "", None
 
@@ -79,11 +80,6 @@ def _find_model(model: str, provider: str, by_name: bool) -> tuple[str, ModelInf
 def maker(name: str) -> Provider | None:
     """Whose own model a bare name is; None when that is not known."""
     return next((p for p in PROVIDERS if p.model_match and p.model_match.is_match(name)), None)
-
-
-def _is_product(info: ModelInfo, name: str) -> bool:
-    """Whether a list means a name as it is: `:free`, `-fast` are no suffix to overlook."""
-    return variants(name) <= variants(info.id.lower()) or _names(info.match, name)
 
 
 def _names(match: object, name: str) -> bool:

@@ -198,9 +198,9 @@ class Sources:
             raise ValueError("its budget day begins in the future; the machines' clocks differ")
         if min(getattr(status, name) for name in BudgetFigures.__struct_fields__) < 0:
             raise ValueError("it has a negative amount")
-        url, calendar = without_password(url), peer_text(f"{day.timezone} from {day.day_starts_at}")
+        calendar = peer_text(f"{day.timezone} from {day.day_starts_at}")
         own = (status, status.writable, ledger, calendar, status.epoch)
-        return ExporterAnswer(url, day.start, *own)
+        return ExporterAnswer(without_password(url), day.start, *own)
 
     def _get(self, url: str, kind: type[T], params: Any = None, token: str | None = None) -> T:
         """A source's JSON answer. Raises UserError."""
