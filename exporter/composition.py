@@ -59,7 +59,6 @@ class Exporter:
 
     @property
     def config(self) -> Config:
-        """budget.yml as it is in force."""
         return self.settings.config
 
     @property
@@ -80,7 +79,6 @@ class Exporter:
         self.provider.start()
 
     def close(self) -> None:
-        """Finish what is under way, and close the ledger."""
         self.provider.stop()
         self.logs.stop()
         self.ledger.close()

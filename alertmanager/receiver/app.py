@@ -128,7 +128,6 @@ class ReceiverApp:
         return json_response(content, 503 if failed else 200)
 
     async def history(self, request: Request) -> Response:
-        """The newest changes of the audit trail, oldest first."""
         limit = request.query_params.get("limit", "50")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_HISTORY):
             raise HttpError(400, f"limit must be a number from 1 to {MAX_HISTORY}")
@@ -136,7 +135,6 @@ class ReceiverApp:
         return json_response({"changes": changes})
 
     async def override(self, request: Request) -> Response:
-        """A person's override or tuning: degrade, pin, release, tune, untune."""
         if self._admin_token is None:
             raise HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
         require_token(request, self._admin_token)

@@ -73,7 +73,6 @@ class Configs:
         return found if isinstance(found, Edit) else None
 
     def _try(self, raw: Raw) -> Edit | str:
-        """An edit, or what is wrong with it."""
         try:
             edit = self._proven(raw)
         except UserError as error:

@@ -113,7 +113,6 @@ class ReceiverCollector(Collector):
         self._controller = controller
 
     def collect(self) -> Iterator[Metric]:
-        """One family for each row of the table."""
         gauges, counts = _gauges(self._controller), self._controller.announcer.counts
         for name, (text, label) in _FAMILIES.items():
             if name in gauges:

@@ -36,7 +36,6 @@ class Calendars:
         self._found: BudgetDay | None = None  # the last answer: most events fall on one day
 
     def at(self, timestamp: float) -> BudgetDay:
-        """The budget day of an instant."""
         day = self._found
         if day is None or not day.start <= timestamp < day.end:
             day = self._found = self._find(timestamp)

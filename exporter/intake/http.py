@@ -56,7 +56,6 @@ class UsageEndpoint:
             return json_response(await self._book(parsed))
 
     def _parse(self, body: bytes, ndjson: bool, limits: Limits) -> list[UsageEvent | EventError]:
-        """Each event of the body, or why it is refused."""
         body = body.removeprefix(BYTE_ORDER_MARK)
         values = list(filter(bytes.strip, body.split(b"\n"))) if ndjson else _json(body)
         if len(values) > limits.batch_events:

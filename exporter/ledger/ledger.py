@@ -74,7 +74,6 @@ class Ledger:
         )
 
     def adjusted_today(self) -> "Future[list[dict[str, Any]]]":
-        """Today's grants and resets with reason, author and time."""
         return self.writer.run(lambda db, now: adjustments.of_day(db, self.day_of(now)))
 
     def reconfigure(self, config: Config) -> "Future[Calendars]":
@@ -101,6 +100,5 @@ class Ledger:
         return self._booking.prices.in_force(self.clock.now(), dict(self._booking.genai_models))
 
     def close(self) -> None:
-        """Book what was submitted, then close."""
         self.writer.close()
         self._lock.close()

@@ -48,7 +48,6 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
 
 
 def _by(label: str, spend: dict[Series, int]) -> dict[str, Decimal]:
-    """Today's spend by one label, the dearest first."""
     sums: Counter[str] = Counter()
     for series, cost in spend.items():
         sums[getattr(series, label)] += cost

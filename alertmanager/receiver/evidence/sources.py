@@ -60,42 +60,32 @@ QUERY = " or ".join(
 T = TypeVar("T")
 
 
-class Alert(Struct):
-    """One of /api/v2/alerts, or of a rule's, which has a state."""
-
+class _Alert(Struct):
     labels: dict[str, str]
-    state: str = "firing"
+    state: str = "firing"  # of a rule's; those of /api/v2/alerts have none
 
 
-class Rule(Struct, rename="camel"):
-    """An alerting rule."""
-
+class _Rule(Struct, rename="camel"):
     name: str
     health: str
     last_evaluation: datetime
     labels: dict[str, str] = field(default_factory=dict)
-    alerts: list[Alert] = field(default_factory=list)
+    alerts: list[_Alert] = field(default_factory=list)
 
 
-class Group(Struct):
-    """A rule group; interval in seconds."""
-
-    interval: float
-    rules: list[Rule]
+class _Group(Struct):
+    interval: float  # seconds
+    rules: list[_Rule]
 
 
-class Sample(Struct):
-    """One sample of a vector; its value is the sample's own time."""
-
+class _Sample(Struct):
     metric: dict[str, str]
     value: tuple[float, str]
 
 
-class PrometheusData(Struct):
-    """The data of /api/v1/rules, or of /api/v1/query."""
-
-    groups: list[Group] = field(default_factory=list)
-    result: list[Sample] = field(default_factory=list)
+class _PrometheusData(Struct):
+    groups: list[_Group] = field(default_factory=list)  # of /api/v1/rules
+    result: list[_Sample] = field(default_factory=list)  # of /api/v1/query
     next_page: str = field(name="groupNextToken", default="")
 
 
@@ -103,7 +93,7 @@ class PrometheusBody(Struct):
     """What a Prometheus answers. Thanos and others may leave something out and warn of it."""
 
     status: Literal["success"]
-    data: PrometheusData
+    data: _PrometheusData
     warnings: list[str] | None = None
     infos: list[str] | None = None
 
@@ -115,18 +105,14 @@ class PrometheusBody(Struct):
             raise ValueError(f"it is perhaps not all: {missing[0]}")
 
 
-class DayStart(Struct):
-    """A budget day; start in Unix seconds; the calendar that it follows."""
-
-    start: float
+class _Day(Struct):
+    start: float  # Unix seconds
     timezone: str = ""
     day_starts_at: str = ""
 
 
-class StatusAnswer(BudgetFigures, frozen=True, kw_only=True):
-    """An exporter's /api/v1/status."""
-
-    day: DayStart
+class _Status(BudgetFigures, frozen=True, kw_only=True):
+    day: _Day
     ledger: str
     writable: bool = True
     epoch: int = 0
@@ -176,7 +162,7 @@ class Sources:
 
     def alertmanager(self, url: str) -> AlertmanagerAnswer:
         """Active and suppressed alerts."""
-        alerts = self._get(f"{url}/api/v2/alerts", list[Alert])
+        alerts = self._get(f"{url}/api/v2/alerts", list[_Alert])
         entries = {entry_of(alert.labels, self._ladder()) for alert in alerts}
         return AlertmanagerAnswer(without_password(url), frozenset(filter(None, entries)))
 
@@ -191,7 +177,7 @@ class Sources:
     def exporter(self, url: str) -> ExporterAnswer:
         """Its own figures. Raises ValueError for a day or an amount that cannot be."""
         token = read_token("metrics")
-        status = self._get(f"{url}/api/v1/status", StatusAnswer, token=token)
+        status = self._get(f"{url}/api/v1/status", _Status, token=token)
         day, ledger = status.day, peer_text(status.ledger)
         # A day that lies ahead would end every level that rose before it.
         if not 0 <= day.start <= self._clock.now() + AHEAD_SECONDS:
@@ -223,7 +209,7 @@ def _answer(url: str, future: "Future[Any]") -> Any:
 
 
 def prometheus_answer(
-    url: str, groups: list[Group], vector: list[Sample], ladder: Ladder, now: float, delay: float
+    url: str, groups: list[_Group], vector: list[_Sample], ladder: Ladder, now: float, delay: float
 ) -> PrometheusAnswer:
     """What the two answers mean at a moment. Raises ValueError for what cannot be meant.
 
@@ -267,7 +253,7 @@ def prometheus_answer(
     )
 
 
-def _problem(rule: Rule, interval: float, now: float) -> str | None:
+def _problem(rule: _Rule, interval: float, now: float) -> str | None:
     evaluated_at = unix(rule.last_evaluation)
     if rule.health != "ok":
         return f"has health {rule.health}"
