@@ -6,7 +6,7 @@ An answer that cannot be used, or cannot be true, says why. Their JSON is read a
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -118,30 +118,26 @@ class _Status(BudgetFigures, frozen=True, kw_only=True):
     epoch: int = 0
 
 
+@dataclass
 class Sources:
     """All sources, asked at the same time; one that hangs is not asked again until it answers."""
 
-    def __init__(
-        self,
-        ladder: Callable[[], Ladder],  # gives the current one
-        clock: Clock,
-        alertmanagers: list[str],  # base URLs, as the others
-        prometheuses: list[str],
-        exporters: list[str],
-        *,
-        gateway: Gateway | None = None,
-        ruler_delay: float = 0.0,  # seconds by which records may lie behind their evaluation
-    ) -> None:
-        self.ruler_delay = ruler_delay
-        self._ladder = ladder
-        self._clock = clock
-        self._gateway = gateway or Gateway()
+    ladder: Callable[[], Ladder]  # gives the current one
+    clock: Clock
+    alertmanagers: list[str]  # base URLs, as the others
+    prometheuses: list[str]
+    exporters: list[str]
+    _: KW_ONLY
+    gateway: Gateway | None = None
+    ruler_delay: float = 0.0  # seconds by which records may lie behind their evaluation
+
+    def __post_init__(self) -> None:
+        self.can_confirm = bool(self.alertmanagers or self.prometheuses)  # that an alert fires
         self._kinds: list[tuple[Callable[[str], Any], list[str]]] = [
-            (self.alertmanager, alertmanagers),
-            (self.prometheus, prometheuses),
-            (self.exporter, exporters),
+            (self.alertmanager, self.alertmanagers),
+            (self.prometheus, self.prometheuses),
+            (self.exporter, self.exporters),
         ]
-        self.can_confirm = bool(alertmanagers or prometheuses)  # that an alert fires
         count = sum(len(urls) for _, urls in self._kinds)
         self._pool = ThreadPoolExecutor(max(1, count), thread_name_prefix="source")
         self._asked: dict[tuple[Callable[[str], Any], str], Future[Any]] = {}
@@ -163,14 +159,14 @@ class Sources:
     def alertmanager(self, url: str) -> AlertmanagerAnswer:
         """Active and suppressed alerts."""
         alerts = self._get(f"{url}/api/v2/alerts", list[_Alert])
-        entries = {entry_of(alert.labels, self._ladder()) for alert in alerts}
+        entries = {entry_of(alert.labels, self.ladder()) for alert in alerts}
         return AlertmanagerAnswer(without_password(url), frozenset(filter(None, entries)))
 
     def prometheus(self, url: str) -> PrometheusAnswer:
         """The ladder's rules, then llm_degradation_wanted and what else the rules record."""
         rules = self._get(f"{url}/api/v1/rules", PrometheusBody, {"type": "alert"})
         found = self._get(f"{url}/api/v1/query", PrometheusBody, {"query": QUERY})
-        url, ladder, now = without_password(url), self._ladder(), self._clock.now()
+        url, ladder, now = without_password(url), self.ladder(), self.clock.now()
         groups, vector = rules.data.groups, found.data.result
         return prometheus_answer(url, groups, vector, ladder, now, self.ruler_delay)
 
@@ -180,7 +176,7 @@ class Sources:
         status = self._get(f"{url}/api/v1/status", _Status, token=token)
         day, ledger = status.day, peer_text(status.ledger)
         # A day that lies ahead would end every level that rose before it.
-        if not 0 <= day.start <= self._clock.now() + AHEAD_SECONDS:
+        if not 0 <= day.start <= self.clock.now() + AHEAD_SECONDS:
             raise ValueError("its budget day begins in the future; the machines' clocks differ")
         if min(getattr(status, name) for name in BudgetFigures.__struct_fields__) < 0:
             raise ValueError("it has a negative amount")
@@ -191,7 +187,7 @@ class Sources:
     def _get(self, url: str, kind: type[T], params: Any = None, token: str | None = None) -> T:
         """A source's JSON answer. Raises UserError."""
         bounds: dict[str, Any] = {"timeout": TIMEOUT_SECONDS, "max_bytes": MAX_ANSWER_BYTES}
-        options = bounds | self._gateway.options()
+        options = bounds | (self.gateway or Gateway()).options()
         return fetch(url, params=params, token=token, **options).decode(kind)
 
 
