@@ -32,16 +32,13 @@ class Exporter:
     def __init__(
         self,
         settings: ExporterSettings,
-        load: Callable[[], ExporterSettings],
+        load: Callable[[], ExporterSettings],  # reads them anew
         ledger: Path,
         clock: Clock,
-        hosts: Sequence[str] = (),
-        logs: Sequence[Log] = (),
+        hosts: Sequence[str] = (),  # names to answer to, besides the config's
+        logs: Sequence[Log] = (),  # to follow, besides the config's
     ) -> None:
-        """Open the ledger. Raises UserError. load: reads the settings anew.
-
-        hosts: Host names to answer to, logs: logs to follow; both besides the config's.
-        """
+        """Open the ledger. Raises UserError."""
         self.settings, self._load, self.clock = settings, load, clock
         self._loaded, self._problem = clock.now(), ""  # problem: why the last reload failed
         self._one_at_a_time = asyncio.Lock()

@@ -34,16 +34,13 @@ _IN_DETAILS = {"cache_write", "input_audio", "output_audio"}  # the extras that 
 
 
 class EventError(ValueError):
-    """An event is refused; reason is a label value, str() says which key and why.
-
-    success: it was a call that succeeded, so money was spent.
-    """
+    """An event is refused; reason is a label value, str() says which key and why."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         # It may quote a key with half an emoji, which no answer and no log line can carry.
         super().__init__(message.encode("utf-8", "backslashreplace").decode())
         self.reason: Reason = reason
-        self.success = False
+        self.success = False  # whether the call succeeded, so that money was spent
 
 
 class _RawEvent(Struct, omit_defaults=True):  # so that a key added later changes no old content
@@ -66,10 +63,7 @@ class _RawEvent(Struct, omit_defaults=True):  # so that a key added later change
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """One call, ready to be booked. Tokens are disjoint: input excludes cached input.
-
-    extras: those of them that a list may charge apart, by the kinds of EXTRAS.
-    """
+    """One call, ready to be booked. Tokens are disjoint: input excludes cached input."""
 
     roaster: str
     field: str
@@ -81,7 +75,7 @@ class UsageEvent:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
-    extras: tuple[tuple[str, int], ...] = ()
+    extras: tuple[tuple[str, int], ...] = ()  # of these, what a list may charge apart, by kind
     estimated: bool = False
     provider: str = DEFAULT_PROVIDER
     duration_seconds: float | None = None
@@ -148,10 +142,7 @@ def _parse(event: _RawEvent, received: float) -> UsageEvent:
 
 
 def _tokens(event: _RawEvent) -> client.Tokens:
-    """The event's tokens; only what asked nobody, or failed, may have none.
-
-    The bound of one call holds for each of those that the event sums up.
-    """
+    """The event's tokens; only what asked nobody, or failed, may have none."""
     try:
         tokens = client.count_tokens(event.usage, whole=not (event.estimated or event.share))
     except client.UsageError as error:
@@ -166,7 +157,7 @@ def _tokens(event: _RawEvent) -> client.Tokens:
         ("usage.prompt_tokens", tokens.prompt),
         ("usage.completion_tokens", tokens.completion),
     ):
-        if number > client.MAX_TOKENS * event.count:
+        if number > client.MAX_TOKENS * event.count:  # the bound of each call that it sums up
             raise EventError("schema", f"more than {client.MAX_TOKENS} a call - at `$.{key}`")
     return tokens
 

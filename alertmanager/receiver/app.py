@@ -118,10 +118,7 @@ class ReceiverApp:
         return Response(body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def health(self, _: Request) -> Response:
-        """200 only when state and config are on disk as decided, and rounds come.
-
-        What else is to be mended, such as a hook, is named with a 200.
-        """
+        """503 unless state and config are on disk as decided, and rounds come; all problems."""
         problems, failed = self.controller.problems(), bool(self.controller.failures())
         status = "failed" if failed else "warning" if problems else "ok"
         content = {"status": status} | ({"problems": problems} if problems else {})

@@ -115,14 +115,12 @@ class Configs:
         replace_file(self.effective_path, content)
 
     def level_on_disk(self, tunings: tuple[str, ...]) -> str | None:
-        """The level that the effective file shows, with these tunings or without, if any.
-
-        Its overrides for single roasters do not matter.
-        """
+        """The level that the effective file shows, with these tunings or without, if any."""
         try:
             found = parse_document(self.on_disk() or b"", self.effective_path)
         except UserError:
             return None
+        # Its overrides for single roasters do not matter.
         found = {**found, ROASTERS: None} if isinstance(found, dict) else None
         for level in reversed(self.ladder.names):
             for some in (tunings, ()):

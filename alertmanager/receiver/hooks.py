@@ -149,10 +149,9 @@ def call(url: str, timeout: float, body: Facts | None) -> str | None:
         time.sleep(RETRY_SECONDS if attempt else 0)
         try:
             status = fetch(url, content=body, timeout=timeout, max_bytes=0).status
-        except FetchError as error:
-            problem = str(error)
-        else:
             if status < 300:
                 return None
             problem = f"{url} answered {status}"
+        except FetchError as error:
+            problem = str(error)
     return problem

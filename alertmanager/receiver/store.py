@@ -32,12 +32,10 @@ class Look(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """What became of a decision.
+    """What became of a decision."""
 
-    refused: it would lower and cannot be remembered, so the last one stays; failed: it is in force,
-    but not on disk.
-    """
-
+    # refused: it would lower and cannot be remembered, so the last one stays; failed: it is in
+    # force, but not on disk.
     effective: Literal["refused", "failed", "unchanged", "written"]
     drift: bool = False  # someone else had changed the file
     failures: int = 0  # of writing, one a file

@@ -46,10 +46,7 @@ class Repriced(NamedTuple):
 
 
 def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) -> Repriced:
-    """Find what has a price now and, unless it is a dry run, book it; in the caller's transaction.
-
-    Run again, it finds nothing: what is booked is no longer withheld.
-    """
+    """Find what has a price now; unless it is a dry run, book it in the caller's transaction."""
     found, withheld = _find(db, booking, asked)
     lines: Lines = defaultdict(lambda: defaultdict(Amounts))
     for (day, series, product), amounts in found.items():

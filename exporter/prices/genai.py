@@ -30,10 +30,7 @@ Tiers = list[tuple[int, TokenPrices]]
 
 
 def of_prompt(tiers: Tiers, largest_prompt: int, calls: int) -> TokenPrices:
-    """The prices of several calls' tokens; none when the tier depends on prompts not known singly.
-
-    largest_prompt: tokens of the largest one.
-    """
+    """What several calls' tokens cost; none when the tier depends on prompts not known singly."""
     reached = [prices for start, prices in tiers if largest_prompt > start]
     return reached[0] if reached and (calls == 1 or len(reached) == 1) else {}
 

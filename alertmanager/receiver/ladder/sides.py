@@ -119,10 +119,7 @@ def _side(value: Any) -> str:
 
 
 def check(ladder_path: Path, baseline_path: Path) -> tuple[list[str], str]:
-    """Operations that would do nothing or move a key back, as sentences; and the ladder's question.
-
-    Raises UserError for a file that is wrong.
-    """
+    """What does nothing or moves a key back; the ladder's question. Raises UserError."""
     ladder, problems = safe(parse_ladder(read_raw(ladder_path), ladder_path), ladder_path)
     baseline = parse_baseline(read_raw(baseline_path), baseline_path)
     field = next(iter(baseline.get("field_configs") or {}), "field")
