@@ -100,9 +100,8 @@ def _tiers(price: ModelPrice, named: TokenPrice) -> Tiers:
     """named: the price without its rates. Raises UserError when they are not exact."""
     rates = {key: value for key, value in vars(price).items() if value is not None}
     rest = rates.keys() - {"input_mtok", "cache_read_mtok", "output_mtok"}
-    if not rates.keys() >= {"input_mtok", "output_mtok"}:
-        return []
-    if not all(any(word in key for word in OPTIONAL) for key in rest):
+    optional = all(any(word in key for word in OPTIONAL) for key in rest)
+    if not optional or not rates.keys() >= {"input_mtok", "output_mtok"}:
         return []
     plain = {
         "input": rates["input_mtok"],
