@@ -17,19 +17,8 @@ from alertmanager.receiver.controller import ApplyError, Controller
 from alertmanager.receiver.ladder.ladder import Document
 from alertmanager.receiver.overrides import OverrideRequest
 from alertmanager.receiver.report import ReceiverCollector, report
-from common import names
+from common import http, names
 from common.errors import UserError
-from common.http import (
-    BodyBounds,
-    HostCheck,
-    HttpError,
-    decoded,
-    http_error,
-    json_response,
-    read_json,
-    require_content,
-    require_token,
-)
 from common.yamlfile import dump
 
 JSON = "application/json"  # as Alertmanager sends
@@ -48,7 +37,7 @@ class ReceiverApp:
         self.store = controller.store
         self._webhook_token = webhook_token
         self._admin_token = admin_token
-        self._body_bounds = BodyBounds(MAX_NOTIFICATIONS, MAX_BYTES)
+        self._body_bounds = http.BodyBounds(MAX_NOTIFICATIONS, MAX_BYTES)
         self.registry = CollectorRegistry()
         self.registry.register(ReceiverCollector(controller))
         self._bodies: dict[str, tuple[Document, bytes, str]] = {}
@@ -66,32 +55,32 @@ class ReceiverApp:
                 Route("/api/v1/history", self.history),
                 Route("/api/v1/override", self.override, methods=["POST"]),
             ],
-            middleware=[Middleware(HostCheck, allowed=hosts)],
-            exception_handlers={HttpError: http_error},
+            middleware=[Middleware(http.HostCheck, allowed=hosts)],
+            exception_handlers={http.HttpError: http.http_error},
         )
 
     async def alerts(self, request: Request) -> Response:
         """Alertmanager's webhook: 2xx only when it is durably in place."""
         try:
-            require_token(request, self._webhook_token)
-            require_content(request, JSON)
+            http.require_token(request, self._webhook_token)
+            http.require_content(request, JSON)
             async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
                 await run_in_threadpool(self.controller.notify, _notification(body))
-        except HttpError as error:
+        except http.HttpError as error:
             result = "failed" if isinstance(error, ApplyError) else "refused"
             self.announcer.counts[names.DEGRADATION_NOTIFICATIONS, result] += 1
             raise
         self.announcer.counts[names.DEGRADATION_NOTIFICATIONS, "applied"] += 1
-        return json_response({"level": self.store.in_force.level})
+        return http.json_response({"level": self.store.in_force.level})
 
     async def watchdog(self, request: Request) -> Response:
         """The dead man's switch arrived: alerts do find their way."""
-        require_token(request, self._webhook_token)
-        require_content(request, JSON)
+        http.require_token(request, self._webhook_token)
+        http.require_content(request, JSON)
         async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
             _notification(body)
         self.announcer.watchdog_at = self.controller.clock.now()
-        return json_response({})
+        return http.json_response({})
 
     async def config(self, request: Request) -> Response:
         """The effective config (in shadow mode the baseline), by Accept as YAML, with an ETag."""
@@ -111,7 +100,7 @@ class ReceiverApp:
         return Response(body, headers=headers, media_type=kind)
 
     async def state(self, _: Request) -> Response:
-        return json_response(await run_in_threadpool(report, self.controller))
+        return http.json_response(await run_in_threadpool(report, self.controller))
 
     async def metrics(self, _: Request) -> Response:
         body = generate_latest(self.registry)
@@ -122,26 +111,26 @@ class ReceiverApp:
         problems, failed = self.controller.problems(), bool(self.controller.failures())
         status = "failed" if failed else "warning" if problems else "ok"
         content = {"status": status} | ({"problems": problems} if problems else {})
-        return json_response(content, 503 if failed else 200)
+        return http.json_response(content, 503 if failed else 200)
 
     async def history(self, request: Request) -> Response:
         limit = request.query_params.get("limit", "50")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_HISTORY):
-            raise HttpError(400, f"limit must be a number from 1 to {MAX_HISTORY}")
+            raise http.HttpError(400, f"limit must be a number from 1 to {MAX_HISTORY}")
         changes = await run_in_threadpool(self.announcer.audit.last, int(limit[:9]))
-        return json_response({"changes": changes})
+        return http.json_response({"changes": changes})
 
     async def override(self, request: Request) -> Response:
         if self._admin_token is None:
-            raise HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
-        require_token(request, self._admin_token)
-        asked = await read_json(request, OverrideRequest, MAX_BODY_BYTES)
+            raise http.HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
+        http.require_token(request, self._admin_token)
+        asked = await http.read_json(request, OverrideRequest, MAX_BODY_BYTES)
         try:
             await run_in_threadpool(self.controller.override, asked)
         except UserError as error:
-            raise HttpError(400, str(error)) from error
+            raise http.HttpError(400, str(error)) from error
         return await self.state(request)
 
 
 def _notification(body: bytes) -> Notification:
-    return decoded(body, Notification, "not an Alertmanager webhook of version 4: ")
+    return http.decoded(body, Notification, "not an Alertmanager webhook of version 4: ")

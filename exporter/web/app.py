@@ -15,17 +15,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from common import http
 from common.auth import bearer_matches
 from common.budget_status import LogStatus
 from common.errors import UserError
-from common.http import (
-    HostCheck,
-    HttpError,
-    http_error,
-    json_response,
-    read_json,
-    require_token,
-)
 from exporter.composition import Exporter
 from exporter.ledger.adjustments import Grant, Reset
 from exporter.ledger.report import report
@@ -50,8 +43,8 @@ def application(exporter: Exporter) -> Starlette:
         async def guarded(request: Request) -> Response:
             token = getattr(exporter.settings.tokens, name)
             if token is None and name == "admin":
-                raise HttpError(403, NO_ADMIN)
-            require_token(request, token)
+                raise http.HttpError(403, NO_ADMIN)
+            http.require_token(request, token)
             return await handler(request)
 
         return Route(path, guarded, methods=methods or ("GET",))
@@ -69,9 +62,9 @@ def application(exporter: Exporter) -> Starlette:
             route("/api/v1/resets", "admin", partial(web.adjustments, Reset), "GET", "POST"),
             route("/api/v1/reprice", "admin", web.reprice, "POST"),
         ],
-        middleware=[Middleware(HostCheck, allowed=exporter.hosts)],
+        middleware=[Middleware(http.HostCheck, allowed=exporter.hosts)],
         exception_handlers={
-            HttpError: http_error,
+            http.HttpError: http.http_error,
             UserError: _refuse,
             LedgerUnavailableError: _refuse,
         },
@@ -81,7 +74,7 @@ def application(exporter: Exporter) -> Starlette:
 async def _refuse(request: Request, error: Exception) -> Response:
     """Answer with an error's own sentence."""
     status = 503 if isinstance(error, LedgerUnavailableError) else 400
-    return await http_error(request, HttpError(status, str(error)))
+    return await http.http_error(request, http.HttpError(status, str(error)))
 
 
 class Web:
@@ -116,11 +109,11 @@ class Web:
         if not books.writable:
             problems.insert(0, f"the ledger cannot be written: {books.problem}")
         content = {"status": "; ".join(problems) or "ok", "logs": told}
-        return json_response(content, 503 if problems else 200)
+        return http.json_response(content, 503 if problems else 200)
 
     async def status(self, _: Request) -> Response:
         """Today's budget for programs."""
-        return json_response(budget_status(self._exporter).document())
+        return http.json_response(budget_status(self._exporter).document())
 
     async def report(self, request: Request) -> Response:
         """Sums of a range of days (from, to, by), read beside the writer and the event loop."""
@@ -137,17 +130,20 @@ class Web:
     async def reload(self, _: Request) -> Response:
         """Read budget.yml and the token files again; 400 with the reason keeps the old ones."""
         await self._exporter.reload()
-        return json_response(self._exporter.reload_status)
+        return http.json_response(self._exporter.reload_status)
 
     async def reprice(self, request: Request) -> Response:
         """Book withheld cost; the report, by model and day. Again: finds nothing new."""
-        asked = await read_json(request, Reprice, MAX_BODY_BYTES)
-        return json_response((await asyncio.wrap_future(self._ledger.reprice(asked))).report)
+        asked = await http.read_json(request, Reprice, MAX_BODY_BYTES)
+        done = await asyncio.wrap_future(self._ledger.reprice(asked))
+        return http.json_response(done.report)
 
     async def adjustments(self, kind: type[Reset], request: Request) -> Response:
         """GET: today's. POST: one more; a reset writes off what was spent since the last one."""
         if request.method == "POST":
-            asked = await read_json(request, kind, MAX_BODY_BYTES)
-            return json_response((await asyncio.wrap_future(self._ledger.adjust(asked))).report())
+            asked = await http.read_json(request, kind, MAX_BODY_BYTES)
+            done = await asyncio.wrap_future(self._ledger.adjust(asked))
+            return http.json_response(done.report())
         today = await asyncio.wrap_future(self._ledger.adjusted_today())
-        return json_response({f"{kind.kind}s": [one for one in today if one["kind"] == kind.kind]})
+        found = [one for one in today if one["kind"] == kind.kind]
+        return http.json_response({f"{kind.kind}s": found})
