@@ -77,10 +77,9 @@ class Calendars:
 
 def read_calendars(db: sqlite3.Connection) -> Calendars:
     """Those of a ledger; a new one has none."""
-    rows = db.execute("SELECT * FROM calendars ORDER BY valid_from")
     found = [
         CalendarRow(start, BudgetCalendar(zone, time.fromisoformat(at)), date.fromisoformat(day))
-        for start, zone, at, day in rows
+        for start, zone, at, day in db.execute("SELECT * FROM calendars ORDER BY valid_from")
     ]
     return Calendars(found)
 

@@ -29,12 +29,6 @@ OPTIONAL = ("cache_write", "audio_mtok", "audio_read", "image", "video", "search
 Tiers = list[tuple[int, TokenPrices]]
 
 
-def of_prompt(tiers: Tiers, largest_prompt: int, calls: int) -> TokenPrices:
-    """What several calls' tokens cost; none when the tier depends on prompts not known singly."""
-    reached = [prices for start, prices in tiers if largest_prompt > start]
-    return reached[0] if reached and (calls == 1 or len(reached) == 1) else {}
-
-
 @lru_cache(LOOKUPS_KEPT)
 def find_price(model: str, provider: str, minute: int, default: str) -> Tiers:
     """A model's prices in a minute (Unix time / 60), as its provider charges it.

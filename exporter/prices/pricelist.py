@@ -47,7 +47,9 @@ class PriceList:
         if not look_up:
             return {}
         tiers = genai.find_price(model, provider, int(timestamp // 60), DEFAULT_PROVIDER)
-        listed = genai.of_prompt(tiers, largest_prompt, calls)
+        reached = [prices for start, prices in tiers if largest_prompt > start]
+        # Which tier each of several calls reached is known when there is one alone.
+        listed = reached[0] if reached and (calls == 1 or len(reached) == 1) else {}
         product = listed[""].model.lower() if listed else said.bare
         if product != said.name:  # else the list names exactly this
             # A model of budget.yml's that a reseller sells, or that the list counts to it.

@@ -172,8 +172,7 @@ class Sources:
 
     def exporter(self, url: str) -> ExporterAnswer:
         """Its own figures. Raises ValueError for a day or an amount that cannot be."""
-        token = read_token("metrics")
-        status = self._get(f"{url}/api/v1/status", _Status, token=token)
+        status = self._get(f"{url}/api/v1/status", _Status, token=read_token("metrics"))
         day, ledger = status.day, peer_text(status.ledger)
         # A day that lies ahead would end every level that rose before it.
         if not 0 <= day.start <= self.clock.now() + AHEAD_SECONDS:
