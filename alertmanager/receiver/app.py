@@ -1,6 +1,7 @@
 """The receiver's routes."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,19 +28,19 @@ MAX_BODY_BYTES = 4 << 20  # a notification of 10,000 alerts is smaller
 MAX_NOTIFICATIONS, MAX_BYTES = 64, 32 << 20  # at once; beyond it Alertmanager tries again
 
 
+@dataclass
 class ReceiverApp:
     """Everything the receiver answers."""
 
-    def __init__(self, controller: Controller, webhook_token: str | None, admin_token: str | None):
-        """Bearer tokens; None: not asked for (webhook), nobody may (admin)."""
-        self.controller = controller
-        self.announcer = controller.announcer
-        self.store = controller.store
-        self._webhook_token = webhook_token
-        self._admin_token = admin_token
+    controller: Controller
+    webhook_token: str | None  # None: it is not asked for
+    admin_token: str | None  # None: nobody may
+
+    def __post_init__(self) -> None:
+        self.announcer, self.store = self.controller.announcer, self.controller.store
         self._body_bounds = http.BodyBounds(MAX_NOTIFICATIONS, MAX_BYTES)
         self.registry = CollectorRegistry()
-        self.registry.register(ReceiverCollector(controller))
+        self.registry.register(ReceiverCollector(self.controller))
         self._bodies: dict[str, tuple[Document, bytes, str]] = {}
 
     def asgi(self, hosts: list[str]) -> Starlette:
@@ -62,7 +63,7 @@ class ReceiverApp:
     async def alerts(self, request: Request) -> Response:
         """Alertmanager's webhook: 2xx only when it is durably in place."""
         try:
-            http.require_token(request, self._webhook_token)
+            http.require_token(request, self.webhook_token)
             http.require_content(request, JSON)
             async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
                 await run_in_threadpool(self.controller.notify, _notification(body))
@@ -75,7 +76,7 @@ class ReceiverApp:
 
     async def watchdog(self, request: Request) -> Response:
         """The dead man's switch arrived: alerts do find their way."""
-        http.require_token(request, self._webhook_token)
+        http.require_token(request, self.webhook_token)
         http.require_content(request, JSON)
         async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
             _notification(body)
@@ -121,9 +122,9 @@ class ReceiverApp:
         return http.json_response({"changes": changes})
 
     async def override(self, request: Request) -> Response:
-        if self._admin_token is None:
+        if self.admin_token is None:
             raise http.HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
-        http.require_token(request, self._admin_token)
+        http.require_token(request, self.admin_token)
         asked = await http.read_json(request, OverrideRequest, MAX_BODY_BYTES)
         try:
             await run_in_threadpool(self.controller.override, asked)

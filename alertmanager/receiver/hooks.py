@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from alertmanager.receiver.ladder.ladder import Action
@@ -24,17 +25,14 @@ POLL_SECONDS = 0.02
 READS_A_POLL = 16
 
 
+@dataclass
 class Hooks:
     """One thread that runs actions in order; of several waiting changes only the last matters."""
 
-    def __init__(
-        self,
-        action: Callable[[HookStep], Action | None],  # as it is written now
-        ran: Callable[[HookStep, str | None], None],  # told why it failed, in a sentence
-    ) -> None:
-        """Both are called from the thread."""
-        self._action = action
-        self._ran = ran
+    action: Callable[[HookStep], Action | None]  # as it is written now; called from the thread
+    ran: Callable[[HookStep, str | None], None]  # told why it failed, in a sentence; likewise
+
+    def __post_init__(self) -> None:
         self._waiting: dict[HookStep, tuple[float, Facts]] = {}  # when each is due, and its change
         self._wake = threading.Condition()
         self._closing = False
@@ -67,7 +65,7 @@ class Hooks:
             if problem is not None:
                 with self._wake:
                     self._waiting.setdefault(step, (time.monotonic() + AGAIN_SECONDS, change))
-            self._ran(step, problem)
+            self.ran(step, problem)
 
     def _next_due(self) -> tuple[HookStep, Facts] | None:
         """The next step that is due, waited for; the hook before verify. None at the end."""
@@ -83,7 +81,7 @@ class Hooks:
                 self._wake.wait(min(times, default=None))
 
     def _run_action(self, step: HookStep, change: Facts) -> str | None:
-        action = self._action(step)
+        action = self.action(step)
         if action is None:
             return None
         if action.argv:
