@@ -77,16 +77,10 @@ def _find(
         gone = []
         for minute in chunk:
             label, model, provider = minute.series.model, minute.model, minute.provider
-            prices = booking.prices.find(
-                model,
-                provider,
-                minute.minute * 60,
-                minute.largest_prompt,
-                minute.amounts.requests,
-                # Models beyond the label's cap, which may be many, are looked up by name only.
-                look_up=model in (label, asked.model)
-                or model.startswith(f"{label}:"),  # in a service tier
-            )
+            call = (model, provider, minute.minute * 60, minute.largest_prompt)
+            # Models beyond the label's cap, which may be many, are looked up by name only.
+            look_up = model in (label, asked.model) or model.startswith(f"{label}:")  # in a tier
+            prices = booking.prices.find(*call, minute.amounts.requests, look_up=look_up)
             for price, part in priced(minute.amounts, minute.extras, prices, minute.estimated):
                 if price is None:
                     withheld[model, provider] += part.tokens
