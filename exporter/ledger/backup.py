@@ -58,10 +58,9 @@ def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
 def _copy(
     ledger: Path, target: Path, progress: Progress | None, before: Callable[[], object]
 ) -> None:
-    """Copy a ledger, whole and durable or not at all. before: runs just before it takes its place.
+    """Copy a ledger, whole and durable, or raise UserError. before: runs just before the rename.
 
-    What a killed one left in the folder goes first; one that is at work has its file locked. Raises
-    UserError.
+    What a killed one left in the folder goes first; one at work has its file locked.
     """
     try:
         _remove_leftovers(target.parent)

@@ -80,11 +80,7 @@ class Schedule:
 
 
 def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
-    """Every model's schedule; calendar gives dates their zone.
-
-    Raises UserError, naming the key, on a price out of bounds, a time that is not a whole minute,
-    windows that overlap, or two prices that begin together.
-    """
+    """Every model's schedule; calendar gives dates their zone. Raises UserError naming the key."""
     return {model: Schedule(model, entry, calendar) for model, entry in prices.items()}
 
 
