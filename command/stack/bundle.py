@@ -49,6 +49,10 @@ class Bundle:
         self.folder = settings.folder
         self.ports = settings.ports
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in asdict(self.ports).items()}
+        self.environment = {
+            f"LLM_BUDGET_{name.upper()}_TOKEN_FILE": str(self.token_file(name))
+            for name in configs.TOKENS
+        }
         self.effective = self.folder / f"effective{settings.baseline.suffix}"
         self.exporter = self._child(
             "exporter",
@@ -146,9 +150,5 @@ class Bundle:
         return configs.prometheus_config(self.addresses, interval=self.settings.interval)
 
     def _child(self, name: str, ready: str, *argv: str, folder: Path | None = None) -> Child:
-        environment = {
-            f"LLM_BUDGET_{token.upper()}_TOKEN_FILE": str(self.token_file(token))
-            for token in configs.TOKENS
-        }
         log = self.folder / "logs" / f"{name}.log"
-        return Child(name, list(argv), log, self.url(name) + ready, environment, folder)
+        return Child(name, list(argv), log, self.url(name) + ready, self.environment, folder)
