@@ -1,6 +1,7 @@
 """`llm-budget check`: every config file of the bundle together, and whether its ports are free."""
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from command.flags import PORTS, command, file_flag, json_flag, ports, print_jso
 from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY, RULES
 from command.remote import call
 from command.stack.binaries import find
-from command.stack.contacts import load_contacts
+from command.stack.contacts import Contacts
 from command.swaps import judge_swaps
 from command.thresholds import thresholds
 from common.errors import UserError
@@ -22,6 +23,7 @@ from common.fetch import FetchError, fetch
 from common.http import bind
 from common.names import JOB_EXPORTER
 from common.ports import port_holder
+from common.yamlfile import read_as
 from exporter.config import load_config
 
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -96,7 +98,7 @@ def _budget(path: Path) -> str:
 
 
 def _contacts(path: Path) -> str:
-    contacts = load_contacts(path)
+    contacts = read_as(path, Contacts)
     named = sum(bool(person.name) for person in contacts.people)
     return f"mail to {', '.join(contacts.mail.to)}; {named} people named"
 
@@ -117,15 +119,13 @@ def _receiver(url: str) -> list[Finding]:
 
 
 def _run(part: str, name: str, *arguments: str) -> Finding:
-    binary = find(name)
-    if binary is None:
+    if (binary := find(name)) is None:
         return Finding(part, "warning", f"not checked: {name} is not installed")
-    argv = [str(binary), *arguments]
-    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run([binary, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
     if done.returncode == 0:  # what it says all the same is a question, or a warning
         said = " ".join(done.stderr.split())
         return Finding(part, "warning" if said else "ok", said or "valid")
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    lines = [*filter(None, map(str.strip, (done.stdout + done.stderr).splitlines()))]
     return Finding(part, "error", " ".join(lines[-3:]))
 
 
@@ -133,19 +133,13 @@ def port_state(service: str, port: int) -> str:
     """Free, or held by the bundle's own. Raises UserError when `up` could not have it."""
     try:
         bind("127.0.0.1", port).close()
+        return f"{port} is free"
     except UserError as error:
-        if _is_ours(service, port):
-            holder = port_holder(port) or "a process"
-            return f"{port} is held by {holder}, which answers as this bundle's {service}"
+        path, words = IDENTITY[service]
+        with contextlib.suppress(FetchError):
+            answer = fetch(f"http://127.0.0.1:{port}{path}", timeout=2.0, max_bytes=1 << 20)
+            text = answer.body.decode(errors="replace")
+            if any(word in text for word in words):
+                holder = port_holder(port) or "a process"
+                return f"{port} is held by {holder}, which answers as this bundle's {service}"
         raise UserError(f"{error}: llm-budget up --{service}-port PORT") from error
-    return f"{port} is free"
-
-
-def _is_ours(service: str, port: int) -> bool:
-    path, words = IDENTITY[service]
-    try:
-        answer = fetch(f"http://127.0.0.1:{port}{path}", timeout=2.0, max_bytes=1 << 20)
-    except FetchError:
-        return False
-    text = answer.body.decode(errors="replace")
-    return any(word in text for word in words)

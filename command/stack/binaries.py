@@ -45,10 +45,9 @@ def ensure() -> None:
     if _missing(BINARIES) and (prefix := _apt_prefix()) is not None:
         print(f"Installing {', '.join(DEBIANS.values())} with apt-get …", flush=True)
         units = [DEBIANS[name] for name in _missing(DEBIANS)]
-        _apt(prefix, "update")
-        _apt(prefix, "install", *DEBIANS.values())
+        _install(prefix, *DEBIANS.values())
         if find("promtool") is None:
-            _apt(prefix, "install", "promtool")
+            _install(prefix, "promtool")
         # Debian starts what it installs, now and at each boot, on the ports that we need. What was
         # there before is in somebody's use.
         if units and SYSTEMD.is_dir():
@@ -62,8 +61,7 @@ def add(packages: Iterable[str]) -> None:
     """Install packages with a program of their name, where possible; apt-get says why not."""
     if (new := _missing(packages)) and (prefix := _apt_prefix()) is not None:
         with contextlib.suppress(UserError):
-            _apt(prefix, "update")
-            _apt(prefix, "install", *new)
+            _install(prefix, *new)
 
 
 def _missing(names: Iterable[str]) -> list[str]:
@@ -72,30 +70,26 @@ def _missing(names: Iterable[str]) -> list[str]:
 
 def _apt_prefix() -> list[str] | None:
     """How to run apt-get as root without asking: [], ["sudo", "-n"], or None when not allowed."""
-    if shutil.which("apt-get") is None:
-        return None
-    if os.geteuid() == 0:
+    if shutil.which("apt-get") and os.geteuid() == 0:
         return []
-    sudo = shutil.which("sudo")
-    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True).returncode == 0:
-        return [sudo, "-n"]
-    return None
+    sudo = ["sudo", "-n"]
+    known = shutil.which("apt-get") and shutil.which("sudo")
+    allowed = known and subprocess.run([*sudo, "true"], capture_output=True).returncode == 0
+    return sudo if allowed else None
 
 
-def _apt(prefix: list[str], *arguments: str) -> None:
-    """One quiet apt-get call; its output is shown only when it fails."""
+def _install(prefix: list[str], *packages: str) -> None:
+    """Quiet calls of apt-get; the output of one that fails to install is shown."""
     options = ["-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
     # sudo passes no environment on; RUNLEVEL=1 keeps services stopped where init is not systemd.
-    environment = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
-    argv = [*prefix, *environment, "apt-get", *options, *arguments]
+    apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", *options]
     # A killed apt-get leaves packages half installed; Ctrl-C reaches it, too, and it knows when.
     with signals.noted():
-        done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode != 0 and arguments[0] != "update":
-        print(done.stdout)
-        raise UserError(
-            f"apt-get could not install {', '.join(arguments[1:])}; its output is above"
-        )
+        subprocess.run([*apt, "update"], capture_output=True)
+        done = subprocess.run([*apt, "install", *packages], text=True, capture_output=True)
+    if done.returncode != 0:
+        print(done.stdout, done.stderr)
+        raise UserError(f"apt-get could not install {', '.join(packages)}; its output is above")
 
 
 def main() -> int:

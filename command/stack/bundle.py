@@ -45,9 +45,7 @@ class Bundle:
     """The four processes; children are attributes, so that a test can kill any of them."""
 
     def __init__(self, settings: BundleSettings) -> None:
-        self.settings = settings
-        self.folder = settings.folder
-        self.ports = settings.ports
+        self.settings, self.folder, self.ports = settings, settings.folder, settings.ports
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in asdict(self.ports).items()}
         self.environment = {
             f"LLM_BUDGET_{name.upper()}_TOKEN_FILE": str(self.token_file(name))

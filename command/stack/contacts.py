@@ -2,12 +2,10 @@
 
 import json
 import re
-from pathlib import Path
 
 from msgspec import Struct, field
 
 from common.errors import UserError
-from common.yamlfile import read_as
 
 _ADDRESS = re.compile(r"[^\s@,{}]+@[^\s@,{}]+")
 
@@ -19,6 +17,11 @@ class Person(Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     phone: str = ""
     chat: str = ""
+
+    @property
+    def line(self) -> str:
+        ways = ", ".join(filter(None, (self.phone, self.chat)))
+        return f"{self.role}: {self.name}" + (f" ({ways})" if ways else "")
 
 
 class Mail(Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,25 +45,14 @@ class Contacts(Struct, frozen=True, forbid_unknown_fields=True):
     people: list[Person] = field(default_factory=list)
 
 
-def load_contacts(path: Path) -> Contacts:
-    """contacts.yml, checked. Raises UserError naming the file and the key."""
-    return read_as(path, Contacts)
-
-
 def template(contacts: Contacts) -> str:
     """The contacts.* templates; text is quoted, so that no name is taken for template code."""
-    people = "\n".join(_line(person) for person in contacts.people if person.name)
     defined = {
         "contacts.mail_to": ", ".join(contacts.mail.to),
         "contacts.mail_from": contacts.mail.from_,
-        "contacts.people": people,
+        "contacts.people": "\n".join(one.line for one in contacts.people if one.name),
     }
     return "".join(  # JSON's quoting is a Go string literal
         f'{{{{ define "{name}" }}}}{{{{ {json.dumps(text, ensure_ascii=False)} }}}}{{{{ end }}}}\n'
         for name, text in defined.items()
     )
-
-
-def _line(person: Person) -> str:
-    ways = ", ".join(way for way in (person.phone, person.chat) if way)
-    return f"{person.role}: {person.name}" + (f" ({ways})" if ways else "")

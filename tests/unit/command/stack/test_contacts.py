@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from command.paths import CONTACTS
-from command.stack.contacts import Contacts, Mail, Person, load_contacts, template
+from command.stack.contacts import Contacts, Mail, Person, template
 from common.errors import UserError
+from common.yamlfile import read_as
 
 
 def test_a_contacts_name_is_text_and_never_template_code() -> None:
@@ -32,4 +33,4 @@ def test_a_mistake_names_the_file_and_the_key(
     wrong = tmp_path / "contacts.yml"
     wrong.write_text(text.replace(*change))
     with pytest.raises(UserError, match=rf"contacts\.yml.*{problem}"):
-        load_contacts(wrong)
+        read_as(wrong, Contacts)
