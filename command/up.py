@@ -14,6 +14,12 @@ from common.errors import UserError
 from common.files import FileLock
 
 CHECK_EVERY_SECONDS = 1.0
+PAGES = {
+    "exporter": "status page, /metrics",
+    "receiver": "/config, /state",
+    "prometheus": "",
+    "alertmanager": "",
+}
 
 
 @command(
@@ -41,7 +47,7 @@ def up(arguments: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "up.lock", "llm-budget up"), signals.noted():
             _run_here(arguments, folder)  # locked, because two would share configs
-            return 0
+        return 0
     except OSError as error:
         raise UserError(
             f"cannot use {error.filename or folder}: {error.strerror}; "
@@ -54,11 +60,14 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     ensure()
     files = (arguments.config, arguments.baseline, arguments.contacts)
     budget, baseline, contacts = (file.resolve() for file in files)
-    chosen = ports(arguments)
-    bundle = Bundle(BundleSettings(folder, budget, baseline, contacts, chosen))
+    bundle = Bundle(BundleSettings(folder, budget, baseline, contacts, ports(arguments)))
     try:
         bundle.start()
-        _announce(bundle)
+        for service, pages in PAGES.items():
+            print(f"{service:13} {bundle.url(service)}   {pages}".rstrip())
+        print(f"effective config: {bundle.effective}")
+        print(f"tokens and logs:  {bundle.folder}")
+        print("Ctrl-C stops everything; the data stays.", flush=True)
         with contextlib.suppress(signals.Interrupted):  # the way in which it ends well
             while True:
                 signals.sleep(CHECK_EVERY_SECONDS)
@@ -68,13 +77,3 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
         print("stopping …", flush=True)
     finally:
         bundle.stop()
-
-
-def _announce(bundle: Bundle) -> None:
-    print(f"exporter      {bundle.url('exporter')}   status page, /metrics")
-    print(f"receiver      {bundle.url('receiver')}   /config, /state")
-    print(f"prometheus    {bundle.url('prometheus')}")
-    print(f"alertmanager  {bundle.url('alertmanager')}")
-    print(f"effective config: {bundle.effective}")
-    print(f"tokens and logs:  {bundle.folder}")
-    print("Ctrl-C stops everything; the data stays.", flush=True)
