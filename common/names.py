@@ -1,7 +1,6 @@
 """Every metric, label and job name that crosses a process boundary, in one place."""
 
 JOB_EXPORTER = "llm-exporter"
-JOB_RECEIVER = "llm-receiver"
 
 # Labels of a series ("rfm" in the docs), in the order of its key.
 ROASTER, FIELD, MODEL = "roaster", "field", "model"

@@ -1,7 +1,6 @@
 """Who listens on a TCP port of this machine, as /proc shows it."""
 
 import contextlib
-import os
 import pwd
 from pathlib import Path
 
@@ -11,10 +10,9 @@ LISTENING = "0A"
 def port_holder(port: int) -> str | None:
     """Who listens there: "name (pid N)", or only whose process it is; None when nobody is seen."""
     users = _listeners(port)
-    sockets = {f"socket:[{inode}]" for inode in users}
-    for process in Path("/proc").glob("[0-9]*") if sockets else ():
+    for process in Path("/proc").glob("[0-9]*") if users else ():
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if any(_link(fd) in sockets for fd in (process / "fd").iterdir()):
+            if any(handle.resolve().name in users for handle in (process / "fd").iterdir()):
                 name = (process / "comm").read_text("utf-8", "replace").strip()
                 return f"{name} (pid {process.name})"
     for user in users.values():
@@ -25,18 +23,11 @@ def port_holder(port: int) -> str | None:
 
 
 def _listeners(port: int) -> dict[str, int]:
-    """The user's id by the inode of each socket that listens on a port, whatever the address."""
+    """The user's id by each socket that listens on a port, "socket:[inode]" as /proc links it."""
     found = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for columns in map(str.split, Path(table).read_text().splitlines()):
                 if columns[3] == LISTENING and columns[1].endswith(f":{port:04X}"):
-                    found[columns[9]] = int(columns[7])
+                    found[f"socket:[{columns[9]}]"] = int(columns[7])
     return found
-
-
-def _link(path: Path) -> str:
-    """What a link of /proc leads to; "" when it was closed meanwhile."""
-    with contextlib.suppress(OSError):
-        return os.readlink(path)
-    return ""
