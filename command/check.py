@@ -21,8 +21,8 @@ from command.thresholds import thresholds
 from common.errors import UserError
 from common.fetch import FetchError, fetch
 from common.http import bind
+from common.listener import port_holder
 from common.names import JOB_EXPORTER
-from common.ports import port_holder
 from common.yamlfile import read_as
 from exporter.config import load_config
 

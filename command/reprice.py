@@ -32,7 +32,6 @@ def reprice(arguments: argparse.Namespace) -> int:
 
 
 def _reprice(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
-    """Ask for it, and show the answer."""
     wish = Reprice(author(arguments), arguments.reason, arguments.model, dry_run)
 
     def offline(ledger: Ledger) -> dict[str, Any]:

@@ -56,7 +56,6 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
-    """Start everything, restart what dies, stop all on SIGINT or SIGTERM."""
     ensure()
     files = (arguments.config, arguments.baseline, arguments.contacts)
     budget, baseline, contacts = (file.resolve() for file in files)

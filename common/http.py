@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.auth import bearer_matches
 from common.errors import UserError
-from common.listener import Listener
-from common.ports import port_holder
+from common.listener import Listener, port_holder
 
 BODY_TIMEOUT_SECONDS = 10.0  # a client that dribbles its body must not hold a slot
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -26,7 +26,4 @@ def picodollars(usd: Decimal | int | str) -> int:
 
 def usd(pico: int) -> str:
     """Pico-dollars as an exact decimal string of USD without trailing zeros, e.g. "60.3"."""
-    sign = "-" if pico < 0 else ""
-    whole, fraction = divmod(abs(pico), PICODOLLARS_PER_USD)
-    digits = f"{fraction:012d}".rstrip("0")
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+    return f"{Decimal(pico).scaleb(-12).normalize():f}"

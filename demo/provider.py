@@ -56,7 +56,6 @@ class Provider:
         self.served = Counter(requests=0, prompt_tokens=0, cached_tokens=0, completion_tokens=0)
 
     def app(self) -> Starlette:
-        """The ASGI application."""
         return Starlette(
             routes=[
                 Route("/chat/completions", self.complete, methods=["POST"]),
@@ -75,7 +74,6 @@ class Provider:
         return JSONResponse({})
 
     async def complete(self, request: Request) -> Response:
-        """One chat completion."""
         asked = await _read(request)
         if self.balance <= 0:
             raise ApiError(402, "insufficient_balance", "Insufficient Balance")
@@ -109,7 +107,6 @@ class Provider:
         return JSONResponse(body | ({"usage": usage} if usage else {}))
 
     async def user_balance(self, request: Request) -> Response:
-        """The account's balance."""
         _authenticate(request)
         left = f"{max(self.balance, Decimal(0)):.2f}"
         given = {"granted_balance": "0.00", "topped_up_balance": left}

@@ -47,7 +47,6 @@ class Watcher:
                 signals.sleep(POLL_SECONDS)
 
     def look(self) -> list[str]:
-        """What is new since the last look."""
         status = self.get("exporter", "/api/v1/status")
         level = self.get("receiver", "/state")["level"]
         held = self.get("alertmanager", "/api/v2/alerts")

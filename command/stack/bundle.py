@@ -24,7 +24,6 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Four ports that nothing listens on."""
         return cls(*(free_port() for _ in range(4)))
 
 
@@ -103,7 +102,6 @@ class Bundle:
         return self.addresses[service]
 
     def url(self, service: str) -> str:
-        """Its base URL."""
         return f"http://{self.address(service)}"
 
     def start(self) -> None:
@@ -122,7 +120,6 @@ class Bundle:
             raise
 
     def stop(self) -> None:
-        """End all, in reverse order; safe to call twice."""
         for child in reversed(self.children):
             child.stop()
 
@@ -140,7 +137,6 @@ class Bundle:
         return self.folder / "secrets" / f"{name}_token"
 
     def token(self, name: str) -> str:
-        """The token's text."""
         return self.token_file(name).read_text().strip()
 
     def prometheus_config(self) -> dict[str, Any]:

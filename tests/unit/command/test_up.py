@@ -14,7 +14,7 @@ import requests
 
 from command.paths import REPOSITORY
 from command.stack.bundle import Ports
-from common.ports import port_holder
+from common.listener import port_holder
 from tests.support.waiting import until
 
 
