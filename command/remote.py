@@ -36,12 +36,11 @@ def call(service: str, base: str, path: str, **asked: Any) -> Any:
     url = base.rstrip("/") + path
     try:
         answer = fetch(url, **asked)
+        found = msgspec.json.decode(answer.body)
     except FetchError as error:
         raise UnreachableError(
             f"cannot reach the {service} at {url} ({error.cause}); is it running?"
         ) from error
-    try:
-        found = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreachableError(
             f"{url} answered {answer.status} without JSON; is the {service} listening there?"

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 from grafana_foundation_sdk.builders import common as common_builder
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
@@ -17,62 +16,56 @@ from common.yamlfile import read_document
 FILE = Path(__file__).with_name("overview.json")
 LADDER = Path(__file__).resolve().parents[1] / "alertmanager" / "degradation.yml"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-Panel = TypeVar("Panel", stat.Panel, timeseries.Panel)
+Panel = stat.Panel | timeseries.Panel
 
 
-def filled(panel: Panel, title: str, description: str, unit: str, queries: dict[str, str]) -> Panel:
-    """A panel with what every one has; queries: expressions by their legend."""
-    panel = panel.title(title).description(description).datasource(SOURCE).unit(unit)
+def panel(title: str, description: str, unit: str, queries: dict[str, str] | str) -> Panel:
+    """Lines over time, of expressions by their legend; of one expression the number of now."""
+    built: Panel
+    if isinstance(queries, str):
+        last = common_builder.ReduceDataOptions().calcs(["lastNotNull"])
+        built = stat.Panel().graph_mode(common.BigValueGraphMode.NONE).reduce_options(last)
+        built, queries = built.height(4).span(6), {"": queries}
+    else:
+        built = timeseries.Panel().min(0).height(8).span(12).fill_opacity(8)
+    built = built.title(title).description(description).datasource(SOURCE).unit(unit)
     for legend, expression in queries.items():
-        panel.with_target(prometheus.Dataquery().expr(expression).legend_format(legend))
-    return panel
+        built.with_target(prometheus.Dataquery().expr(expression).legend_format(legend))
+    return built
 
 
-def number(title: str, description: str, expression: str, unit: str) -> stat.Panel:
-    """One number of now."""
-    last = common_builder.ReduceDataOptions().calcs(["lastNotNull"])
-    panel = stat.Panel().height(4).span(6).graph_mode(common.BigValueGraphMode.NONE)
-    return filled(panel.reduce_options(last), title, description, unit, {"": expression})
-
-
-def graph(title: str, description: str, unit: str, queries: dict[str, str]) -> timeseries.Panel:
-    """Lines over time."""
-    panel = timeseries.Panel().min(0).height(8).span(12).fill_opacity(8)
-    return filled(panel, title, description, unit, queries)
-
-
-def panels() -> list[stat.Panel | timeseries.Panel]:
+def panels() -> list[Panel]:
     """From the left to the right, from the top to the bottom."""
     ladder = ["none", *(entry["level"] for entry in read_document(LADDER)["levels"])]
     levels = ", ".join(f"{rank} {name}" for rank, name in enumerate(ladder))
     return [
-        number(
+        panel(
             "Utilization",
             "Spend, less what was written off, over limit and grants.",
-            names.UTILIZATION,
             units.PercentUnit,
+            names.UTILIZATION,
         ),
-        number(
+        panel(
             "Remaining today",
             "What may still be spent in this budget day.",
-            "budget:llm_remaining_usd:today",
             units.Dollars,
+            "budget:llm_remaining_usd:today",
         ),
-        number("Degradation level", f"{levels}.", f"max({names.DEGRADATION_LEVEL})", units.Short),
-        number(
+        panel("Degradation level", f"{levels}.", units.Short, f"max({names.DEGRADATION_LEVEL})"),
+        panel(
             "Evidence complete",
             "1 when every exporter was scraped just now and writes its ledger. Nothing is "
             "lifted while it is 0.",
-            "budget:llm_evidence:complete",
             units.Short,
+            "budget:llm_evidence:complete",
         ),
-        graph(
+        panel(
             "Utilization and thresholds",
             "The thresholds are the recorded constants that the alerts compare with.",
             units.PercentUnit,
             {"utilization": names.UTILIZATION, "{{threshold}}": names.THRESHOLD},
         ),
-        graph(
+        panel(
             "Forecast of the day's total",
             "With the band that it is expected to keep to, and the day's limit.",
             units.Dollars,
@@ -83,7 +76,7 @@ def panels() -> list[stat.Panel | timeseries.Panel]:
                 "limit": "budget:llm_limit_usd:today",
             },
         ),
-        graph(
+        panel(
             "Spend rate",
             "USD an hour, over windows of 5 minutes and 1 hour.",
             units.Dollars,
@@ -93,26 +86,26 @@ def panels() -> list[stat.Panel | timeseries.Panel]:
             },
         ),
         *(
-            graph(f"Spend today by {by}", description, units.Dollars, {"{{" + by + "}}": spend})
+            panel(f"Spend today by {by}", description, units.Dollars, {"{{" + by + "}}": spend})
             for by, description, spend in (
                 ("model", "What each model has cost today.", "model:llm_spend_usd:today"),
                 ("roaster", "The ten dearest.", "topk(10, roaster:llm_spend_usd:today)"),
                 ("field", "What each field has cost today.", "field:llm_spend_usd:today"),
             )
         ),
-        graph(
+        panel(
             "Requests by outcome",
             "A second; cached and fallback cost nothing.",
             units.RequestsPerSecond,
             {"{{outcome}}": f"sum by (outcome) (rate({names.REQUESTS}[$__rate_interval]))"},
         ),
-        graph(
+        panel(
             "Degradation in force",
             "Each level includes those below it; tunings are named.",
             units.Short,
             {"{{entry}}": f"max by (entry) ({names.DEGRADATION_ACTIVE})"},
         ),
-        graph(
+        panel(
             "What the level saves",
             "Paid calls and cost a minute, of those before its rise; judged after ten minutes.",
             units.PercentUnit,
@@ -140,8 +133,8 @@ def overview() -> dashboard.Dashboard:
             dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
         )
     )
-    for panel in panels():
-        built = built.with_panel(panel)
+    for one in panels():
+        built = built.with_panel(one)
     return built
 
 
