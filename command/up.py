@@ -7,7 +7,7 @@ from pathlib import Path
 from command.flags import PORTS, command, file_flag, flag, ports
 from command.paths import BASELINE, BUDGET, CONTACTS, DATA
 from command.stack.binaries import ensure
-from command.stack.bundle import Bundle, BundleSettings
+from command.stack.bundle import Bundle
 from command.stack.configs import prepare_compose
 from common import signals
 from common.errors import UserError
@@ -59,7 +59,7 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     ensure()
     files = (arguments.config, arguments.baseline, arguments.contacts)
     budget, baseline, contacts = (file.resolve() for file in files)
-    bundle = Bundle(BundleSettings(folder, budget, baseline, contacts, ports(arguments)))
+    bundle = Bundle(folder, budget, baseline, contacts, ports(arguments))
     try:
         bundle.start()
         for service, pages in PAGES.items():

@@ -22,7 +22,7 @@ from rich.console import Console
 from alertmanager.receiver.ladder.ladder import parse_ladder
 from command.paths import BUDGET, LADDER
 from command.stack.binaries import ensure
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 from common.errors import UserError
 from common.startup import settle
 from common.yamlfile import dump, read_document
@@ -65,8 +65,7 @@ def run(folder: Path, console: Console) -> int:
     )
     budget.write_bytes(dump(document, budget))
     ports, hold = Ports.free(), ("--hold", "5")
-    settings = BundleSettings(folder, budget, ports=ports, interval="1s", receiver_flags=hold)
-    bundle = Bundle(settings)
+    bundle = Bundle(folder, budget, ports=ports, interval="1s", receiver_flags=hold)
     console.print(
         f"A budget of ${LIMIT_USD}; the next budget day starts at {turn:%H:%M} UTC. "
         "Starting Prometheus, Alertmanager, exporter, receiver, provider and scraper …",

@@ -27,9 +27,9 @@ class Ports:
         return cls(*(free_port() for _ in range(4)))
 
 
-@dataclass
-class BundleSettings:
-    """What differs between `make up`, the demo and a test."""
+@dataclass(eq=False)
+class Bundle:
+    """The four processes; children are attributes, so that a test can kill any of them."""
 
     folder: Path
     budget: Path = BUDGET
@@ -39,23 +39,18 @@ class BundleSettings:
     interval: str | None = None  # scrape and evaluation interval; None = as shipped
     receiver_flags: tuple[str, ...] = ()
 
-
-class Bundle:
-    """The four processes; children are attributes, so that a test can kill any of them."""
-
-    def __init__(self, settings: BundleSettings) -> None:
-        self.settings, self.folder, self.ports = settings, settings.folder, settings.ports
+    def __post_init__(self) -> None:
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in asdict(self.ports).items()}
         self.environment = {
             f"LLM_BUDGET_{name.upper()}_TOKEN_FILE": str(self.token_file(name))
             for name in configs.TOKENS
         }
-        self.effective = self.folder / f"effective{settings.baseline.suffix}"
+        self.effective = self.folder / f"effective{self.baseline.suffix}"
         self.exporter = self._child(
             "exporter",
             "/health",
             *(sys.executable, "-m", "exporter"),
-            f"--config={settings.budget}",
+            f"--config={self.budget}",
             f"--listen={self.address('exporter')}",
             f"--ledger={self.folder / 'ledger' / 'ledger.sqlite'}",
         )
@@ -64,12 +59,12 @@ class Bundle:
             "/config",  # /health may wait for evidence, which starts after it
             *(sys.executable, "-m", "alertmanager.receiver"),
             f"--config={LADDER}",
-            f"--baseline={settings.baseline}",
+            f"--baseline={self.baseline}",
             f"--effective={self.effective}",
             f"--state={self.folder / 'receiver-state.json'}",
             f"--listen={self.address('receiver')}",
             *(f"--{peer}={self.url(peer)}" for peer in ("alertmanager", "prometheus", "exporter")),
-            *settings.receiver_flags,
+            *self.receiver_flags,
         )
         self.prometheus = self._child(
             "prometheus",
@@ -130,7 +125,7 @@ class Bundle:
         for name in configs.TOKENS:
             configs.ensure_secret(self.token_file(name))
         configs.write(self.folder / "prometheus.yml", self.prometheus_config())
-        configs.write_alertmanager(self.folder, self.addresses, self.settings.contacts)
+        configs.write_alertmanager(self.folder, self.addresses, self.contacts)
 
     def token_file(self, name: str) -> Path:
         """Where the ingest, admin or webhook token lies."""
@@ -141,7 +136,7 @@ class Bundle:
 
     def prometheus_config(self) -> dict[str, Any]:
         """rules/prometheus.yml with this bundle's ports and interval."""
-        return configs.prometheus_config(self.addresses, interval=self.settings.interval)
+        return configs.prometheus_config(self.addresses, interval=self.interval)
 
     def _child(self, name: str, ready: str, *argv: str, folder: Path | None = None) -> Child:
         log = self.folder / "logs" / f"{name}.log"

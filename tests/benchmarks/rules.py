@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from command.stack.binaries import need
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 
 ROASTERS, FIELDS = 200, 10
 EVENTS_PER_REQUEST = 500
@@ -137,7 +137,7 @@ def table(bundle: Bundle) -> Table:
 def main() -> int:
     """Run and print; takes about four minutes."""
     with tempfile.TemporaryDirectory(prefix="llm-budget-bench-") as name:
-        bundle = Bundle(BundleSettings(folder=Path(name), ports=Ports.free()))
+        bundle = Bundle(Path(name), ports=Ports.free())
         bundle.prepare()
         try:
             bundle.exporter.start()

@@ -19,7 +19,7 @@ def command(loop: Loop, *arguments: str) -> int:
 
 
 def reload_with_limit(loop: Loop, usd: str) -> None:
-    budget = loop.bundle.settings.budget
+    budget = loop.bundle.budget
     document = read_document(budget)
     document["budget"]["daily_limit_usd"] = usd
     budget.write_bytes(dump(document, budget))

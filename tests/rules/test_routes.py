@@ -10,7 +10,7 @@ import yaml
 
 from command.paths import ALERTMANAGER
 from command.stack.binaries import need
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 from tests.support.ladders import shipped_ladder
 from tests.support.rule_files import alerts
 from tests.support.waiting import until
@@ -90,7 +90,7 @@ def test_the_receiver_hears_a_ladder_alert_that_nobody_has_written_yet(
 
 def test_no_ladder_alert_is_inhibited_while_everything_fires(tmp_path: Path) -> None:
     """The shipped config in a real Alertmanager, with every alert there is, and the future's."""
-    bundle = Bundle(BundleSettings(tmp_path, ports=Ports.free()))
+    bundle = Bundle(tmp_path, ports=Ports.free())
     bundle.prepare()
     written = [{"alertname": name, **rule["labels"]} for name, rule in alerts().items()]
     bundle.alertmanager.start()

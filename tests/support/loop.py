@@ -11,7 +11,7 @@ from typing import Any
 import requests
 
 from command.paths import BUDGET
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 from command.stack.processes import Child
 from common.clock import iso8601
 from common.money import PICODOLLARS_PER_USD
@@ -67,7 +67,7 @@ class Loop:
         hold: str = "3",
         interval: int = INTERVAL_SECONDS,
         receiver_flags: tuple[str, ...] = (),
-        kind: Callable[[BundleSettings], Bundle] = Bundle,
+        kind: Callable[..., Bundle] = Bundle,
     ) -> None:
         """interval: seconds between scrapes, and between evaluations. hold: the receiver's."""
         budget = folder / "budget.yml"
@@ -76,7 +76,7 @@ class Loop:
             daily_limit_usd=LIMIT_USD, reserve_usd=Decimal("0.2"), day_starts_at=day_starts_at
         )
         budget.write_bytes(dump(document, budget))
-        settings = BundleSettings(
+        self.bundle = kind(
             folder=folder,
             budget=budget,
             ports=Ports.free(),
@@ -84,7 +84,6 @@ class Loop:
             receiver_flags=("--hold", hold, *receiver_flags),
         )
         self.interval = interval
-        self.bundle = kind(settings)
         self.children: list[Child] = []  # started beside the bundle, ended with it
         self.sent = 0  # pico-dollars acknowledged
         self.calls = 0

@@ -17,7 +17,7 @@ from command.check import port_state
 from command.main import main
 from command.paths import ALERTMANAGER, REPOSITORY
 from command.replay.prometheus import ReplayPrometheus
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 from common.errors import UserError
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
 
@@ -175,7 +175,7 @@ def as_nobody(action: Callable[[], str], without: socket.socket) -> str:
 def test_the_bundles_own_services_may_hold_their_ports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = Bundle(BundleSettings(tmp_path, ports=Ports.free()))
+    bundle = Bundle(tmp_path, ports=Ports.free())
     bundle.start()
     try:
         status, found = check(capsys, ports=bundle.ports)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from command.stack.bundle import Bundle, BundleSettings
+from command.stack.bundle import Bundle
 from demo.watch import Watcher, changes
 
 LEVELS = ("none", "control", "fallback")
@@ -21,7 +21,7 @@ class Told(Watcher):
 
     def __init__(self, folder: Path, **console: Any) -> None:
         self.screen = io.StringIO()
-        super().__init__(Bundle(BundleSettings(folder)), Console(file=self.screen, **console))
+        super().__init__(Bundle(folder), Console(file=self.screen, **console))
 
     def see(self, day: str, spend: str, level: str, *alerts: str) -> list[str]:
         """The news of a look; the config is the level's."""
