@@ -24,7 +24,7 @@ def scraper(bundle: Bundle, provider: Child, speed: int) -> Child:
     """
     config_url = f"--config-url={bundle.url('receiver')}/config"
     peers = (f"--provider={provider_url(provider)}", f"--exporter={bundle.url('exporter')}")
-    return _child(bundle, "scraper", "", *peers, config_url, f"--speed={speed}", "--repeat")
+    return _child(bundle, "scraper", "", *peers, config_url, f"--speed={speed}")
 
 
 def _child(bundle: Bundle, name: str, ready_url: str, *flags: str) -> Child:

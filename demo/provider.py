@@ -109,9 +109,9 @@ class Provider:
     async def user_balance(self, request: Request) -> Response:
         _authenticate(request)
         left = f"{max(self.balance, Decimal(0)):.2f}"
-        given = {"granted_balance": "0.00", "topped_up_balance": left}
-        info = {"currency": "USD", "total_balance": left, **given}
-        return JSONResponse({"is_available": self.balance > 0, "balance_infos": [info]})
+        parts = {"total_balance": left, "granted_balance": "0.00", "topped_up_balance": left}
+        infos = [{"currency": "USD", **parts}]
+        return JSONResponse({"is_available": self.balance > 0, "balance_infos": infos})
 
     def _charge(self, words: list[str], completion: int) -> Json:
         """The usage object; the longest prefix seen before is a cache hit."""

@@ -1,4 +1,4 @@
-"""The simulated scraper: replays the trace, obeys the effective config, reports its usage.
+"""The simulated scraper: replays the trace again and again, obeys the config, reports its usage.
 
 It does so as any scraper may: through sdk/client.py, whose spool it delivers by HTTP (with
 --exporter, and its token in LLM_BUDGET_INGEST_TOKEN_FILE) or leaves to an exporter that follows it
@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -30,41 +30,38 @@ WORKERS = 8
 MODEL = "deepseek-chat"
 
 
-def arrivals(repeat: bool) -> Iterator[Task]:
-    """The trace's tasks as they arrive, once or again and again."""
+def arrivals() -> Iterator[Task]:
+    """The trace's tasks as they arrive, again and again."""
     tasks = read_trace()
     length = tasks[-1].at + CYCLE_SECONDS
-    for lap in itertools.count() if repeat else range(1):
+    for lap in itertools.count():
         for task in tasks:
             yield replace(task, at=task.at + lap * length)
 
 
+@dataclass
 class Scraper:
     """Cycles of the pipeline in simulated time; calls in parallel."""
 
-    def __init__(self, arguments: argparse.Namespace, client: Client) -> None:
-        self.arguments = arguments
-        self.client = client
-        self.pipeline = Pipeline()
-        self.stopped = Event()
+    provider: str  # its URL
+    speed: float
+    client: Client
+    stopped: Event = field(default_factory=Event)
 
     def run(self) -> None:
-        """Until stopped, or the trace is over."""
-        coming = arrivals(self.arguments.repeat)
-        task, started = next(coming, None), time.monotonic()
-        arrived: list[Task] = []
+        pipeline, coming, started = Pipeline(), arrivals(), time.monotonic()
+        task, arrived = next(coming), list[Task]()
         with ThreadPoolExecutor(WORKERS) as pool:
             for cycle in itertools.count(1):
-                due = started + (cycle - 1) * CYCLE_SECONDS / self.arguments.speed
-                # A late cycle starts at once.
-                if task is None or self.stopped.wait(max(0.0, due - time.monotonic())):
+                due = started + (cycle - 1) * CYCLE_SECONDS / self.speed
+                if self.stopped.wait(max(0.0, due - time.monotonic())):  # a late one starts at once
                     return
                 now = cycle * CYCLE_SECONDS
-                while task is not None and task.at <= now:
+                while task.at <= now:
                     arrived.append(task)
-                    task = next(coming, None)
+                    task = next(coming)
                 if (config := self.client.current()) is not None:
-                    settled = list(self.pipeline.cycle(now, config, arrived))
+                    settled = list(pipeline.cycle(now, config, arrived))
                     arrived = []
                     list(pool.map(lambda pair: self._settle(*pair), settled))
 
@@ -80,7 +77,7 @@ class Scraper:
         asked = {"model": MODEL, "messages": messages, "max_tokens": task.completion_tokens}
         try:
             # The simulated provider takes any key.
-            answer = fetch(f"{self.arguments.provider}/chat/completions", content=asked, token="x")  # noqa: S106
+            answer = fetch(f"{self.provider}/chat/completions", content=asked, token="x")  # noqa: S106
         except FetchError:
             return "error", None
         if answer.status == 200:
@@ -89,20 +86,19 @@ class Scraper:
 
 
 def main() -> None:
-    """Run until SIGTERM or the trace's end."""
+    """Run until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m demo.scraper", description=__doc__)
     parser.add_argument("--exporter", metavar="URL", help="deliver the spool there")
     parser.add_argument("--spool", type=Path, metavar="FILE", help="by default a temporary one")
     parser.add_argument("--provider", required=True, metavar="URL")
     parser.add_argument("--config-url", required=True, metavar="URL")
     parser.add_argument("--speed", type=float, default=60.0, help="trace seconds a real second")
-    parser.add_argument("--repeat", action="store_true", help="the trace again and again")
     arguments = parser.parse_args()
     logging.basicConfig(format="scraper: %(message)s")
     with tempfile.TemporaryDirectory(prefix="llm-budget-scraper-") as folder:
         arguments.spool = arguments.spool or Path(folder) / "spool"
         client = Client(arguments.spool, config_url=arguments.config_url)
-        scraper = Scraper(arguments, client)
+        scraper = Scraper(arguments.provider, arguments.speed, client)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: scraper.stopped.set())
         send = partial(deliver, arguments.spool, arguments.exporter)
