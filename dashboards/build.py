@@ -7,8 +7,9 @@ from pathlib import Path
 from grafana_foundation_sdk.builders import common as common_builder
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models import common, units
+from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
+from grafana_foundation_sdk.models.units import Dollars, PercentUnit, RequestsPerSecond, Short
 
 from common import names
 from common.yamlfile import read_document
@@ -19,7 +20,7 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 Panel = stat.Panel | timeseries.Panel
 
 
-def panel(title: str, description: str, unit: str, queries: dict[str, str] | str) -> Panel:
+def panel(description: str, unit: str, queries: dict[str, str] | str) -> Panel:
     """Lines over time, of expressions by their legend; of one expression the number of now."""
     built: Panel
     if isinstance(queries, str):
@@ -28,93 +29,81 @@ def panel(title: str, description: str, unit: str, queries: dict[str, str] | str
         built, queries = built.height(4).span(6), {"": queries}
     else:
         built = timeseries.Panel().min(0).height(8).span(12).fill_opacity(8)
-    built = built.title(title).description(description).datasource(SOURCE).unit(unit)
+    built = built.description(description).datasource(SOURCE).unit(unit)
     for legend, expression in queries.items():
         built.with_target(prometheus.Dataquery().expr(expression).legend_format(legend))
     return built
 
 
-def panels() -> list[Panel]:
-    """From the left to the right, from the top to the bottom."""
+def levels() -> str:
+    """The ladder's levels by their rank."""
     ladder = ["none", *(entry["level"] for entry in read_document(LADDER)["levels"])]
-    levels = ", ".join(f"{rank} {name}" for rank, name in enumerate(ladder))
-    return [
-        panel(
-            "Utilization",
-            "Spend, less what was written off, over limit and grants.",
-            units.PercentUnit,
-            names.UTILIZATION,
-        ),
-        panel(
-            "Remaining today",
-            "What may still be spent in this budget day.",
-            units.Dollars,
-            "budget:llm_remaining_usd:today",
-        ),
-        panel("Degradation level", f"{levels}.", units.Short, f"max({names.DEGRADATION_LEVEL})"),
-        panel(
-            "Evidence complete",
-            "1 when every exporter was scraped just now and writes its ledger. Nothing is "
-            "lifted while it is 0.",
-            units.Short,
-            "budget:llm_evidence:complete",
-        ),
-        panel(
-            "Utilization and thresholds",
-            "The thresholds are the recorded constants that the alerts compare with.",
-            units.PercentUnit,
-            {"utilization": names.UTILIZATION, "{{threshold}}": names.THRESHOLD},
-        ),
-        panel(
-            "Forecast of the day's total",
-            "With the band that it is expected to keep to, and the day's limit.",
-            units.Dollars,
-            {
-                "forecast": names.FORECAST,
-                "low": names.FORECAST_LOW,
-                "high": names.FORECAST_HIGH,
-                "limit": "budget:llm_limit_usd:today",
-            },
-        ),
-        panel(
-            "Spend rate",
-            "USD an hour, over windows of 5 minutes and 1 hour.",
-            units.Dollars,
-            {
-                "5m": "budget:llm_spend_usd:rate5m * 3600",
-                "1h": "budget:llm_spend_usd:rate1h * 3600",
-            },
-        ),
-        *(
-            panel(f"Spend today by {by}", description, units.Dollars, {"{{" + by + "}}": spend})
-            for by, description, spend in (
-                ("model", "What each model has cost today.", "model:llm_spend_usd:today"),
-                ("roaster", "The ten dearest.", "topk(10, roaster:llm_spend_usd:today)"),
-                ("field", "What each field has cost today.", "field:llm_spend_usd:today"),
-            )
-        ),
-        panel(
-            "Requests by outcome",
-            "A second; cached and fallback cost nothing.",
-            units.RequestsPerSecond,
-            {"{{outcome}}": f"sum by (outcome) (rate({names.REQUESTS}[$__rate_interval]))"},
-        ),
-        panel(
-            "Degradation in force",
-            "Each level includes those below it; tunings are named.",
-            units.Short,
-            {"{{entry}}": f"max by (entry) ({names.DEGRADATION_ACTIVE})"},
-        ),
-        panel(
-            "What the level saves",
-            "Paid calls and cost a minute, of those before its rise; judged after ten minutes.",
-            units.PercentUnit,
-            {
-                "{{entry}}: {{of}}": names.EFFECT,
-                "{{entry}}, calls not judged: {{reason}}": f"0 * {names.EFFECT_UNJUDGED}",
-            },
-        ),
-    ]
+    return ", ".join(f"{rank} {name}" for rank, name in enumerate(ladder))
+
+
+# By their titles, from the left to the right, from the top to the bottom.
+PANELS = {
+    "Utilization": panel(
+        "Spend, less what was written off, over limit and grants.", PercentUnit, names.UTILIZATION
+    ),
+    "Remaining today": panel(
+        "What may still be spent in this budget day.", Dollars, "budget:llm_remaining_usd:today"
+    ),
+    "Degradation level": panel(f"{levels()}.", Short, f"max({names.DEGRADATION_LEVEL})"),
+    "Evidence complete": panel(
+        "1 when every exporter was scraped just now and writes its ledger. Nothing is "
+        "lifted while it is 0.",
+        Short,
+        "budget:llm_evidence:complete",
+    ),
+    "Utilization and thresholds": panel(
+        "The thresholds are the recorded constants that the alerts compare with.",
+        PercentUnit,
+        {"utilization": names.UTILIZATION, "{{threshold}}": names.THRESHOLD},
+    ),
+    "Forecast of the day's total": panel(
+        "With the band that it is expected to keep to, and the day's limit.",
+        Dollars,
+        {
+            "forecast": names.FORECAST,
+            "low": names.FORECAST_LOW,
+            "high": names.FORECAST_HIGH,
+            "limit": "budget:llm_limit_usd:today",
+        },
+    ),
+    "Spend rate": panel(
+        "USD an hour, over windows of 5 minutes and 1 hour.",
+        Dollars,
+        {window: f"budget:llm_spend_usd:rate{window} * 3600" for window in ("5m", "1h")},
+    ),
+    "Spend today by model": panel(
+        "What each model has cost today.", Dollars, {"{{model}}": "model:llm_spend_usd:today"}
+    ),
+    "Spend today by roaster": panel(
+        "The ten dearest.", Dollars, {"{{roaster}}": "topk(10, roaster:llm_spend_usd:today)"}
+    ),
+    "Spend today by field": panel(
+        "What each field has cost today.", Dollars, {"{{field}}": "field:llm_spend_usd:today"}
+    ),
+    "Requests by outcome": panel(
+        "A second; cached and fallback cost nothing.",
+        RequestsPerSecond,
+        {"{{outcome}}": f"sum by (outcome) (rate({names.REQUESTS}[$__rate_interval]))"},
+    ),
+    "Degradation in force": panel(
+        "Each level includes those below it; tunings are named.",
+        Short,
+        {"{{entry}}": f"max by (entry) ({names.DEGRADATION_ACTIVE})"},
+    ),
+    "What the level saves": panel(
+        "Paid calls and cost a minute, of those before its rise; judged after ten minutes.",
+        PercentUnit,
+        {
+            "{{entry}}: {{of}}": names.EFFECT,
+            "{{entry}}, calls not judged: {{reason}}": f"0 * {names.EFFECT_UNJUDGED}",
+        },
+    ),
+}
 
 
 def overview() -> dashboard.Dashboard:
@@ -133,8 +122,8 @@ def overview() -> dashboard.Dashboard:
             dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
         )
     )
-    for one in panels():
-        built = built.with_panel(one)
+    for title, shown in PANELS.items():
+        built = built.with_panel(shown.title(title))
     return built
 
 
