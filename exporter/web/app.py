@@ -120,7 +120,7 @@ class Web:
         since, until, by = (request.query_params.get(key, "") for key in ("from", "to", "by"))
         asked = (self._ledger.path, since, until, by, self._exporter.clock.now())
         async with self._one_report_at_a_time:
-            return await run_in_threadpool(lambda: json_response(report(*asked)))
+            return await run_in_threadpool(lambda: http.json_response(report(*asked)))
 
     async def index(self, _: Request) -> Response:
         """Today's budget for people."""
