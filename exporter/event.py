@@ -215,16 +215,5 @@ def _content(event: _RawEvent, tokens: client.Tokens) -> bytes:
     return blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()
 
 
-def split_total(usage: Any, prompt_share: float) -> dict[str, int] | None:
-    """Usage of a total alone, of which so much was the prompt; None where there is more or less."""
-    leaves = client.leaves(client.unwrapped(usage))
-    named = [(client.role_of(path), value) for path, value in leaves if value]
-    total = max((n for role, n in named if role == "total" and type(n) is int), default=0)
-    if total <= 0 or {role for role, _ in named} - {"total", None}:
-        return None
-    prompt = max(1, round(total * prompt_share))
-    return {"prompt_tokens": prompt, "completion_tokens": total - prompt}
-
-
 def _given(usage: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: client.whole_number(usage[key]) for key in keys if usage.get(key) is not None}
