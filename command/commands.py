@@ -7,7 +7,7 @@ from command.rehearse import rehearse
 from exporter import __version__
 
 COMMANDS = (
-    *(status.status, adjust.grant, adjust.reset, reprice.reprice),
+    *(status.status, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
     *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize, rehearse),
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )

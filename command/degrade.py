@@ -40,7 +40,7 @@ def pin(arguments: argparse.Namespace) -> int:
 
 @command("end degrade or pin: the alerts decide again", *COMMON)
 def release(arguments: argparse.Namespace) -> int:
-    """Ends what degrade or pin has set; the level the alerts ask for applies."""
+    """Ends what degrade or pin has set; what the alerts ask for applies, and what is held."""
     return _tell(arguments)
 
 
@@ -81,13 +81,31 @@ def override(arguments: argparse.Namespace, mode: str, **asked: str) -> dict[str
 
 
 def in_force(state: dict[str, Any]) -> str:
-    """What is in force, what the alerts ask for, the override, ledgers that are not there."""
+    """What is in force, what the alerts ask for now, why it is held and until when, the override,
+    ledgers that are not there.
+    """
     text = f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."
+    if holds := held(state):
+        kept = "the backstop" if state["backstop"] else state["evidence_keeps"]
+        text += f" {kept} is held: {'; '.join(holds)}."
     if said := state.get("override"):
         until = said.get("until")
         end = f"until {iso8601(until)}" if until else "until released"
         text += f" {said['author']} says {said['mode']} {said['level']}, {end}."
     return " ".join([text, *not_live(state)])
+
+
+def held(state: dict[str, Any], *but: str) -> list[str]:
+    """Why what the alerts asked for, or the backstop, is not lowered, and until when.
+
+    but: reasons that do not matter; that it is wanted is none.
+    """
+    kept = (state.get("evidence_keeps"), "backstop")
+    return [
+        hold["detail"] + (f" ({hold['until'][:19]}Z)" if hold["until"] else "")
+        for hold in state.get("holds", ())
+        if hold["entry"] in kept and hold["reason"] not in ("wanted", *but)
+    ]
 
 
 def not_live(state: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from command.degrade import not_live
+from command.degrade import held, not_live
 from command.effect import effect_of, sentence
 from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
 from command.remote import EXPORTER_URL, PROMETHEUS_URL, call, exporter_status
@@ -89,6 +89,7 @@ def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
         state = state if isinstance(state, dict) else {}
         found |= {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
         found["question"] = state.get("question", "")
+        found |= {"alerts_ask_for": state.get("alerts_ask_for"), "held": held(state)}
         if found["degradation"] not in (None, "none"):
             found["effect"].update(effect_of(found["degradation"], receiver, prometheus))
     except UserError as error:
@@ -96,6 +97,14 @@ def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
     except (LookupError, TypeError, ValueError):
         print(f"llm-budget status: no Prometheus at {prometheus}", file=sys.stderr)
     return found
+
+
+def _why(summary: dict[str, Any]) -> str:
+    """What the alerts ask for, when that is not in force, and why it is held."""
+    asked = summary.get("alerts_ask_for")
+    if asked in (None, summary["degradation"]):
+        return ""
+    return "; ".join([f"\n  the alerts ask for: {asked}", *map("held: {}".format, summary["held"])])
 
 
 def _print(summary: dict[str, Any]) -> None:
@@ -110,7 +119,7 @@ def _print(summary: dict[str, Any]) -> None:
         if amount := usd[f"{what}_usd"]:
             print(f"  ${amount:.2f} {what.replace('_', ' ')} today")
     level = summary["degradation"] or "unknown (no receiver)"
-    print(f"Degradation: {level}{sentence(summary['effect'])}")
+    print(f"Degradation: {level}{sentence(summary['effect'])}{_why(summary)}")
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])

@@ -1,6 +1,7 @@
 """What the receiver says of itself, read from its parts when it is asked: /state and /metrics."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, get_args
 
 import msgspec
@@ -10,7 +11,7 @@ from prometheus_client.registry import Collector
 from alertmanager.receiver import ledgers
 from alertmanager.receiver.announcer import NotificationResult
 from alertmanager.receiver.controller import Controller
-from alertmanager.receiver.decide import MAX_TUNINGS
+from alertmanager.receiver.decide import MAX_TUNINGS, top
 from alertmanager.receiver.evidence.observations import (
     ExporterAnswer,
     HoldReason,
@@ -33,16 +34,23 @@ def report(controller: Controller) -> dict[str, Any]:
         return {
             "level": store.in_force.level,
             "tunings": store.in_force.tunings,
-            "alerts_ask_for": state.level,
+            "alerts_ask_for": top(
+                observed.claimed() | state.claimed() | observed.wanted(), configs.ladder
+            ),
+            "evidence_keeps": state.level,  # what they asked for, until it may be lowered
             "backstop": state.backstop is not None,
             "override": msgspec.to_builtins(state.current_override(now)),
             "shadow": store.shadow,
             "confirmed": bool(observed.prometheuses),  # else a level is lowered unconfirmed
-            "holds": controller.announcer.holds,
+            "holds": [
+                {**asdict(one), "until": one.until and iso8601(one.until)}
+                for one in controller.announcer.holds
+            ],
             "wanted": sorted(observed.wanted()),
             "not_wanted": sorted(observed.not_wanted()),
             "claims": sorted(state.claimed()),
             "ledgers": ledgers.standing(state, observed),
+            "epochs": observed.epochs(),  # of each ledger, that all evidence knows of
             "sources": {source.url: _answer(source) for source in sources},
             "dropped_keys": store.effective.dropped,
             "no_op_keys": store.effective.no_ops,

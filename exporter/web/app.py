@@ -30,7 +30,7 @@ from common.http import (
     require_token,
 )
 from exporter.composition import Exporter
-from exporter.ledger.adjustments import Grant, Reset
+from exporter.ledger.adjustments import Grant, Reset, Revoke
 from exporter.ledger.repricing import Reprice, report
 from exporter.ledger.writer import LedgerUnavailableError
 from exporter.web.status import budget_status
@@ -69,6 +69,7 @@ def application(exporter: Exporter) -> Starlette:
             route("/-/reload", "admin", web.reload, "POST"),
             route("/api/v1/grants", "admin", web.grants, "GET", "POST"),
             route("/api/v1/resets", "admin", web.resets, "GET", "POST"),
+            route("/api/v1/revokes", "admin", web.revokes, "GET", "POST"),
             route("/api/v1/reprice", "admin", web.reprice, "POST"),
         ],
         middleware=[Middleware(HostCheck, allowed=exporter.hosts)],
@@ -140,6 +141,10 @@ class Web:
     async def resets(self, request: Request) -> Response:
         """GET: today's resets. POST: write off today's spend so far; again writes off the rest."""
         return await self._adjustments(request, Reset)
+
+    async def revokes(self, request: Request) -> Response:
+        """GET: today's revokes. POST: undo a grant or reset of today, once."""
+        return await self._adjustments(request, Revoke)
 
     async def reprice(self, request: Request) -> Response:
         """Book withheld cost; the report, by model and day. Again: finds nothing new."""

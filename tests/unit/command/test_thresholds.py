@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from command.thresholds import thresholds
+from command.thresholds import level_at, thresholds
 from common.errors import UserError
 
 
@@ -16,6 +16,18 @@ def test_the_shipped_rules_have_the_runbooks() -> None:
         "critical": Decimal("0.90"),
         "exhausted": Decimal("1.00"),
     }
+
+
+@pytest.mark.parametrize(
+    ("utilization", "level"),
+    [
+        ("0", "none"), ("0.75", "none"), ("0.750000000001", "control"), ("0.9", "control"),
+        ("0.900000000001", "emergency"), ("0.999999999999", "emergency"), ("1", "fallback"),
+        ("Infinity", "fallback"),
+    ],
+)  # fmt: skip
+def test_the_level_that_a_utilization_asks_for_is_the_rules(utilization: str, level: str) -> None:
+    assert level_at(Decimal(utilization)) == level
 
 
 def test_a_folder_without_thresholds_is_named(tmp_path: Path) -> None:
