@@ -4,11 +4,13 @@ import argparse
 
 from command import adjust, backtest, backup, check, degrade, history, optimize, reprice, status, up
 from command.rehearse import rehearse
+from command.verify import verify
 from exporter import __version__
 
 COMMANDS = (
     *(status.status, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
     *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize, rehearse),
+    verify,
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )
 
