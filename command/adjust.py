@@ -1,19 +1,17 @@
 """`llm-budget grant`, `reset` and `revoke`: today's money, and what becomes of the level."""
 
 import argparse
-import sys
 import time
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from alertmanager.receiver.ladder.ladder import NONE
-from command.degrade import held, in_force
+from command.degrade import held, in_force, not_live
 from command.flags import EXPORTER, RECEIVER, author, command, flag, why
 from command.remote import UnreachableError, call, exporter_status, post
 from command.thresholds import level_at
@@ -32,8 +30,6 @@ COMMON = (
     flag("--timeout", type=float, default=120.0, metavar="SECONDS", help="of --wait; default 120"),
     *(RECEIVER, *EXPORTER),
 )
-State = dict[str, Any]  # the receiver's /state
-T = TypeVar("T")
 
 
 @command(
@@ -67,8 +63,6 @@ def revoke(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, kind: Callable[..., Reset]) -> int:
-    if not 0 < arguments.timeout < 1e9:
-        raise UserError(f"--timeout {arguments.timeout:g} must be above 0 seconds")
     name, who = arguments.id or uuid.uuid4().hex, author(arguments)
     asked = kind(reason=arguments.reason, author=who, id=name)
 
@@ -82,7 +76,7 @@ def _run(arguments: argparse.Namespace, kind: Callable[..., Reset]) -> int:
     except UnreachableError as error:  # it may have been booked all the same
         raise UserError(f"{error}; then try again with --id {asked.id}") from error
     print(_done(booked, asked))
-    return _outcome(arguments, booked.get("roaster", ""))
+    return _follow(arguments, booked.get("roaster", ""))
 
 
 def _done(booked: dict[str, Any], asked: Reset) -> str:
@@ -97,87 +91,66 @@ def _done(booked: dict[str, Any], asked: Reset) -> str:
     return f"{done} {money}{to}." + (f" Its number is {number}." if number else "")
 
 
-def _outcome(arguments: argparse.Namespace, roaster: str) -> int:
-    """Print limit and level, now and to come; wait for it if asked to. The exit status."""
-
-    def ask(what: Callable[[], T]) -> T | None:
-        try:
-            return what()
-        except UserError as error:
-            print(f"llm-budget {arguments.command}: {error}", file=sys.stderr)
-            return None
-
-    status = ask(lambda: exporter_status(arguments.exporter))
-    state: State | None = ask(lambda: _state(arguments))
-    if status:
-        several = state and len(state["ledgers"]) > 1
-        print(f"{'By this exporter alone: ' if several else ''}{_limit(status, roaster)}")
-    if state:
-        print(in_force(state))
-    if status and state and (line := ask(lambda: _to_come(status, state))):
-        print(line)
-    if not arguments.wait:
-        return 0
-    return _wait(arguments, status) if status else 1
-
-
-def _state(arguments: argparse.Namespace) -> State:
-    state = call("receiver", arguments.receiver, "/state")
-    if not isinstance(state, dict) or "evidence_keeps" not in state:
-        raise UserError(f"{arguments.receiver}/state is not that of a receiver of this version")
-    return state
+def _follow(arguments: argparse.Namespace, roaster: str) -> int:
+    """Print limit and level, now and to come; with --wait, once it has come. The exit status."""
+    try:
+        status = exporter_status(arguments.exporter)
+        print(_limit(status, roaster))
+    except UserError as error:
+        status, _ = None, print(f"The limit is not known: {error}")
+    deadline = time.monotonic() + (arguments.timeout if arguments.wait else 0)
+    with Console(stderr=True).status("") as shown:
+        said, settled = _level(arguments.receiver, status)
+        while not settled and time.monotonic() < deadline:
+            shown.update(Text(said))
+            signals.sleep(POLL_SECONDS)
+            said, settled = _level(arguments.receiver, status)
+    late = arguments.wait and not settled
+    print(f"Not within {arguments.timeout:g} s: {said}" if late else said)
+    return int(late)
 
 
 def _limit(status: BudgetStatus, roaster: str) -> str:
     """The day's limit, or a roaster's cap, and what is left of it."""
-    what, limit, left = "Today's limit", status.limit, status.remaining
+    what, limit, left = "today's limit", status.limit, status.remaining
     if roaster in status.roaster_limits_usd:
         limit = status.roaster_limits_usd[roaster]
         what, left = f"{roaster}'s cap of today", limit - status.by_roaster.get(roaster, 0)
     rest = f"${left:.2f} of it is left" if left >= 0 else f"it is overspent by ${-left:.2f}"
-    return f"{what} is ${limit:.2f}; {rest}."
+    return f"By this exporter's books {what} is ${limit:.2f}; {rest}."
 
 
-def _to_come(status: BudgetStatus, state: State) -> str:
-    """The level that follows from what is spent, and when; empty: the one in force."""
+def _level(receiver: str, status: BudgetStatus | None) -> tuple[str, bool]:
+    """In force and to come, in sentences; whether it has come, by rules that know of the grant."""
+    try:
+        state = call("receiver", receiver, "/state")
+        if status is None:
+            return in_force(state), False
+        level, asked = state["level"], {*state["wanted"]}
+        known = {*state["levels"][1:]} <= asked | {*state["not_wanted"]}
+        of_the_grant = state["epochs"].get(status.ledger, -1) >= status.epoch
+        highest = [one for one in ("none", *state["levels"]) if one in {"none", *asked}][-1]
+        settled = known and of_the_grant and level == highest
+        return f"{in_force(state)}{'' if settled else _to_come(status, state)}", settled
+    except UserError as error:
+        return f"The level is not known: {error}", False
+    except (LookupError, TypeError, AttributeError):
+        return f"The level is not known: {receiver} is no receiver of this version", False
+
+
+def _to_come(status: BudgetStatus, state: dict[str, Any]) -> str:
+    """The level that follows from what is spent, and when; empty: it is in force."""
     level, now, rank = level_at(status.utilization), state["level"], state["levels"].index
     if level == now or level not in state["levels"]:
         return ""
     when = "at the next scrape and evaluation"
     if rank(level) < rank(now):
-        away = [one for one, status in state["ledgers"].items() if status == "away"]
-        if away or (lasting := held(state, "hold", "evidence_missing")):
-            why = f"ledger {', '.join(away)} is away" if away else "; ".join(lasting)
-            pin = f"llm-budget pin {level} --until +2h --reason WHY"
-            when = f"but it is held until this is over: {why}. `{pin}` does not wait"
+        lasting = [*not_live(state), *held(state, "hold", "evidence_missing")]
+        if lasting:
+            when = (
+                f"but not before this ends: {' '.join(lasting)} "
+                f"`llm-budget pin {level} --until +2h --reason WHY` does not wait"
+            )
         elif not state["confirmed"]:
             when = f"after the hold of {state['hold_seconds']:.0f} s: no Prometheus is asked"
-    return f"To come, by what is spent: {level}, {when}."
-
-
-def _wait(arguments: argparse.Namespace, status: BudgetStatus) -> int:
-    """Until the level is what the rules want who know of the grant; 0, or 1 when time is up."""
-    deadline = time.monotonic() + arguments.timeout
-    with Console(stderr=True).status("") as shown:
-        while True:
-            try:
-                state = _state(arguments)
-                said, settled = in_force(state), _settled(state, status)
-            except UserError as error:
-                said, settled = str(error), False
-            if settled or time.monotonic() > deadline:
-                break
-            shown.update(Text(said))
-            signals.sleep(POLL_SECONDS)
-    late = "" if settled else f"The level did not follow within {arguments.timeout:g} s. "
-    print(late + said)
-    return int(not settled)
-
-
-def _settled(state: State, status: BudgetStatus) -> bool:
-    """Whether the rules know of the exporter's epoch, and what they want is in force."""
-    wanted = {*state["wanted"]}
-    known = {*state["levels"][1:]} <= {*state["not_wanted"]} | wanted
-    highest = max({NONE, *state["levels"]} & {NONE, *wanted}, key=state["levels"].index)
-    of_the_grant = state["epochs"].get(status.ledger, -1) >= status.epoch
-    return known and of_the_grant and state["level"] == highest
+    return f" To come, by what is spent: {level}, {when}."

@@ -63,10 +63,7 @@ def _tell(arguments: argparse.Namespace) -> int:
     if until := given.get("until"):
         asked["until"] = iso8601(parse_time(until, SystemClock().now()))
     state = override(arguments, arguments.command, **asked)
-    if arguments.json:
-        print_json(state)
-    else:
-        print(in_force(state))
+    print_json(state) if arguments.json else print(in_force(state))
     return 0
 
 
@@ -81,30 +78,24 @@ def override(arguments: argparse.Namespace, mode: str, **asked: str) -> dict[str
 
 
 def in_force(state: dict[str, Any]) -> str:
-    """What is in force, what the alerts ask for now, why it is held and until when, the override,
-    ledgers that are not there.
-    """
-    text = f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."
-    if holds := held(state):
-        kept = "the backstop" if state["backstop"] else state["evidence_keeps"]
-        text += f" {kept} is held: {'; '.join(holds)}."
+    """In force, asked for now, held and until when, the override, ledgers that are not there."""
+    text = [f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."]
     if said := state.get("override"):
         until = said.get("until")
         end = f"until {iso8601(until)}" if until else "until released"
-        text += f" {said['author']} says {said['mode']} {said['level']}, {end}."
-    return " ".join([text, *not_live(state)])
+        text.append(f"{said['author']} says {said['mode']} {said['level']}, {end}.")
+    return " ".join([*text, *held(state), *not_live(state)])
 
 
 def held(state: dict[str, Any], *but: str) -> list[str]:
-    """Why what the alerts asked for, or the backstop, is not lowered, and until when.
-
-    but: reasons that do not matter; that it is wanted is none.
-    """
-    kept = (state.get("evidence_keeps"), "backstop")
+    """Why level and backstop are not lowered, in sentences; but: reasons to leave out."""
     return [
-        hold["detail"] + (f" ({hold['until'][:19]}Z)" if hold["until"] else "")
+        "{entry} is held{until}: {detail}.".format(
+            **{**hold, "until": hold["until"] and f" until {hold['until'][:19]}Z"}
+        )
         for hold in state.get("holds", ())
-        if hold["entry"] in kept and hold["reason"] not in ("wanted", *but)
+        if hold["entry"] in (state["evidence_keeps"], "backstop")
+        and hold["reason"] not in ("wanted", *but)
     ]
 
 

@@ -99,14 +99,6 @@ def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
     return found
 
 
-def _why(summary: dict[str, Any]) -> str:
-    """What the alerts ask for, when that is not in force, and why it is held."""
-    asked = summary.get("alerts_ask_for")
-    if asked in (None, summary["degradation"]):
-        return ""
-    return "; ".join([f"\n  the alerts ask for: {asked}", *map("held: {}".format, summary["held"])])
-
-
 def _print(summary: dict[str, Any]) -> None:
     print(f"Budget Status: {summary['status']}")
     if "error" in summary:
@@ -119,11 +111,13 @@ def _print(summary: dict[str, Any]) -> None:
         if amount := usd[f"{what}_usd"]:
             print(f"  ${amount:.2f} {what.replace('_', ' ')} today")
     level = summary["degradation"] or "unknown (no receiver)"
-    print(f"Degradation: {level}{sentence(summary['effect'])}{_why(summary)}")
+    print(f"Degradation: {level}{sentence(summary['effect'])}")
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
-    for line in filter(None, (*not_live(summary), *problems, summary["question"])):
+    asked = summary.get("alerts_ask_for") or level
+    why = [asked != level and f"The alerts ask for: {asked}.", *summary.get("held", ())]
+    for line in filter(None, (*why, *not_live(summary), *problems, summary["question"])):
         print(line)
     for by in ("roaster", "field"):
         if spend := summary[f"by_{by}"]:

@@ -1,21 +1,15 @@
 """The budget thresholds, read from the rules, which are the only place that defines them."""
 
-import re
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from alertmanager.receiver.ladder.ladder import NONE
 from command.paths import RULES
 from common.errors import UserError
 from common.names import THRESHOLD
 from common.yamlfile import read_document
 
-_ASKED = re.compile(
-    r"budget:llm_utilization:ratio >(?P<or_at>=?) bool on \(\) "
-    rf'{THRESHOLD}\{{threshold="(?P<threshold>\w+)"\}}'
-)
+# What rules/budget.yml asks for from each threshold on; other alerts may ask for more.
+LEVELS = {"warning": "control", "critical": "emergency", "exhausted": "fallback"}
 
 
 def thresholds(folder: Path = RULES) -> dict[str, Decimal]:
@@ -23,31 +17,23 @@ def thresholds(folder: Path = RULES) -> dict[str, Decimal]:
 
     Raises UserError when the rule files have none, or one that is not a constant.
     """
-    found = {
-        rule["labels"]["threshold"]: _constant(rule["expr"], path)
-        for path, rule in _rules(folder)
-        if rule.get("record") == THRESHOLD
-    }
+    found: dict[str, Decimal] = {}
+    for path in sorted(folder.glob("*.yml")):
+        for group in (read_document(path) or {}).get("groups", []):
+            for rule in group.get("rules", []):
+                if rule.get("record") == THRESHOLD:
+                    found[rule["labels"]["threshold"]] = _constant(rule["expr"], path)
     if not found:
         raise UserError(f"no {THRESHOLD} constants in {folder}; is this the rules folder?")
     return found
 
 
-def level_at(utilization: Decimal, folder: Path = RULES) -> str:
-    """The level that a utilization alone asks for; other alerts may ask for more."""
-    limits, reached = thresholds(folder), {Decimal(0): NONE}
-    for _, rule in _rules(folder):
-        if asked := _ASKED.fullmatch(str(rule["expr"]).strip()):
-            limit = limits[asked["threshold"]]
-            if utilization > limit or (asked["or_at"] and utilization == limit):
-                reached[limit] = rule["labels"]["degradation"]
-    return reached[max(reached)]
-
-
-def _rules(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in sorted(folder.glob("*.yml")):
-        for group in (read_document(path) or {}).get("groups", []):
-            yield from ((path, rule) for rule in group.get("rules", []))
+def level_at(utilization: Decimal) -> str:
+    """The level that a utilization alone asks for, or none: above its threshold, at the limit."""
+    limits = thresholds()
+    exhausted = utilization >= limits["exhausted"]
+    reached = [level for name, level in LEVELS.items() if utilization > limits[name] or exhausted]
+    return ["none", *reached][-1]
 
 
 def _constant(expression: object, path: Path) -> Decimal:

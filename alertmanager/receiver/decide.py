@@ -15,6 +15,7 @@ from alertmanager.receiver import ledgers
 from alertmanager.receiver.evidence.observations import HoldReason, Observations
 from alertmanager.receiver.ladder.ladder import NONE, Ladder
 from alertmanager.receiver.state import Active, State
+from common.clock import iso8601
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came
 EVIDENCE_GAP_SECONDS = 15.0  # or two evaluations: missing for longer, the hold starts anew
@@ -28,7 +29,7 @@ class Hold:
     entry: str
     reason: HoldReason
     detail: str
-    until: float | None = None  # Unix seconds, when it is known
+    until: str = ""  # RFC 3339, when it is known
 
 
 class Decision(NamedTuple):
@@ -212,7 +213,7 @@ class _Round:
         if waited < needed:
             left = min(needed, needed - waited)
             detail = f"clear; the hold ends in {left:.0f} s"
-            self.holds.append(Hold(entry, "hold", detail, self.now + left))
+            self.holds.append(Hold(entry, "hold", detail, iso8601(self.now + left)))
         return waited >= needed
 
     def _learn_day(self, needed: set[str], active: Active) -> None:

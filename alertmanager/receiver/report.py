@@ -1,7 +1,6 @@
 """What the receiver says of itself, read from its parts when it is asked: /state and /metrics."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any, get_args
 
 import msgspec
@@ -30,22 +29,18 @@ def report(controller: Controller) -> dict[str, Any]:
     with controller.lock:
         store, observed, now = controller.store, controller.observed, controller.clock.now()
         state, configs = store.state, store.configs
+        claimed = state.claimed() | observed.claimed()
         sources = [*observed.alertmanagers, *observed.prometheuses, *observed.exporters]
         return {
             "level": store.in_force.level,
             "tunings": store.in_force.tunings,
-            "alerts_ask_for": top(
-                observed.claimed() | state.claimed() | observed.wanted(), configs.ladder
-            ),
+            "alerts_ask_for": top(claimed | observed.wanted(), configs.ladder),
             "evidence_keeps": state.level,  # what they asked for, until it may be lowered
             "backstop": state.backstop is not None,
             "override": msgspec.to_builtins(state.current_override(now)),
             "shadow": store.shadow,
             "confirmed": bool(observed.prometheuses),  # else a level is lowered unconfirmed
-            "holds": [
-                {**asdict(one), "until": one.until and iso8601(one.until)}
-                for one in controller.announcer.holds
-            ],
+            "holds": controller.announcer.holds,
             "wanted": sorted(observed.wanted()),
             "not_wanted": sorted(observed.not_wanted()),
             "claims": sorted(state.claimed()),

@@ -68,11 +68,6 @@ class Revoke(Reset, frozen=True, kw_only=True):
     kind: ClassVar[Kind] = "revoke"
     number: int
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.number < 2**63:
-            raise UserError(f"{self.number} is no number of a grant or reset")
-
 
 @dataclass(frozen=True)
 class BookedAdjustment:
@@ -93,7 +88,7 @@ class BookedAdjustment:
             "number": one and one.number,
             "day": (one.day if one else self.day).isoformat(),
             "kind": self.kind,
-            "undone": one.kind if one and one.revoke else "",
+            "undone": one.kind if one and one.revokes else "",
             "usd": usd(abs(one.picodollars) if one and not self.duplicate else 0),
             "roaster": one.roaster if one else "",
             "duplicate": self.duplicate,
@@ -152,42 +147,35 @@ def _terms(
 ) -> tuple[int, str, int | None]:
     """Pico-dollars, the roaster that they are for alone, the number that is revoked."""
     match asked:
-        case Grant():
-            _check(asked, budget)
-            return picodollars(asked.amount_usd), asked.roaster, None
-        case Revoke():
-            undone = _revocable(db, asked.number, day)
-            return undone.picodollars, undone.roaster, undone.number
+        case Grant(amount_usd=amount, roaster=roaster):
+            if roaster and roaster not in budget.roasters:
+                cap = (
+                    "has no cap of its own in budget.yml (budget.roasters) that a grant could raise"
+                )
+                raise UserError(f"the roaster {roaster[:80]!r} {cap}")
+            if amount > UNUSUAL * (limit := budget.daily_limit_usd) and not asked.yes:
+                much = f"${amount:f} is more than {UNUSUAL} times the daily limit of ${limit:f}"
+                raise UserError(f'{much}; if it is meant, say --yes (over HTTP: "yes": true)')
+            return picodollars(amount), roaster, None
+        case Revoke(number=number):
+            undone = _revocable(list(adjustments(db)), number, day)
+            return undone.picodollars, undone.roaster, number
     return _unwritten_spend(db, day), "", None
 
 
-def _check(asked: Grant, budget: Budget) -> None:
-    """Raises UserError for a roaster without a cap, and an unusual amount without a yes."""
-    if asked.roaster and asked.roaster not in budget.roasters:
-        raise UserError(
-            f"the roaster {asked.roaster[:80]!r} has no cap in budget.yml (budget.roasters), "
-            "so there is nothing to grant it"
-        )
-    if asked.amount_usd > UNUSUAL * budget.daily_limit_usd and not asked.yes:
-        raise UserError(
-            f"${asked.amount_usd:f} is more than {UNUSUAL} times the daily limit of "
-            f'${budget.daily_limit_usd:f}; if it is meant, say --yes (over HTTP: "yes": true)'
-        )
-
-
-def _revocable(db: sqlite3.Connection, number: int, day: date) -> Adjustment:
+def _revocable(known: list[Adjustment], number: int, day: date) -> Adjustment:
     """The grant or reset of today with this number. Raises UserError when it is none."""
-    one = next(adjustments(db, "WHERE a.id = ?", number), None)
-    if one is None or one.revoke:
-        wrong = (
-            "is a revoke, not a grant or reset" if one else "is no grant or reset of this ledger"
+    for one in known:
+        if one.revokes == number:
+            raise UserError(f"{number} was revoked before, by {one.number}")
+    found = [one for one in known if one.number == number and not one.revokes]
+    if not found:
+        raise UserError(
+            f"{number} is no grant or reset; GET /api/v1/grants and resets list today's"
         )
-        raise UserError(f"{number} {wrong}; GET /api/v1/grants and /api/v1/resets list today's")
-    if one.day != day:
-        raise UserError(f"{number} is a {one.kind} of {one.day}, which ended with that day")
-    if by := next(adjustments(db, "WHERE a.revokes = ?", number), None):
-        raise UserError(f"{number} was revoked before, by {by.number}")
-    return one
+    if found[0].day != day:
+        raise UserError(f"{number} is a {found[0].kind} of {found[0].day}: it ended with that day")
+    return found[0]
 
 
 def _unwritten_spend(db: sqlite3.Connection, day: date) -> int:

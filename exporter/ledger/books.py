@@ -81,7 +81,7 @@ class Adjustment(NamedTuple):
     roaster: str  # whose cap a grant raises; empty: the budget
     picodollars: int
     number: int  # its id in the ledger
-    revoke: bool
+    revokes: int | None  # the number of what it undoes
 
 
 class Adjusted(NamedTuple):
@@ -89,8 +89,8 @@ class Adjusted(NamedTuple):
 
     granted: int
     written_off: int
-    by_roaster: dict[str, int]  # granted to those alone
     grants: int
+    by_roaster: dict[str, int]  # granted to those alone
 
 
 @dataclass
@@ -115,10 +115,7 @@ class Books:
     epoch: int = 0  # the number of the newest grant, reset or revoke
     lock: threading.RLock = field(default_factory=threading.RLock)
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
-    _adjusted: dict[date, Counter[tuple[str, str]]] = field(
-        default_factory=lambda: defaultdict(Counter)
-    )
-    _grants: Counter[date] = field(default_factory=Counter)
+    _adjusted: Counter[tuple[date, str, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
 
     def book(
@@ -157,16 +154,18 @@ class Books:
 
     def adjusted_on(self, day: date) -> Adjusted:
         with self.lock:
-            sums = self._adjusted.get(day, Counter())
-            own = {name: amount for (kind, name), amount in sums.items() if name}
-            return Adjusted(sums["grant", ""], sums["reset", ""], own, self._grants[day])
+            sums = self._adjusted
+            own = {name: money for (of, _, name), money in sums.items() if name and of == day}
+            granted, written_off = sums[day, "grant", ""], sums[day, "reset", ""]
+            return Adjusted(granted, written_off, sums[day, "grants", ""], own)
 
-    def adjust(self, one: Adjustment) -> None:
-        """Book a grant, a reset or a revoke."""
+    def adjust(self, one: Adjustment | None) -> None:
+        """Book a grant, a reset or a revoke, unless it was booked before."""
         with self.lock:
-            self.epoch = max(self.epoch, one.number)
-            self._adjusted[one.day][one.kind, one.roaster] += one.picodollars
-            self._grants[one.day] += one.kind == "grant" and not one.revoke
+            if one and one.number > self.epoch:
+                self.epoch = one.number
+                self._adjusted[one.day, one.kind, one.roaster] += one.picodollars
+                self._adjusted[one.day, "grants", ""] += one.kind == "grant" and not one.revokes
 
 
 def read_books(db: sqlite3.Connection) -> Books:
@@ -187,7 +186,7 @@ def read_books(db: sqlite3.Connection) -> Books:
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)
-    for one in adjustments(db):
+    for one in adjustments(db, "ORDER BY a.id"):
         books.adjust(one)
     return books
 
@@ -195,7 +194,7 @@ def read_books(db: sqlite3.Connection) -> Books:
 def adjustments(db: sqlite3.Connection, where: str = "", *values: Any) -> Iterator[Adjustment]:
     """Grants, resets and revokes. where: an SQL clause on `a`, the adjustment."""
     query = """SELECT a.day, coalesce(b.kind, a.kind), a.roaster,
-            CASE WHEN b.id THEN -a.picodollars ELSE a.picodollars END, a.id, b.id IS NOT NULL
+            iif(b.id, -a.picodollars, a.picodollars), a.id, a.revokes
         FROM adjustments a LEFT JOIN adjustments b ON b.id = a.revokes """
     for day, *booked in db.execute(query + where, values):
         yield Adjustment(date.fromisoformat(day), *booked)

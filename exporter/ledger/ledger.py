@@ -70,14 +70,9 @@ class Ledger:
     def adjust(self, asked: Reset) -> "Future[BookedAdjustment]":
         """Grant money for today, write off what today has cost so far, or revoke either."""
         ids = self._booking.ids
-
-        def applied(done: BookedAdjustment) -> None:
-            if done.adjustment and not done.duplicate:
-                self.books.adjust(done.adjustment)
-
         return self.writer.run(
             lambda db, now: adjustments.book(db, ids, asked, self.day_of(now), now, self._budget),
-            applied,
+            lambda done: self.books.adjust(done.adjustment),
         )
 
     def adjusted_today(self) -> "Future[list[dict[str, Any]]]":

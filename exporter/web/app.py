@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,9 +68,10 @@ def application(exporter: Exporter) -> Starlette:
             route("/api/v1/status", "metrics", web.status),
             route("/v1/usage", "ingest", exporter.usage.post, "POST"),
             route("/-/reload", "admin", web.reload, "POST"),
-            route("/api/v1/grants", "admin", web.grants, "GET", "POST"),
-            route("/api/v1/resets", "admin", web.resets, "GET", "POST"),
-            route("/api/v1/revokes", "admin", web.revokes, "GET", "POST"),
+            *(
+                route(f"/api/v1/{one.kind}s", "admin", partial(web.adjust, one), "GET", "POST")
+                for one in (Grant, Reset, Revoke)
+            ),
             route("/api/v1/reprice", "admin", web.reprice, "POST"),
         ],
         middleware=[Middleware(HostCheck, allowed=exporter.hosts)],
@@ -134,24 +136,13 @@ class Web:
         await self._exporter.reload()
         return json_response(self._exporter.reload_status)
 
-    async def grants(self, request: Request) -> Response:
-        """GET: today's grants. POST: one more, booked when answered."""
-        return await self._adjustments(request, Grant)
-
-    async def resets(self, request: Request) -> Response:
-        """GET: today's resets. POST: write off today's spend so far; again writes off the rest."""
-        return await self._adjustments(request, Reset)
-
-    async def revokes(self, request: Request) -> Response:
-        """GET: today's revokes. POST: undo a grant or reset of today, once."""
-        return await self._adjustments(request, Revoke)
-
     async def reprice(self, request: Request) -> Response:
         """Book withheld cost; the report, by model and day. Again: finds nothing new."""
         asked = await _decode(request, Reprice)
         return json_response(report(await asyncio.wrap_future(self._ledger.reprice(asked))))
 
-    async def _adjustments(self, request: Request, kind: type[Reset]) -> Response:
+    async def adjust(self, kind: type[Reset], request: Request) -> Response:
+        """GET: today's grants, resets or revokes. POST: one more, booked when answered."""
         if request.method == "POST":
             asked = await _decode(request, kind)
             return json_response((await asyncio.wrap_future(self._ledger.adjust(asked))).report())

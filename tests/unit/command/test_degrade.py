@@ -66,8 +66,8 @@ def test_a_release_tells_what_is_held_from_what_the_alerts_ask_for(
     }  # fmt: skip
     assert say("release", *WHY) == 0
     assert capsys.readouterr().out.startswith(
-        "In force: fallback. The alerts ask for: none. fallback is held: clear; the hold ends in "
-        f"600 s ({iso8601(now + 602)[:19]}Z)."
+        "In force: fallback. The alerts ask for: none. fallback is held until "
+        f"{iso8601(now + 602)[:19]}Z: clear; the hold ends in 600 s."
     )
 
 

@@ -129,8 +129,8 @@ def test_what_is_held_is_told_from_what_the_alerts_ask_for(
     serve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hold = {"entry": "fallback", "reason": "hold", "detail": "clear", "until": iso8601(0)}
-    wanted = {"entry": "fallback", "reason": "wanted", "detail": "the rules want it", "until": None}
-    other = {"entry": "roaster/a", "reason": "hold", "detail": "of another", "until": None}
+    wanted = {"entry": "fallback", "reason": "wanted", "detail": "the rules want it", "until": ""}
+    other = {"entry": "roaster/a", "reason": "hold", "detail": "of another", "until": ""}
     state = {"level": "fallback", "evidence_keeps": "fallback", "alerts_ask_for": "none"}
     url = serve(
         {"/api/v1/status": report("1"), "/state": {**state, "holds": [hold, wanted, other]}}
@@ -138,11 +138,13 @@ def test_what_is_held_is_told_from_what_the_alerts_ask_for(
     words = ["status", "--exporter", url, "--receiver", url, "--prometheus", url]
     assert main(words) == 0
     assert (
-        "\nDegradation: fallback\n  the alerts ask for: none; held: clear (1970-01-01T00:00:00Z)\n"
+        "\nDegradation: fallback\nThe alerts ask for: none.\n"
+        "fallback is held until 1970-01-01T00:00:00Z: clear.\n"
     ) in capsys.readouterr().out
     assert main([*words, "--json"]) == 0
+    held = "fallback is held until 1970-01-01T00:00:00Z: clear."
     told = json.loads(capsys.readouterr().out)
-    assert (told["alerts_ask_for"], told["held"]) == ("none", ["clear (1970-01-01T00:00:00Z)"])
+    assert (told["alerts_ask_for"], told["held"]) == ("none", [held])
 
 
 def test_no_exporter_is_unknown_and_never_ok(capsys: pytest.CaptureFixture[str]) -> None:
