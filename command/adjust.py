@@ -20,7 +20,6 @@ from common.budget_status import BudgetStatus
 from common.errors import UserError
 from common.money import picodollars, usd
 from exporter.ledger.adjustments import Grant, Reset, Revoke
-from exporter.ledger.ledger import Ledger
 
 POLL_SECONDS = 0.5
 COMMON = (
@@ -65,14 +64,13 @@ def revoke(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, kind: Callable[..., Reset]) -> int:
     name, who = arguments.id or uuid.uuid4().hex, author(arguments)
     asked = kind(reason=arguments.reason, author=who, id=name)
-
-    def offline(ledger: Ledger) -> dict[str, Any]:
-        booked = ledger.adjust(asked).result()
-        print("The exporter is down: written into its ledger.")
-        return booked.report()
-
     try:
-        booked = post(arguments, f"/api/v1/{asked.kind}s", asked, offline)
+        booked = post(
+            arguments,
+            f"/api/v1/{asked.kind}s",
+            asked,
+            lambda one: one.adjust(asked).result().report(),
+        )
     except UnreachableError as error:  # it may have been booked all the same
         raise UserError(f"{error}; then try again with --id {asked.id}") from error
     print(_done(booked, asked))
@@ -145,12 +143,9 @@ def _to_come(status: BudgetStatus, state: dict[str, Any]) -> str:
         return ""
     when = "at the next scrape and evaluation"
     if rank(level) < rank(now):
-        lasting = [*not_live(state), *held(state, "hold", "evidence_missing")]
-        if lasting:
-            when = (
-                f"but not before this ends: {' '.join(lasting)} "
-                f"`llm-budget pin {level} --until +2h --reason WHY` does not wait"
-            )
+        if lasting := [*not_live(state), *held(state, "hold", "evidence_missing")]:
+            pin = f"`llm-budget pin {level} --until +2h --reason WHY` does not wait"
+            when = f"but not before this ends: {' '.join(lasting)} {pin}"
         elif not state["confirmed"]:
             when = f"after the hold of {state['hold_seconds']:.0f} s: no Prometheus is asked"
     return f" To come, by what is spent: {level}, {when}."

@@ -94,7 +94,7 @@ def held(state: dict[str, Any], *but: str) -> list[str]:
             **{**hold, "until": hold["until"] and f" until {hold['until'][:19]}Z"}
         )
         for hold in state.get("holds", ())
-        if hold["entry"] in (state["evidence_keeps"], "backstop")
+        if hold["entry"] in (state.get("evidence_keeps"), "backstop")
         and hold["reason"] not in ("wanted", *but)
     ]
 

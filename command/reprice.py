@@ -7,7 +7,6 @@ from typing import Any
 
 from command.flags import EXPORTER, author, command, flag, json_flag, print_json, print_table, why
 from command.remote import post
-from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice, report
 
 COLUMNS = ("day", "model", "tokens", "before USD", "added USD", "after USD", "price of")
@@ -35,12 +34,7 @@ def reprice(arguments: argparse.Namespace) -> int:
 
 def _ask(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
     wish = Reprice(author(arguments), arguments.reason, arguments.model, dry_run)
-
-    def offline(ledger: Ledger) -> dict[str, Any]:
-        print("The exporter is down: using its ledger.", file=sys.stderr)
-        return report(ledger.reprice(wish).result())
-
-    return post(arguments, "/api/v1/reprice", wish, offline)
+    return post(arguments, "/api/v1/reprice", wish, lambda one: report(one.reprice(wish).result()))
 
 
 def _confirmed() -> bool:

@@ -1,7 +1,6 @@
 """`llm-budget verify`: does the deterministic parser work, before it is needed?"""
 
 import argparse
-import shlex
 
 from alertmanager.receiver.hooks import run_action
 from alertmanager.receiver.ladder.ladder import parse_ladder
@@ -23,6 +22,5 @@ def verify(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.ladder} has no verify step; add one, such as {example}")
     with signals.noted():
         problem = run_action(ladder.verify, ladder.names[-1], signals.sleep, None)
-    tried = ladder.verify.url or shlex.join(ladder.verify.argv or ())
-    print(f"The verify step failed: {problem}" if problem else f"The verify step works: {tried}")
+    print(f"The verify step failed: {problem}" if problem else "The verify step works.")
     return int(problem is not None)

@@ -45,7 +45,7 @@ class Reset(Asked, frozen=True, kw_only=True):
     id: Annotated[str, Meta(max_length=200)] = ""
 
 
-class Grant(Reset, frozen=True, kw_only=True):
+class Grant(Reset, frozen=True, kw_only=True, omit_defaults=True):
     """Money for today. amount_usd: in JSON a string or a number, taken exactly.
 
     roaster: whose own cap it raises for today; empty: the budget. yes: also if it is unusual.
@@ -149,10 +149,9 @@ def _terms(
     match asked:
         case Grant(amount_usd=amount, roaster=roaster):
             if roaster and roaster not in budget.roasters:
-                cap = (
-                    "has no cap of its own in budget.yml (budget.roasters) that a grant could raise"
+                raise UserError(
+                    f"{roaster[:80]!r} has no cap in budget.yml that a grant could raise"
                 )
-                raise UserError(f"the roaster {roaster[:80]!r} {cap}")
             if amount > UNUSUAL * (limit := budget.daily_limit_usd) and not asked.yes:
                 much = f"${amount:f} is more than {UNUSUAL} times the daily limit of ${limit:f}"
                 raise UserError(f'{much}; if it is meant, say --yes (over HTTP: "yes": true)')
@@ -170,9 +169,7 @@ def _revocable(known: list[Adjustment], number: int, day: date) -> Adjustment:
             raise UserError(f"{number} was revoked before, by {one.number}")
     found = [one for one in known if one.number == number and not one.revokes]
     if not found:
-        raise UserError(
-            f"{number} is no grant or reset; GET /api/v1/grants and resets list today's"
-        )
+        raise UserError(f"{number} is no grant or reset; GET /api/v1/grants, /resets list today's")
     if found[0].day != day:
         raise UserError(f"{number} is a {found[0].kind} of {found[0].day}: it ended with that day")
     return found[0]

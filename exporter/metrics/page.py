@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from typing import Any
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -29,13 +30,8 @@ _FAMILIES = {
     names.BATCH_ITEMS: ("counter", "Items sent in batches."),
     names.BATCH_SLOTS: ("counter", "Room for items in those batches."),
 }
-# One value, or one for each value of a label, or for each combination of several labels' values.
-Values = (
-    float
-    | Mapping[str, float]
-    | Mapping[tuple[str, str], float]
-    | Mapping[tuple[str, str, str], float]
-)
+# One value, or one for each value of a label, or for each tuple of several labels' values.
+Values = float | Mapping[str, float] | Mapping[Any, float]
 
 
 class Page:

@@ -173,7 +173,7 @@ def test_an_id_of_a_grant_is_no_id_of_an_event(exporter: Exporter) -> None:
         ({"amount_usd": "1000.01", "yes": False, **WHO}, 'say --yes (over HTTP: "yes": true)'),
         (
             {"amount_usd": "5", "roaster": "naivo", **WHO},
-            "'naivo' has no cap of its own in budget.yml",
+            "'naivo' has no cap in budget.yml",
         ),
         ({"amount_usd": "5", "roaster": None, **WHO}, "roaster"),
         ([], "object"),
