@@ -65,12 +65,8 @@ def _run(arguments: argparse.Namespace, kind: Callable[..., Reset]) -> int:
     name, who = arguments.id or uuid.uuid4().hex, author(arguments)
     asked = kind(reason=arguments.reason, author=who, id=name)
     try:
-        booked = post(
-            arguments,
-            f"/api/v1/{asked.kind}s",
-            asked,
-            lambda one: one.adjust(asked).result().report(),
-        )
+        path = f"/api/v1/{asked.kind}s"
+        booked = post(arguments, path, asked, lambda one: one.adjust(asked).result().report())
     except UnreachableError as error:  # it may have been booked all the same
         raise UserError(f"{error}; then try again with --id {asked.id}") from error
     print(_done(booked, asked))
@@ -91,11 +87,12 @@ def _done(booked: dict[str, Any], asked: Reset) -> str:
 
 def _follow(arguments: argparse.Namespace, roaster: str) -> int:
     """Print limit and level, now and to come; with --wait, once it has come. The exit status."""
+    status = None
     try:
         status = exporter_status(arguments.exporter)
         print(_limit(status, roaster))
     except UserError as error:
-        status, _ = None, print(f"The limit is not known: {error}")
+        print(f"The limit is not known: {error}")
     deadline = time.monotonic() + (arguments.timeout if arguments.wait else 0)
     with Console(stderr=True).status("") as shown:
         said, settled = _level(arguments.receiver, status)

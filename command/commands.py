@@ -8,9 +8,8 @@ from command.verify import verify
 from exporter import __version__
 
 COMMANDS = (
-    *(status.status, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
-    *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize, rehearse),
-    verify,
+    *(status.status, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice, rehearse),
+    *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize, verify),
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )
 

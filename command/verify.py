@@ -13,9 +13,7 @@ from common.yamlfile import read_raw
 
 @command("run the ladder's verify step now", file_flag("--ladder", LADDER))
 def verify(arguments: argparse.Namespace) -> int:
-    """What the receiver runs on entering the last level. Exit status: 1 when it fails, 2 when there
-    is none.
-    """
+    """What the receiver runs on entering the last level. Status 1: it fails, 2: there is none."""
     ladder = parse_ladder(read_raw(arguments.ladder), arguments.ladder)
     if ladder.verify is None:
         example = "verify: {url: 'http://127.0.0.1:8080/health'}"

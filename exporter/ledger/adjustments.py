@@ -71,15 +71,12 @@ class Revoke(Reset, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class BookedAdjustment:
-    """What became of a grant, reset or revoke; duplicate: its id was booked before.
-
-    adjustment: None when there was nothing to write off.
-    """
+    """What became of a grant, reset or revoke."""
 
     day: date
     kind: Kind
-    adjustment: Adjustment | None
-    duplicate: bool = False
+    adjustment: Adjustment | None  # None: there was nothing to write off
+    duplicate: bool = False  # its id was booked before
 
     def report(self) -> dict[str, Any]:
         """For the API and the command line. usd: what was booked now, so 0 of a duplicate."""
@@ -127,10 +124,7 @@ def book(
 
 
 def of_day(db: sqlite3.Connection, day: date) -> list[dict[str, Any]]:
-    """A day's grants, resets and revokes, oldest first: the audit trail.
-
-    revokes, revoked_by: the number of another, or None.
-    """
+    """A day's adjustments, oldest first; revokes, revoked_by: another's number or None."""
     rows = db.execute(
         """SELECT id AS number, kind, picodollars AS usd, roaster, revokes,
             (SELECT id FROM adjustments WHERE revokes = a.id) AS revoked_by, reason, author, time
@@ -149,9 +143,7 @@ def _terms(
     match asked:
         case Grant(amount_usd=amount, roaster=roaster):
             if roaster and roaster not in budget.roasters:
-                raise UserError(
-                    f"{roaster[:80]!r} has no cap in budget.yml that a grant could raise"
-                )
+                raise UserError(f"{roaster[:80]!r} has no cap in budget.yml for a grant to raise")
             if amount > UNUSUAL * (limit := budget.daily_limit_usd) and not asked.yes:
                 much = f"${amount:f} is more than {UNUSUAL} times the daily limit of ${limit:f}"
                 raise UserError(f'{much}; if it is meant, say --yes (over HTTP: "yes": true)')

@@ -154,10 +154,9 @@ class Books:
 
     def adjusted_on(self, day: date) -> Adjusted:
         with self.lock:
-            sums = self._adjusted
-            own = {name: money for (of, _, name), money in sums.items() if name and of == day}
-            granted, written_off = sums[day, "grant", ""], sums[day, "reset", ""]
-            return Adjusted(granted, written_off, sums[day, "grants", ""], own)
+            by = self._adjusted
+            own = {name: money for (of, _, name), money in by.items() if name and of == day}
+            return Adjusted(by[day, "grant", ""], by[day, "reset", ""], by[day, "grants", ""], own)
 
     def adjust(self, one: Adjustment | None) -> None:
         """Book a grant, a reset or a revoke, unless it was booked before."""
