@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace, kind: Callable[..., Reset]) -> int:
         booked = post(arguments, path, asked, lambda one: one.adjust(asked).result().report())
     except UnreachableError as error:  # it may have been booked all the same
         raise UserError(f"{error}; then try again with --id {asked.id}") from error
-    print(_done(booked, asked))
+    print(_done(booked, asked), flush=True)  # what is booked is said, whatever comes now
     return _follow(arguments, booked.get("roaster", ""))
 
 

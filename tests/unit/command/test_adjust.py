@@ -4,9 +4,12 @@ and what they say of the level.
 
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -22,7 +25,17 @@ from command.remote import UnreachableError
 from common.fetch import Answer
 from common.signals import Interrupted
 from tests.support.budget_statuses import figures
-from tests.support.exporters import ADMIN, INGEST, NOON, Exporter, event, write_config
+from tests.support.exporters import (
+    ADMIN,
+    INGEST,
+    NOON,
+    Exporter,
+    event,
+    exporter_process,
+    url,
+    write_config,
+)
+from tests.support.paths import ROOT
 from tests.support.receivers import Receiver, alert
 
 AWAY, RECEIVER = "http://127.0.0.1:1", "http://127.0.0.1:2"  # nothing listens there
@@ -266,6 +279,31 @@ def test_a_wait_is_cut_by_a_signal_and_the_grant_stays(services: Services) -> No
     with pytest.raises(Interrupted):
         services.say("grant", "5", "--wait")
     assert services.exporter.status()["granted_usd"] == "5"
+
+
+def test_ctrl_c_ends_the_waiting_of_a_real_process_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", ADMIN)
+    with exporter_process(tmp_path) as child:
+        where = ("--exporter", url(child, ""), "--receiver", RECEIVER)
+        argv = [
+            sys.executable,
+            "-m",
+            "command.main",
+            "grant",
+            "5",
+            "--wait",
+            "--reason",
+            "r",
+            *where,
+        ]
+        with subprocess.Popen(argv, stdout=PIPE, stderr=PIPE, text=True, cwd=ROOT) as waiting:
+            assert waiting.stdout
+            assert waiting.stdout.readline().startswith("Granted $5 for ")
+            waiting.send_signal(signal.SIGINT)
+            _, error = waiting.communicate(timeout=60)
+    assert (waiting.returncode, "Traceback" in error) == (130, False), error
 
 
 def test_a_receiver_of_another_version_is_named_and_fails_nothing(
