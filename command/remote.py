@@ -1,6 +1,7 @@
 """Talking to the services: one JSON call, one sentence when it fails; or to the ledger itself."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -94,6 +95,7 @@ def post(
         ledger = Ledger(arguments.ledger, load_config(arguments.config), SystemClock())
     except UserError as error:
         raise UnreachableError(f"{away}, nor can its ledger be opened: {error}") from error
+    print("The exporter is down: using its ledger.", file=sys.stderr)
     with closing(ledger):
         try:
             return offline(ledger)

@@ -6,7 +6,6 @@ from typing import Any
 
 from command.flags import EXPORTER, author, command, flag, json_flag, print_json, print_table, why
 from command.remote import post
-from exporter.ledger.ledger import Ledger
 from exporter.ledger.repricing import Reprice
 
 COLUMNS = ("day", "model", "tokens", "before USD", "added USD", "after USD", "price of")
@@ -33,12 +32,7 @@ def reprice(arguments: argparse.Namespace) -> int:
 
 def _reprice(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
     wish = Reprice(author(arguments), arguments.reason, arguments.model, dry_run)
-
-    def offline(ledger: Ledger) -> dict[str, Any]:
-        print("The exporter is down: using its ledger.", file=sys.stderr)
-        return ledger.reprice(wish).result().report
-
-    found = post(arguments, "/api/v1/reprice", wish, offline)
+    found = post(arguments, "/api/v1/reprice", wish, lambda one: one.reprice(wish).result().report)
     (print_json if arguments.json else _print)(found)
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from command.degrade import not_live
+from command.degrade import held, not_live
 from command.effect import effect_of, sentence
 from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
 from command.remote import EXPORTER_URL, PROMETHEUS_URL, call, exporter_status
@@ -89,6 +89,7 @@ def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
         state = state if isinstance(state, dict) else {}
         found |= {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
         found["question"] = state.get("question", "")
+        found |= {"alerts_ask_for": state.get("alerts_ask_for"), "held": held(state)}
         if found["degradation"] not in (None, "none"):
             found["effect"].update(effect_of(found["degradation"], receiver, prometheus))
     except UserError as error:
@@ -114,7 +115,9 @@ def _print(summary: dict[str, Any]) -> None:
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
-    for line in filter(None, (*not_live(summary), *problems, summary["question"])):
+    asked = summary.get("alerts_ask_for") or level
+    why = [asked != level and f"The alerts ask for: {asked}.", *summary.get("held", ())]
+    for line in filter(None, (*why, *not_live(summary), *problems, summary["question"])):
         print(line)
     for by in ("roaster", "field"):
         if spend := summary[f"by_{by}"]:

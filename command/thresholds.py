@@ -10,6 +10,8 @@ from common.names import THRESHOLD
 from common.yamlfile import read_document
 
 CONSTANT = re.compile(r"vector\(([\d.]+)\)")
+# What rules/budget.yml asks for from each threshold on; other alerts may ask for more.
+LEVELS = {"warning": "control", "critical": "emergency", "exhausted": "fallback"}
 
 
 def thresholds(folder: Path = RULES) -> dict[str, Decimal]:
@@ -30,3 +32,11 @@ def thresholds(folder: Path = RULES) -> dict[str, Decimal]:
     if not found:
         raise UserError(f"no {THRESHOLD} constants in {folder}; is this the rules folder?")
     return found
+
+
+def level_at(utilization: Decimal) -> str:
+    """The level that a utilization alone asks for, or none: above its threshold, at the limit."""
+    limits = thresholds()
+    exhausted = utilization >= limits["exhausted"]
+    reached = [level for name, level in LEVELS.items() if utilization > limits[name] or exhausted]
+    return ["none", *reached][-1]

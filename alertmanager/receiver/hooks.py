@@ -81,14 +81,18 @@ class Hooks:
                 self._wake.wait(min(times, default=None))
 
     def _run_action(self, step: HookStep, change: Facts) -> str | None:
-        action = self.action(step)
-        if action is None:
-            return None
-        if action.argv:
-            known = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
-            known["LLM_BUDGET_LEVEL"] = str(change.get("level", ""))
-            return run_program(action.argv, action.timeout_seconds, known, self._stop.wait)
-        return call(str(action.url), action.timeout_seconds, change if step == "hook" else None)
+        action, level = self.action(step), str(change.get("level", ""))
+        body = change if step == "hook" else None
+        return run_action(action, level, self._stop.wait, body) if action else None
+
+
+def run_action(action: Action, level: str, pause: Pause, body: Facts | None) -> str | None:
+    """None when it worked, else one sentence. level, body: what a program, a URL is told."""
+    if action.argv:
+        known = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
+        known["LLM_BUDGET_LEVEL"] = level
+        return run_program(action.argv, action.timeout_seconds, known, pause)
+    return call(str(action.url), action.timeout_seconds, body)
 
 
 def run_program(

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from alertmanager.receiver import ledgers
 from alertmanager.receiver.announcer import NotificationResult
 from alertmanager.receiver.controller import Controller
-from alertmanager.receiver.decide import MAX_TUNINGS
+from alertmanager.receiver.decide import MAX_TUNINGS, top
 from alertmanager.receiver.evidence import observations
 from alertmanager.receiver.hooks import HookStep
 from alertmanager.receiver.overrides import written
@@ -24,11 +24,13 @@ def report(controller: Controller) -> dict[str, Any]:
     with controller.lock:
         store, observed, now = controller.store, controller.observed, controller.clock.now()
         state, configs = store.state, store.configs
+        claimed = state.claimed() | observed.claimed()
         sources = [*observed.alertmanagers, *observed.prometheuses, *observed.exporters]
         return {
             "level": store.in_force.level,
             "tunings": store.in_force.tunings,
-            "alerts_ask_for": state.level,
+            "alerts_ask_for": top(claimed | observed.wanted(), configs.ladder),
+            "evidence_keeps": state.level,  # what they asked for, until it may be lowered
             "backstop": state.backstop is not None,
             "override": msgspec.to_builtins(state.current_override(now)),
             "shadow": store.shadow,
@@ -38,6 +40,7 @@ def report(controller: Controller) -> dict[str, Any]:
             "not_wanted": sorted(observed.not_wanted()),
             "claims": sorted(state.claimed()),
             "ledgers": ledgers.standing(state, observed),
+            "epochs": observed.epochs(),  # of each ledger, that all evidence knows of
             "sources": {source.url: _answer(source) for source in sources},
             "dropped_keys": store.effective.dropped,
             "no_op_keys": store.effective.no_ops,

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any, NamedTuple
@@ -73,11 +73,24 @@ class AccountKey(NamedTuple):
     price_version: int
 
 
+class Adjustment(NamedTuple):
+    """A grant or reset, or the revoke of one, which takes its pico-dollars away."""
+
+    day: date
+    kind: str  # grant or reset; of a revoke that of what it undoes
+    roaster: str  # whose cap a grant raises; empty: the budget
+    picodollars: int
+    number: int  # its id in the ledger
+    revokes: int | None  # the number of what it undoes
+
+
 class Adjusted(NamedTuple):
-    """A day's money beside the spend, in pico-dollars."""
+    """A day's money beside the spend, in pico-dollars, and how many grants were made."""
 
     granted: int
     written_off: int
+    grants: int
+    by_roaster: dict[str, int]  # granted to those alone
 
 
 @dataclass
@@ -99,10 +112,10 @@ class Books:
     writable: bool = True
     problem: str = ""  # why it is not
     size_bytes: int = 0
-    epoch: int = 0  # the id of the newest grant or reset
+    epoch: int = 0  # the number of the newest grant, reset or revoke
     lock: threading.RLock = field(default_factory=threading.RLock)
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
-    _adjusted: Counter[tuple[date, str]] = field(default_factory=Counter)
+    _adjusted: Counter[tuple[date, str, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
 
     def book(
@@ -141,13 +154,17 @@ class Books:
 
     def adjusted_on(self, day: date) -> Adjusted:
         with self.lock:
-            return Adjusted(self._adjusted[day, "grant"], self._adjusted[day, "reset"])
+            by = self._adjusted
+            own = {name: money for (of, _, name), money in by.items() if name and of == day}
+            return Adjusted(by[day, "grant", ""], by[day, "reset", ""], by[day, "grants", ""], own)
 
-    def adjust(self, day: date, kind: str, picodollars: int, epoch: int) -> None:
-        """Book a grant or a reset. epoch: its id."""
+    def adjust(self, one: Adjustment | None) -> None:
+        """Book a grant, a reset or a revoke, unless it was booked before."""
         with self.lock:
-            self.epoch = max(self.epoch, epoch)
-            self._adjusted[day, kind] += picodollars
+            if one and one.number > self.epoch:
+                self.epoch = one.number
+                self._adjusted[one.day, one.kind, one.roaster] += one.picodollars
+                self._adjusted[one.day, "grants", ""] += one.kind == "grant" and not one.revokes
 
 
 def read_books(db: sqlite3.Connection) -> Books:
@@ -168,9 +185,18 @@ def read_books(db: sqlite3.Connection) -> Books:
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)
-    for day, *booked in db.execute("SELECT day, kind, picodollars, id FROM adjustments"):
-        books.adjust(date.fromisoformat(day), *booked)
+    for one in adjustments(db, "ORDER BY a.id"):
+        books.adjust(one)
     return books
+
+
+def adjustments(db: sqlite3.Connection, where: str = "", *values: Any) -> Iterator[Adjustment]:
+    """Grants, resets and revokes. where: an SQL clause on `a`, the adjustment."""
+    query = """SELECT a.day, coalesce(b.kind, a.kind), a.roaster,
+            iif(b.id, -a.picodollars, a.picodollars), a.id, a.revokes
+        FROM adjustments a LEFT JOIN adjustments b ON b.id = a.revokes """
+    for day, *booked in db.execute(query + where, values):
+        yield Adjustment(date.fromisoformat(day), *booked)
 
 
 def account(row: Any) -> tuple[AccountKey, Amounts]:

@@ -32,6 +32,7 @@ class Ledger:
         """Open, migrate, load. Raises UserError when locked, newer, damaged or not writable."""
         self.path = path = path.resolve()  # one lock, by whichever link it is named
         self.clock = clock
+        self._budget = config.budget
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path.with_name(path.name + ".lock"), "an exporter")
@@ -67,13 +68,15 @@ class Ledger:
         return self.writer.submit(events, progress)
 
     def adjust(self, asked: Reset) -> "Future[BookedAdjustment]":
-        """Grant money for today, or write off what today has cost so far."""
+        """Grant money for today, write off what today has cost so far, or revoke either."""
+        ids = self._booking.ids
         return self.writer.run(
-            lambda db, now: adjustments.book(db, self._booking.ids, asked, self.day_of(now), now),
-            lambda done: self.books.adjust(done.day, done.kind, done.picodollars, done.epoch),
+            lambda db, now: adjustments.book(db, ids, asked, self.day_of(now), now, self._budget),
+            lambda done: self.books.adjust(done.adjustment),
         )
 
     def adjusted_today(self) -> "Future[list[dict[str, Any]]]":
+        """Today's grants, resets and revokes with reason, author and time."""
         return self.writer.run(lambda db, now: adjustments.of_day(db, self.day_of(now)))
 
     def reconfigure(self, config: Config) -> "Future[Calendars]":
@@ -81,7 +84,7 @@ class Ledger:
         prices = PriceList(config.prices, config.budget.calendar)
 
         def applied(calendars: Calendars) -> None:
-            self.calendars = calendars
+            self.calendars, self._budget = calendars, config.budget
             self._booking.use(prices, config.limits)
 
         return self.writer.run(

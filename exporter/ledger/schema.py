@@ -139,7 +139,26 @@ def m_extras(db: sqlite3.Connection) -> None:
         db.execute(f"ALTER TABLE unpriced ADD COLUMN extra_{kind} INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes, m_logs, m_extras)
+def m_revokes(db: sqlite3.Connection) -> None:
+    """Grants may be one roaster's; an adjustment may be revoked, once; its request is known."""
+    db.execute("ALTER TABLE adjustments RENAME TO old_adjustments")
+    # revokes: what a revoke undoes. request: the id under which it was asked for, or empty.
+    db.execute(
+        """CREATE TABLE adjustments (
+            id INTEGER PRIMARY KEY, day TEXT NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('grant', 'reset', 'revoke')),
+            picodollars INTEGER NOT NULL, reason TEXT NOT NULL, author TEXT NOT NULL,
+            time REAL NOT NULL, roaster TEXT NOT NULL, request TEXT NOT NULL,
+            revokes INTEGER UNIQUE REFERENCES adjustments
+        ) STRICT"""
+    )
+    db.execute("INSERT INTO adjustments SELECT *, '', '', NULL FROM old_adjustments")
+    db.execute("DROP TABLE old_adjustments")
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    *(m001_initial, m_unpriced_minutes, m_logs, m_extras, m_revokes),
+)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from typing import Any
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -29,8 +30,8 @@ _FAMILIES = {
     names.BATCH_ITEMS: ("counter", "Items sent in batches."),
     names.BATCH_SLOTS: ("counter", "Room for items in those batches."),
 }
-# One value, or one for each value of a label, or for each pair of values of two labels.
-Values = float | Mapping[str, float] | Mapping[tuple[str, str], float]
+# One value, or one for each value of a label, or for each tuple of several labels' values.
+Values = float | Mapping[str, float] | Mapping[Any, float]
 
 
 class Page:
@@ -145,18 +146,22 @@ def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator
     labels = (books.ledger_id, f"{today.start:.0f}")
     text = "Cost of all events since the ledger began."
     yield family(names.LEDGER_COST, text, {books.ledger_id: dollars(cost)}, names.LEDGER)
-    text = "The number of its newest grant or reset."
+    text = "The number of its newest grant, reset or revoke."
     yield family(names.LEDGER_EPOCH, text, {books.ledger_id: books.epoch}, names.LEDGER)
     for name, text, value in (
         (names.LEDGER_COST_AT_DAY_START, "The same at its start.", dollars(cost - spend)),
         (names.LEDGER_SPEND, "Cost of the day's events in USD.", dollars(spend)),
         (names.DAILY_LIMIT, "The day's limit in USD.", float(config.budget.daily_limit_usd)),
         (names.GRANTED, "Added to the day's limit, in USD.", dollars(adjusted.granted)),
+        (names.GRANTS, "Grants made on the day, those revoked among them.", adjusted.grants),
         (names.WRITTEN_OFF, "Spend written off, in USD.", dollars(adjusted.written_off)),
         (names.DAY_START, "When the budget day began, Unix seconds.", today.start),
         (names.DAY_END, "When the budget day ends, Unix seconds.", today.end),
     ):
         yield family(name, text, {labels: value}, names.LEDGER, names.DAY)
+    own = {(*labels, name): dollars(amount) for name, amount in adjusted.by_roaster.items()}
+    text = "Added to a roaster's own cap for the day, in USD."
+    yield family(names.ROASTER_GRANTED, text, own, names.LEDGER, names.DAY, names.ROASTER)
 
 
 def _health(books: Books) -> Iterator[Metric]:

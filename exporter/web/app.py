@@ -20,7 +20,7 @@ from common.auth import bearer_matches
 from common.budget_status import LogStatus
 from common.errors import UserError
 from exporter.composition import Exporter
-from exporter.ledger.adjustments import Grant, Reset
+from exporter.ledger.adjustments import Grant, Reset, Revoke
 from exporter.ledger.report import report
 from exporter.ledger.repricing import Reprice
 from exporter.ledger.writer import LedgerUnavailableError
@@ -58,8 +58,10 @@ def application(exporter: Exporter) -> Starlette:
             route("/api/v1/report", "metrics", web.report),
             route("/v1/usage", "ingest", exporter.usage.post, "POST"),
             route("/-/reload", "admin", web.reload, "POST"),
-            route("/api/v1/grants", "admin", partial(web.adjustments, Grant), "GET", "POST"),
-            route("/api/v1/resets", "admin", partial(web.adjustments, Reset), "GET", "POST"),
+            *(
+                route(f"/api/v1/{one.kind}s", "admin", partial(web.adjust, one), "GET", "POST")
+                for one in (Grant, Reset, Revoke)
+            ),
             route("/api/v1/reprice", "admin", web.reprice, "POST"),
         ],
         middleware=[Middleware(http.HostCheck, allowed=exporter.hosts)],
@@ -138,8 +140,8 @@ class Web:
         done = await asyncio.wrap_future(self._ledger.reprice(asked))
         return http.json_response(done.report)
 
-    async def adjustments(self, kind: type[Reset], request: Request) -> Response:
-        """GET: today's. POST: one more; a reset writes off what was spent since the last one."""
+    async def adjust(self, kind: type[Reset], request: Request) -> Response:
+        """GET: today's grants, resets or revokes. POST: one more, booked when answered."""
         if request.method == "POST":
             asked = await http.read_json(request, kind, MAX_BODY_BYTES)
             done = await asyncio.wrap_future(self._ledger.adjust(asked))

@@ -19,25 +19,22 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
         epoch = books.epoch
         requests = sum(total.requests for total in books.totals.values())
         unpriced = sum(books.pending_tokens.values())
-    budget = exporter.config.budget
+    budget, own = exporter.config.budget, adjusted.by_roaster
+    caps = {one: cap + _usd(own.get(one, 0)) for one, cap in budget.roasters.items()}
     calendar = exporter.ledger.calendars.current(now)
+    starts = calendar.day_starts_at.isoformat("minutes")
     return BudgetStatus(
         ledger=books.ledger_id,
         writable=books.writable,
         epoch=epoch,
         now=now,
-        day=StatusDay(
-            today.date.isoformat(),
-            today.start,
-            today.end,
-            calendar.timezone,
-            calendar.day_starts_at.isoformat("minutes"),
-        ),
+        day=StatusDay(today.date.isoformat(), today.start, today.end, calendar.timezone, starts),
         spend_usd=_usd(sum(spend.values())),
         written_off_usd=_usd(adjusted.written_off),
         granted_usd=_usd(adjusted.granted),
         limit_usd=_usd(picodollars(budget.daily_limit_usd)),
         reserve_usd=_usd(picodollars(budget.reserve_usd)),
+        roaster_limits_usd=by_amount(caps),
         requests=requests,
         by_roaster=_by("roaster", spend),
         by_field=_by("field", spend),

@@ -267,6 +267,40 @@ class Convergence(RuleBasedStateMachine):
                 self._truthful_round(truth)
             self.the_receiver_does_what_the_reference_does()
 
+    @rule(
+        high=truths,
+        low=truths,
+        ledger=st.sampled_from((UNLISTED, LISTED[0])),
+        granted=st.booleans(),
+        known_at=st.integers(0, 2),
+        spoilt=st.sampled_from((None, None, *SPOILS)),
+    )
+    def a_revoke_takes_it_back(
+        self, high: Any, low: Any, ledger: str, granted: bool, known_at: int, spoilt: str | None
+    ) -> None:
+        """An epoch that rises without money: what was wanted before is wanted again.
+
+        granted: a grant came before, and had let it go; else nothing but the epoch changes.
+        """
+        self._truthful_round(high)
+        if granted:
+            self.a_grant_ends_it(
+                high=high, part=low, low=low, ledger=ledger, known_at=1, part_for=0, spoilt=None,
+                exhausted=False,
+            )  # fmt: skip
+        self.a_person_grants(ledger, restored=False)
+        before = low if granted else high
+        for number in range(known_at + 3):
+            if number < known_at:
+                self.receiver.clock.advance(ROUND)
+                one = self._truth(before) | {"epoch": "before"}
+                self._round([before, before], [one, one], [("today", False)] * 2)
+            elif number == known_at and spoilt:
+                self._almost_truthful_round(high, spoilt, "control", ROUND)
+            else:
+                self._truthful_round(high)
+            self.the_receiver_does_what_the_reference_does()
+
     @rule(ledger=st.sampled_from((*sorted(LEDGERS), *MOVED)))
     def a_person_retires(self, ledger: str) -> None:
         request = OverrideRequest("retire", "r", "ann", ledger=ledger)
@@ -700,6 +734,17 @@ def test_a_grant_lets_go_as_the_reference_does(spoilt: str | None, part: tuple[s
         )  # fmt: skip
         level = machine.receiver.store.state.level
         assert spoilt or level == ("conserve" if part else "none"), "from control by one hold"
+
+
+@pytest.mark.parametrize("spoilt", [None, *SPOILS])
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_revoke_keeps_or_raises_as_the_reference_does(spoilt: str | None, granted: bool) -> None:
+    with contextlib.closing(Convergence()) as machine:
+        machine.a_revoke_takes_it_back(
+            high=frozenset(LEVELS[1:4]), low=frozenset(), ledger=LISTED[0], granted=granted,
+            known_at=1, spoilt=spoilt,
+        )  # fmt: skip
+        assert machine.receiver.store.state.level == "emergency"
 
 
 @pytest.mark.parametrize("ledger", [UNLISTED, LISTED[0]])

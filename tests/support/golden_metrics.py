@@ -50,7 +50,9 @@ def page(folder: Path) -> str:
         assert exporter.post(calls, **token).status_code == 200
         admin = {"Authorization": f"Bearer {ADMIN}"}
         said = {"reason": "golden", "author": "tests"}
-        for path, body in (("resets", said), ("grants", {**said, "amount_usd": "5"})):
+        grant = {**said, "amount_usd": "5"}
+        own = {**grant, "roaster": "blue-tokai"}
+        for path, body in (("resets", said), ("grants", grant), ("grants", own)):
             answer = exporter.http.post(f"/api/v1/{path}", json=body, headers=admin)
             assert answer.status_code == 200
         text = exporter.http.get("/metrics").text

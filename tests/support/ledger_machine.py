@@ -51,7 +51,8 @@ class Model:
         self.labels: list[set[str]] = [set(), set(), set()]
         self.ids: dict[tuple[str, str], tuple[Any, float]] = {}  # content, kept until
         self.calls: list[dict[str, Any]] = []
-        self.adjustments: list[tuple[date, str, int]] = []
+        self.adjustments: list[tuple[date, str, int]] = []  # as numbered; a revoke is negative
+        self.revoked: set[int] = set()
 
     def day(self, timestamp: float) -> date:
         return datetime.fromtimestamp(timestamp, ZONE).date()
@@ -177,7 +178,7 @@ BATCHES = st.lists(st.tuples(CALLS, OFFSETS), min_size=1, max_size=5)
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Events, repeats, conflicts, days, clocks, restarts, failures, grants and resets."""
+    """Events, repeats, conflicts, days, clocks, restarts, failures, grants, resets and revokes."""
 
     @initialize(cap=st.integers(1, 3))
     def begin(self, cap: int) -> None:
@@ -259,11 +260,26 @@ class LedgerMachine(RuleBasedStateMachine):
             body["amount_usd"] = f"{Decimal(amount).scaleb(-12):f}"
         else:
             amount = max(0, self.model.spend(today) - self.model.adjusted(today, "resets"))
-        answer = self.exporter.http.post(
-            f"/api/v1/{kind}", json=body, headers={"Authorization": f"Bearer {ADMIN}"}
-        )
+        answer = self.tell(kind, body)
         assert answer.status_code == 200, answer.text
-        self.model.adjustments.append((today, kind, amount))
+        if amount:
+            self.model.adjustments.append((today, kind, amount))
+
+    @rule(number=st.integers(1, 8))
+    def revoke(self, number: int) -> None:
+        """What was granted or written off today, is no revoke, and was not revoked before."""
+        today, booked = self.model.day(self.now), self.model.adjustments
+        known = booked[number - 1] if number <= len(booked) else None
+        can = known and known[0] == today and known[2] > 0 and number not in self.model.revoked
+        answer = self.tell("revokes", {"number": number, "reason": "r", "author": "a"})
+        assert answer.status_code == (200 if can else 400), answer.text
+        if known and can:
+            self.model.revoked.add(number)
+            booked.append((today, known[1], -known[2]))
+
+    def tell(self, what: str, body: dict[str, Any]) -> Any:
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        return self.exporter.http.post(f"/api/v1/{what}", json=body, headers=headers)
 
     @invariant()
     def books_agree(self) -> None:
@@ -278,6 +294,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert Decimal(status["spend_usd"]) * 10**12 == self.model.spend(today)
         assert Decimal(status["granted_usd"]) * 10**12 == self.model.adjusted(today, "grants")
         assert Decimal(status["written_off_usd"]) * 10**12 == self.model.adjusted(today, "resets")
+        assert status["epoch"] == len(self.model.adjustments)
 
     def teardown(self) -> None:
         if hasattr(self, "exporter"):

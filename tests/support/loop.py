@@ -129,7 +129,7 @@ class Loop:
 
     def grant(self, usd: str) -> None:
         """More money for today, as a person would give it."""
-        self._adjust("grants", amount_usd=usd)
+        self._adjust("grants", amount_usd=usd, yes=True)
 
     def reset(self) -> None:
         """Today's spend so far is written off."""
@@ -139,10 +139,10 @@ class Loop:
         """A person's floor."""
         self._word("receiver", "override", mode="degrade", level=level)
 
-    def _adjust(self, what: str, **body: str) -> None:
+    def _adjust(self, what: str, **body: str | bool) -> None:
         self._word("exporter", what, **body)
 
-    def _word(self, service: str, what: str, **body: str) -> None:
+    def _word(self, service: str, what: str, **body: str | bool) -> None:
         answer = requests.post(
             f"{self.bundle.url(service)}/api/v1/{what}",
             json={"reason": "a test", "author": "test", **body},

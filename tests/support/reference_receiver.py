@@ -13,7 +13,7 @@ class Heard:
     """What one Prometheus' records say, late or not. Times are Unix seconds.
 
     at: of the records; day, live, spent: the budget day, ledgers scraped just now, in its spend.
-    epochs: by ledger the newest grant or reset that the records know of.
+    epochs: by ledger the newest grant, reset or revoke that the records know of.
     """
 
     at: float
@@ -48,7 +48,7 @@ class Memory:
     live: set[str] = field(default_factory=set)  # in the last round
     latest: float = 0.0  # day that anybody said in the last round
     epochs: dict[str, int] = field(default_factory=dict)
-    grants: int = 0  # that the records showed
+    grants: int = 0  # that the records showed; a revoke counts as one, though it brings no money
     granted_at: float = 0.0
     known: dict[str, int] = field(default_factory=dict)  # to all rulers, in the last round
 

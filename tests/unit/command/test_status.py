@@ -12,6 +12,7 @@ import pytest
 from command.main import main
 from command.status import severity, summarize
 from command.thresholds import thresholds
+from common.clock import iso8601
 from tests.support.budget_statuses import budget_status
 from tests.support.ladders import shipped_ladder
 
@@ -122,6 +123,28 @@ def test_the_level_is_followed_by_what_it_saves(
     printed = capsys.readouterr()
     assert json.loads(printed.out)["effect"] == {"since": risen["time"]}
     assert "llm-budget status: the Prometheus server refused with 404" in printed.err
+
+
+def test_what_is_held_is_told_from_what_the_alerts_ask_for(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = {"entry": "fallback", "reason": "hold", "detail": "clear", "until": iso8601(0)}
+    wanted = {"entry": "fallback", "reason": "wanted", "detail": "the rules want it", "until": ""}
+    other = {"entry": "roaster/a", "reason": "hold", "detail": "of another", "until": ""}
+    state = {"level": "fallback", "evidence_keeps": "fallback", "alerts_ask_for": "none"}
+    url = serve(
+        {"/api/v1/status": report("1"), "/state": {**state, "holds": [hold, wanted, other]}}
+    )
+    words = ["status", "--exporter", url, "--receiver", url, "--prometheus", url]
+    assert main(words) == 0
+    assert (
+        "\nDegradation: fallback\nThe alerts ask for: none.\n"
+        "fallback is held until 1970-01-01T00:00:00Z: clear.\n"
+    ) in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    held = "fallback is held until 1970-01-01T00:00:00Z: clear."
+    told = json.loads(capsys.readouterr().out)
+    assert (told["alerts_ask_for"], told["held"]) == ("none", [held])
 
 
 def test_no_exporter_is_unknown_and_never_ok(capsys: pytest.CaptureFixture[str]) -> None:
