@@ -85,10 +85,13 @@ def _python(part: str, say: Callable[..., str], *values: Any) -> Finding:
 
 def _budget(path: Path) -> str:
     budget = load_config(path).budget
-    if sum(budget.roasters.values()) + budget.reserve_usd > budget.daily_limit_usd:
-        raise UserError(
-            f"{path}: the roasters' caps and the reserve exceed daily_limit_usd; lower one of them"
-        )
+    reserved = {
+        "the roasters' caps and the reserve": sum(budget.roasters.values()) + budget.reserve_usd,
+        "the fields' caps": sum(budget.fields.values()),
+    }
+    for what, usd in reserved.items():
+        if usd > budget.daily_limit_usd:
+            raise UserError(f"{path}: {what} exceed daily_limit_usd; lower one of them")
     return f"${budget.daily_limit_usd} a day, {budget.timezone}, from {budget.day_starts_at}"
 
 
