@@ -60,8 +60,8 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
         "day": msgspec.to_builtins(reports[0].day),
         "by_roaster": _merge(report.by_roaster for report in reports),
         "by_field": _merge(report.by_field for report in reports),
-        "roaster_caps": _lowest(report.roaster_caps for report in reports),
-        "field_caps": _lowest(report.field_caps for report in reports),
+        "roaster_caps": _highest(report.roaster_limits_usd for report in reports),
+        "field_caps": _highest(report.field_limits_usd for report in reports),
         "unpriced_tokens": sum(report.unpriced_tokens for report in reports),
         "warnings": sorted(set.intersection(*(set(report.warnings) for report in reports))),
         "config_problems": [report.config.problem for report in reports if report.config.problem],
@@ -84,11 +84,12 @@ def _merge(spends: Iterable[dict[str, Decimal]]) -> dict[str, str]:
     return {name: f"{amount:f}" for name, amount in by_amount(merged).items()}
 
 
-def _lowest(caps: Iterable[dict[str, Decimal]]) -> dict[str, str]:
-    lowest: dict[str, Decimal] = {}
+def _highest(caps: Iterable[dict[str, Decimal]]) -> dict[str, str]:
+    """The exporters have the same caps, but a grant for a roaster is in one ledger only."""
+    highest: dict[str, Decimal] = {}
     for name, amount in chain.from_iterable(one.items() for one in caps):
-        lowest[name] = min(amount, lowest.get(name, amount))
-    return {name: f"{amount:f}" for name, amount in lowest.items()}
+        highest[name] = max(amount, highest.get(name, amount))
+    return {name: f"{amount:f}" for name, amount in highest.items()}
 
 
 def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:

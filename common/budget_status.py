@@ -112,8 +112,8 @@ class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
     config: ReloadStatus
     logs: list[LogStatus]
     epoch: int = 0  # the number of the ledger's newest grant or reset
-    roaster_caps: dict[str, Decimal] = field(default_factory=dict)  # of budget.yml, without grants
-    field_caps: dict[str, Decimal] = field(default_factory=dict)
+    roaster_limits_usd: dict[str, Decimal] = field(default_factory=dict)  # today's caps
+    field_limits_usd: dict[str, Decimal] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:

@@ -67,14 +67,19 @@ class Loop:
         hold: str = "3",
         interval: int = INTERVAL_SECONDS,
         receiver_flags: tuple[str, ...] = (),
+        caps: dict[str, dict[str, Decimal]] | None = None,
         kind: Callable[[BundleSettings], Bundle] = Bundle,
     ) -> None:
-        """interval: seconds between scrapes, and between evaluations. hold: the receiver's."""
+        """interval: seconds between scrapes, and between evaluations. hold: the receiver's.
+
+        caps: of roasters and fields in USD.
+        """
         budget = folder / "budget.yml"
         document = read_document(BUDGET)
         document["budget"].update(
             daily_limit_usd=LIMIT_USD, reserve_usd=Decimal("0.2"), day_starts_at=day_starts_at
         )
+        document["budget"].update(caps or {})
         budget.write_bytes(dump(document, budget))
         settings = BundleSettings(
             folder=folder,

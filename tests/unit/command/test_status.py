@@ -85,11 +85,17 @@ def test_ledgers_that_are_away_or_retired_are_named(
 def test_caps_stand_beside_the_spend_and_what_they_stop_beside_the_level(
     serve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of several exporters the lowest cap counts; what only one has not seen is no warning."""
-    one = {"roaster_caps": {"blue-tokai": "12.5"}, "field_caps": {"notes": "10"}}
+    """One of several exporters has a grant for the roaster; what only one lacks is no warning."""
+    one = {"roaster_limits_usd": {"blue-tokai": "9"}, "field_limits_usd": {"notes": "10"}}
     urls = [
         serve({"/api/v1/status": report("5", **one, warnings=["both", "one"])}),
-        serve({"/api/v1/status": report("5", roaster_caps={"blue-tokai": "9"}, warnings=["both"])}),
+        serve(
+            {
+                "/api/v1/status": report(
+                    "5", roaster_limits_usd={"blue-tokai": "14"}, warnings=["both"]
+                )
+            }
+        ),
     ]
     away = serve({"/state": {"level": "none", "tunings": ["field_stop/notes"]}})
     flags = [flag for url in urls for flag in ("--exporter", url)]
@@ -97,7 +103,7 @@ def test_caps_stand_beside_the_spend_and_what_they_stop_beside_the_level(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "Degradation: none, field_stop/notes" in lines
     assert any(line.strip("│ ").startswith("notes") and "of 10" in line for line in lines), lines
-    assert any("of 9" in line for line in lines)
+    assert any("of 14" in line for line in lines)
     assert "both" in lines
     assert "one" not in lines
 

@@ -78,7 +78,7 @@ def test_a_cap_of_what_never_appeared_is_a_warning_until_it_does(
     page = exporter.http.get("/").text
     assert "caps &#39;navio&#39;, which" in page
     assert "0.00038 of 7.5" in page
-    assert exporter.status()["roaster_caps"] == {"blue-tokai": "7.5", "navio": "1"}
+    assert exporter.status()["roaster_limits_usd"] == {"blue-tokai": "7.5", "navio": "1"}
     assert exporter.value("llm_budget_field_limit_usd", field="tag") == 2
     book(exporter, event(roaster="navio", field="tag"))
     assert exporter.status()["warnings"] == []
@@ -90,7 +90,7 @@ def test_a_cap_that_is_no_amount_is_refused(exporter: Exporter, key: str, cap: s
     answer = reload(exporter, f"budget: {{{key}: {{notes: {cap}}}}}")
     assert answer.status_code == 400
     assert "notes" in answer.json()["error"] or key in answer.json()["error"]
-    assert exporter.status()[f"{key[:-1]}_caps"] == {}
+    assert exporter.status()[f"{key[:-1]}_limits_usd"] == {}
 
 
 def test_new_prices_count_from_now_and_rewrite_nothing(exporter: Exporter) -> None:
