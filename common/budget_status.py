@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from common.errors import UserError
@@ -112,9 +112,9 @@ class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
     config: ReloadStatus
     logs: list[LogStatus]
     epoch: int = 0  # the number of the ledger's newest grant or reset
-    roaster_limits_usd: dict[str, Decimal] = field(default_factory=dict)  # today's caps
-    field_limits_usd: dict[str, Decimal] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    roaster_limits_usd: dict[str, Decimal] = {}  # today's caps of roasters, grants included
+    field_limits_usd: dict[str, Decimal] = {}
+    warnings: list[str] = []  # caps of what the ledger has not seen, in sentences
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: amounts as decimal strings, and the utilization for those who read it."""
