@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
+from alertmanager.receiver.ladder.baseline import parse_baseline
 from command.flags import PORTS, command, file_flag, json_flag, ports, print_json, print_table
 from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY, RULES
 from command.remote import call
@@ -23,7 +24,7 @@ from common.fetch import FetchError, fetch
 from common.http import bind
 from common.listener import port_holder
 from common.names import JOB_EXPORTER
-from common.yamlfile import read_as
+from common.yamlfile import read_as, read_raw
 from exporter.config import load_config
 
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -60,7 +61,7 @@ def check(arguments: argparse.Namespace) -> int:
     receiver = ("-m", "alertmanager.receiver", "--check")  # it knows its own files
     files = ("--config", str(arguments.ladder), "--baseline", str(arguments.baseline))
     findings = [  # one broken part does not hide the others
-        _python("budget", _budget, arguments.config),
+        _python("budget", _budget, arguments.config, arguments.baseline),
         _python("contacts", _contacts, arguments.contacts),
         _python("thresholds", _thresholds, arguments.rules.parent),
         _run("degradation", sys.executable, *receiver, *files),
@@ -88,11 +89,20 @@ def _python(part: str, say: Callable[..., str], *values: Any) -> Finding:
         return Finding(part, "error", str(error))
 
 
-def _budget(path: Path) -> str:
+def _budget(path: Path, baseline: Path) -> str:
     budget = load_config(path).budget
-    if sum(budget.roasters.values()) + budget.reserve_usd > budget.daily_limit_usd:
+    reserved = {
+        "the roasters' caps and the reserve": sum(budget.roasters.values()) + budget.reserve_usd,
+        "the fields' caps": sum(budget.fields.values()),
+    }
+    for what, usd in reserved.items():
+        if usd > budget.daily_limit_usd:
+            raise UserError(f"{path}: {what} exceed daily_limit_usd; lower one of them")
+    document = parse_baseline(read_raw(baseline), baseline) if budget.fields else {}
+    if unknown := sorted(budget.fields.keys() - (document.get("field_configs") or {})):
         raise UserError(
-            f"{path}: the roasters' caps and the reserve exceed daily_limit_usd; lower one of them"
+            f"{path}: budget.fields caps {unknown[0]}, which has no field_configs.{unknown[0]} in "
+            f"{baseline}: a field can only be stopped there; add it, or correct the name"
         )
     return f"${budget.daily_limit_usd} a day, {budget.timezone}, from {budget.day_starts_at}"
 

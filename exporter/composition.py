@@ -53,6 +53,7 @@ class Exporter:
         self.provider = ProviderPoller(lambda: self.config.provider)
         registry.register(self.provider)
         registry.register(self)
+        self._log_warnings()
 
     @property
     def config(self) -> Config:
@@ -62,6 +63,24 @@ class Exporter:
     def reload_status(self) -> ReloadStatus:
         """When the config in force was loaded, and why a later reload kept it."""
         return ReloadStatus(iso8601(self._loaded), self._problem or None)
+
+    def warnings(self) -> list[str]:
+        """A sentence for each cap of what the ledger has not seen yet: is it misspelt?"""
+        budget, books = self.config.budget, self.ledger.books
+        found: list[str] = []
+        for label, caps in ((names.ROASTER, budget.roasters), (names.FIELD, budget.fields)):
+            with books.lock:
+                seen = {getattr(one, label) for one in books.totals} if caps else set()
+            found += [
+                f"budget.{label}s caps {name!r}, which no event in this ledger names yet; is it "
+                "spelt as the scraper reports it?"
+                for name in sorted(caps.keys() - seen)
+            ]
+        return found
+
+    def _log_warnings(self) -> None:
+        for warning in self.warnings()[:10]:  # a new budget may have a thousand caps
+            log.warning("%s", warning)
 
     def collect(self) -> Iterator[Metric]:
         """The same for Prometheus."""
@@ -100,3 +119,4 @@ class Exporter:
             self.logs.configure([*settings.config.log, *self._extra_logs])
             self._loaded, self._problem = self.clock.now(), ""
             log.info("the config was reloaded")
+            self._log_warnings()

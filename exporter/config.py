@@ -53,14 +53,18 @@ class Budget(_Strict, frozen=True):
     reserve_usd: Decimal = Decimal(20)
     timezone: str = "UTC"
     day_starts_at: str = "00:00"
-    roasters: dict[str, Decimal] = field(default_factory=dict)
+    roasters: dict[str, Decimal] = field(default_factory=dict)  # caps of a budget day
+    fields: dict[str, Decimal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if picodollars(self.daily_limit_usd) <= 0:
             raise UserError("daily_limit_usd must be above 0")
-        for name, amount in (("reserve_usd", self.reserve_usd), *self.roasters.items()):
-            if picodollars(amount) < 0:
-                raise UserError(f"{name} must not be negative")
+        amounts = {"reserve_usd": self.reserve_usd}
+        amounts |= {f"roasters.{name}": cap for name, cap in self.roasters.items()}
+        amounts |= {f"fields.{name}": cap for name, cap in self.fields.items()}
+        for name, amount in amounts.items():
+            if not amount.is_finite() or picodollars(amount) < 0:
+                raise UserError(f"{name} must be an amount, and must not be negative")
 
     @property
     def calendar(self) -> BudgetCalendar:

@@ -71,7 +71,7 @@ SLOT = 2048  # bytes of one sum in the fold; divides a page, so a write is whole
 FINE_SLOTS = 4096  # sums are by the minute; in a fold beyond this, by the quarter of an hour
 CONFIG_POLL_SECONDS = 0.5  # how stale the config may be (from a URL: plus the answer's time)
 FIRST_CONFIG_SECONDS = 2.0  # what the very first look at a URL may wait
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 8 << 20  # 3,000 roasters' stops are 5 MB
 REMEMBERED = 10_000  # answers about one version of the config
 HTTP_TIMEOUT_SECONDS = 10.0
 
@@ -972,7 +972,7 @@ def _merge(base: Any, over: Any) -> Any:
 def _parse_config(raw: bytes) -> _Snapshot:
     """JSON, or YAML where PyYAML is installed. Raises ValueError."""
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ValueError("larger than 1 MiB, which no config is")
+        raise ValueError("larger than 8 MiB, which no config is")
     with contextlib.suppress(json.JSONDecodeError):
         return _Snapshot(json.loads(raw))
     try:

@@ -18,7 +18,7 @@ from common.files import read_file, replace_file
 from common.yamlfile import dump, parse_document, read_raw
 
 log = logging.getLogger("receiver")
-MAX_EFFECTIVE_BYTES = 16 << 20  # more is not ours: 1 MiB of baseline and 2,000 roasters are less
+MAX_EFFECTIVE_BYTES = 16 << 20  # more is not ours: 1 MiB of baseline and 3,000 roasters are less
 Raw = tuple[bytes, bytes]  # of ladder and baseline
 _HEADER = "# The effective LLM config, written by llm-budget: {what}. Edit {baseline} instead.\n"
 

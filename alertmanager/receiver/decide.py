@@ -19,7 +19,7 @@ from common.clock import iso8601
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came
 EVIDENCE_GAP_SECONDS = 15.0  # or two evaluations: missing for longer, the hold starts anew
-MAX_TUNINGS = 2_000  # twice the roasters that an exporter tells apart
+MAX_TUNINGS = 3_000  # two for each of the 1,000 roasters that an exporter tells apart, and fields
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from common.money import picodollars, usd
 from common.names import OTHER, RFM, UNKNOWN
-from exporter.config import Limits
+from exporter.config import Config
 from exporter.event import EventError, UsageEvent
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Books, Series
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
@@ -82,7 +82,7 @@ class Booking:
         db: sqlite3.Connection,
         books: Books,
         prices: PriceList,
-        limits: Limits,
+        config: Config,
         day_of: Callable[[float], date],
     ) -> None:
         self._db = db
@@ -92,20 +92,22 @@ class Booking:
         self._versions: dict[TokenPrice, int] = {}
         # label -> provider; shown with today's prices
         self.genai_models: dict[str, str] = dict(db.execute(_GENAI_MODELS).fetchall())
-        self.use(prices, limits)
-        self._read_labels()
+        self.use(prices, config)
 
-    def use(self, prices: PriceList, limits: Limits) -> None:
+    def use(self, prices: PriceList, config: Config) -> None:
         """From now on; labels that are known stay, also beyond their limits."""
         self.prices = prices
-        self._limits = limits
+        self._limits = limits = config.limits
         self._label_caps = (limits.roasters, limits.fields, limits.models)
+        capped = (config.budget.roasters, config.budget.fields, ())
+        self._reserved = [_RESERVED.union(names) for names in capped]
         self._call_picodollars = picodollars(limits.call_usd)
+        self._read_labels()
 
     def _read_labels(self) -> None:
-        """The label values that are booked. `other` and `unknown` are known, and take no room."""
-        reserved = ((value,) * len(RFM) for value in _RESERVED)
-        self._labels = [set(one) for one in zip(*reserved, *self._books.totals, strict=True)]
+        """The label values that are booked. Reserved ones are known, and take no room."""
+        booked = zip(*self._books.totals, strict=True) if self._books.totals else ((),) * len(RFM)
+        self._labels = [names.union(one) for names, one in zip(self._reserved, booked, strict=True)]
 
     def rolled_back(self) -> None:
         """Forget what a failed transaction seemed to have done; touches no disk, cannot fail."""
@@ -211,9 +213,10 @@ class Booking:
     def _admit(self, event: UsageEvent, batch: Batch) -> Series:
         """The event's series, with `other` where a label has as many values as it may have."""
         values = []
-        for name, known, cap in zip(RFM, self._labels, self._label_caps, strict=True):
+        bounds = zip(RFM, self._labels, self._label_caps, self._reserved, strict=True)
+        for name, known, cap, reserved in bounds:
             value = getattr(event, name)
-            if value not in known and len(known) - len(_RESERVED) >= cap:
+            if value not in known and len(known) - len(reserved) >= cap:
                 batch.overflowed[name] += 1
                 value = OTHER
             known.add(value)

@@ -48,7 +48,7 @@ class Ledger:
                     known, now = read_calendars(db), clock.now()
                     self.calendars = set_calendar(db, known, config.budget.calendar, now)
                 self.books = read_books(db)
-                self._booking = Booking(db, self.books, prices, config.limits, self.day_of)
+                self._booking = Booking(db, self.books, prices, config, self.day_of)
                 self.places = read_places(db)  # as of the start; the log source keeps them
                 self.writer = Writer(path, db, self._booking, self.books, clock)
             except (sqlite3.Error, OSError) as error:
@@ -85,7 +85,7 @@ class Ledger:
 
         def applied(calendars: Calendars) -> None:
             self.calendars, self._budget = calendars, config.budget
-            self._booking.use(prices, config.limits)
+            self._booking.use(prices, config)
 
         return self.writer.run(
             lambda db, now: set_calendar(db, self.calendars, config.budget.calendar, now), applied

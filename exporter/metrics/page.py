@@ -84,8 +84,12 @@ class Page:
         config = self._config()
         budget, limits = config.budget, config.rate_limits
         yield family(names.RESERVE, "Kept out of allocations, in USD.", float(budget.reserve_usd))
-        caps = {roaster: float(amount) for roaster, amount in budget.roasters.items()}
-        yield family(names.ROASTER_LIMIT, "A roaster's own daily cap in USD.", caps, names.ROASTER)
+        for name, label, caps in (
+            (names.ROASTER_LIMIT, names.ROASTER, budget.roasters),
+            (names.FIELD_LIMIT, names.FIELD, budget.fields),
+        ):
+            amounts = {value: float(amount) for value, amount in caps.items()}
+            yield family(name, f"A {label}'s own daily cap in USD.", amounts, label)
         scope: str = limits.scope
         windows = {(name, scope): getattr(limits, name) for name in ("minute", "hour", "day")}
         text = "Requests allowed in a rolling window."

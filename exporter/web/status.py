@@ -38,6 +38,8 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
         requests=requests,
         by_roaster=_by("roaster", spend),
         by_field=_by("field", spend),
+        field_limits_usd=budget.fields,
+        warnings=exporter.warnings(),
         unpriced_tokens=unpriced,
         config=exporter.reload_status,
         logs=exporter.logs.report(),

@@ -75,7 +75,7 @@ FUTURE = [
         for asks in (
             *({"degradation": level} for level in shipped_ladder().names[1:]),
             {"degradation": "a_new_level"},
-            {"tuning": "roaster", "roaster": "naivo"},
+            {"tuning": "roaster_stop", "scope": "naivo", "roaster": "naivo"},
         )
     )
 ]

@@ -67,14 +67,19 @@ class Loop:
         hold: str = "3",
         interval: int = INTERVAL_SECONDS,
         receiver_flags: tuple[str, ...] = (),
+        caps: dict[str, dict[str, Decimal]] | None = None,
         kind: Callable[..., Bundle] = Bundle,
     ) -> None:
-        """interval: seconds between scrapes, and between evaluations. hold: the receiver's."""
+        """interval: seconds between scrapes, and between evaluations. hold: the receiver's.
+
+        caps: of roasters and fields in USD.
+        """
         budget = folder / "budget.yml"
         document = read_document(BUDGET)
         document["budget"].update(
             daily_limit_usd=LIMIT_USD, reserve_usd=Decimal("0.2"), day_starts_at=day_starts_at
         )
+        document["budget"].update(caps or {})
         budget.write_bytes(dump(document, budget))
         self.bundle = kind(
             folder=folder,
@@ -127,20 +132,17 @@ class Loop:
         """One more call, so that exactly this much is spent; when it was acknowledged."""
         return self.send([Call.worth(picodollars - self.sent)], to=to)
 
-    def grant(self, usd: str) -> None:
-        """More money for today, as a person would give it."""
-        self._adjust("grants", amount_usd=usd, yes=True)
+    def grant(self, usd: str, **more: str) -> None:
+        """More money for today, as a person would give it; roaster=: to one alone."""
+        self._word("exporter", "grants", amount_usd=usd, yes=True, **more)
 
     def reset(self) -> None:
         """Today's spend so far is written off."""
-        self._adjust("resets")
+        self._word("exporter", "resets")
 
     def degrade(self, level: str) -> None:
         """A person's floor."""
         self._word("receiver", "override", mode="degrade", level=level)
-
-    def _adjust(self, what: str, **body: str | bool) -> None:
-        self._word("exporter", what, **body)
 
     def _word(self, service: str, what: str, **body: str | bool) -> None:
         answer = requests.post(

@@ -6,6 +6,14 @@ Ranks instead of names, one round at a time, nothing shared with the receiver's 
 from dataclasses import dataclass, field, replace
 
 GAP, EXHAUSTED_FOR = 15.0, 60.0
+CAPPED = {"roaster": 2, "roaster_stop": 4}  # the level that each puts one roaster at, by its rank
+
+
+def obeyed(rank: int, tuned: set[str], roaster: str) -> tuple[int, frozenset[str]]:
+    """The level that one roaster has to obey, and the fields that are off for it at a cap."""
+    pairs = [entry.split("/", 1) for entry in tuned]
+    own = [CAPPED[name] for name, scope in pairs if name in CAPPED and scope == roaster]
+    return max([rank, *own]), frozenset(scope for name, scope in pairs if name == "field_stop")
 
 
 @dataclass(frozen=True)

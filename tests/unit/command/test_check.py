@@ -68,6 +68,8 @@ def test_nobody_is_asked_again_what_a_threshold_means(
     [
         ("config", ("daily_limit_usd", "daily_limit_eur"), "budget", "daily_limit_eur"),
         ("config", ("reserve_usd: 20", "reserve_usd: 200"), "budget", "exceed daily_limit_usd"),
+        ("config", ("fields: {}", "fields: {a: 60, b: 41}"), "budget", "the fields' caps exceed"),
+        ("config", ("fields: {}", "fields: {notes: 1, nots: 2}"), "budget", "field_configs.nots"),
         ("config", ("timezone: UTC", "timezone: Mars/Base"), "budget", "Mars/Base"),
         ("ladder", ("multiply:", "divide:"), "degradation", "divide"),
         ("ladder", ("{to: 0.1, keep: higher}", "0.1"), "degradation", "write {to: 0.1, keep:"),

@@ -83,6 +83,32 @@ def test_ledgers_that_are_away_or_retired_are_named(
     ]
 
 
+def test_caps_stand_beside_the_spend_and_what_they_stop_beside_the_level(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of several exporters has a grant for the roaster; what only one lacks is no warning."""
+    one = {"roaster_limits_usd": {"blue-tokai": "9"}, "field_limits_usd": {"notes": "10"}}
+    urls = [
+        serve({"/api/v1/status": report("5", **one, warnings=["both", "one"])}),
+        serve(
+            {
+                "/api/v1/status": report(
+                    "5", roaster_limits_usd={"blue-tokai": "14"}, warnings=["both"]
+                )
+            }
+        ),
+    ]
+    away = serve({"/state": {"level": "none", "tunings": ["field_stop/notes"]}})
+    flags = [flag for url in urls for flag in ("--exporter", url)]
+    assert main(["status", *flags, "--receiver", away]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "Degradation: none, field_stop/notes" in lines
+    assert any(line.strip("│ ").startswith("notes") and "of 10" in line for line in lines), lines
+    assert any("of 14" in line for line in lines)
+    assert "both" in lines
+    assert "one" not in lines
+
+
 @pytest.mark.parametrize(
     ("spend", "code"), [("10", 0), ("60", 0), ("80", 1), ("95", 2), ("100", 2)]
 )
