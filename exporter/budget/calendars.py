@@ -7,7 +7,7 @@ which the new calendar shows a later date; so no two days share a name and none 
 import sqlite3
 from bisect import bisect_right
 from dataclasses import dataclass
-from datetime import date, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from exporter.budget.day import BudgetCalendar
 
@@ -36,6 +36,7 @@ class Calendars:
     def __init__(self, rows: list[CalendarRow]) -> None:
         self.rows = rows
         self._found: BudgetDay | None = None  # the last answer: most events fall on one day
+        self._on: dict[date, BudgetDay] = {}
 
     def at(self, timestamp: float) -> BudgetDay:
         """The budget day of an instant."""
@@ -43,6 +44,17 @@ class Calendars:
         if day is None or not day.start <= timestamp < day.end:
             day = self._found = self._find(timestamp)
         return day
+
+    def on(self, day: date) -> BudgetDay:
+        """The budget day of a date; the next one where a change of zone skipped it."""
+        if day not in self._on:
+            found = self._find(datetime.combine(day, time(12), UTC).timestamp())
+            while found.date > day:
+                found = self._find(found.start - 1)
+            while found.date < day:
+                found = self._find(found.end)
+            self._on[day] = found
+        return self._on[day]
 
     def _find(self, timestamp: float) -> BudgetDay:
         index = self._index(timestamp)

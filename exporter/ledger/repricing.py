@@ -10,6 +10,7 @@ from common.money import usd
 from exporter.ledger.adjustments import Asked
 from exporter.ledger.booking import Booking, priced
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Series
+from exporter.ledger.course import Costs, add_to_slots
 from exporter.ledger.unpriced import read_unpriced
 from exporter.prices.tokenprice import TokenPrice
 
@@ -43,7 +44,7 @@ Found = dict[tuple[date, Series, Product], Amounts]
 class Repriced:
     """What a reprice found: sums by line, before (pico-dollars), what has no price still.
 
-    moved: what the accounts changed by, unless it was a dry run.
+    costs: its course. moved: what the accounts changed by, unless it was a dry run.
     """
 
     dry_run: bool
@@ -52,6 +53,7 @@ class Repriced:
     )
     before: dict[Line, int] = field(default_factory=dict)
     withheld: Counter[tuple[str, str]] = field(default_factory=Counter)
+    costs: Costs = field(default_factory=Counter)
     moved: list[tuple[AccountKey, Amounts]] = field(default_factory=list)
 
 
@@ -61,7 +63,7 @@ def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) ->
     Run again, it finds nothing: what is booked is no longer withheld.
     """
     result = Repriced(asked.dry_run)
-    found = _find(db, booking, asked, result.withheld)
+    found = _find(db, booking, asked, result)
     for (day, series, product), amounts in found.items():
         result.lines[day, series.model][product].add(amounts)
     for day, label in result.lines:
@@ -70,13 +72,12 @@ def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) ->
         result.before[day, label] = sum(cost for (cost,) in costs)  # sum() fails beyond 64 bits
     if not asked.dry_run:
         result.moved = _move(db, booking, found)
+        add_to_slots(db, result.costs)
         _audit(db, booking, asked, now, result)
     return result
 
 
-def _find(
-    db: sqlite3.Connection, booking: Booking, asked: Reprice, withheld: Counter[tuple[str, str]]
-) -> Found:
+def _find(db: sqlite3.Connection, booking: Booking, asked: Reprice, result: Repriced) -> Found:
     """What has a price now, its minutes forgotten unless it is a dry run; the rest is withheld."""
     found: Found = defaultdict(Amounts)
     for chunk in read_unpriced(db, asked.model):
@@ -95,9 +96,11 @@ def _find(
             )
             for price, part in priced(minute.amounts, minute.extras, prices, minute.estimated):
                 if price is None:
-                    withheld[model, provider] += part.tokens
+                    result.withheld[model, provider] += part.tokens
                     continue
                 found[minute.day, minute.series, Product(model, provider, price)].add(part)
+                slot = booking.slot(minute.day, minute.minute)
+                result.costs[minute.day, slot] += part.cost_picodollars
                 gone.append((minute.row,))
         if not asked.dry_run:
             db.executemany("DELETE FROM unpriced WHERE id = ?", gone)
