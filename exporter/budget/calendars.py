@@ -47,14 +47,12 @@ class Calendars:
 
     def on(self, day: date) -> BudgetDay:
         """The budget day of a date; the next one where a change of zone skipped it."""
-        if day not in self._on:
-            found = self._find(datetime.combine(day, time(12), UTC).timestamp())
-            while found.date > day:
-                found = self._find(found.start - 1)
-            while found.date < day:
-                found = self._find(found.end)
-            self._on[day] = found
-        return self._on[day]
+        found = self._on.get(day) or self._find(datetime.combine(day, time(12), UTC).timestamp())
+        while found.date > day:
+            found = self._find(found.start - 1)
+        while found.date < day:
+            found = self._find(found.end)
+        return self._on.setdefault(day, found)
 
     def _find(self, timestamp: float) -> BudgetDay:
         index = self._index(timestamp)

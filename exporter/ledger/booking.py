@@ -92,13 +92,11 @@ class Booking:
     ) -> None:
         self._db = db
         self._books = books
-        self._calendars = calendars
+        self.calendars = calendars
         self.ids = IdTables(db)
         self._versions: dict[TokenPrice, int] = {}
         # label -> provider; shown with today's prices
-        self.genai_models: dict[str, str] = dict(
-            db.execute(_GENAI_MODELS, (closed_until(db),)).fetchall()
-        )
+        self.genai_models = dict[str, str](db.execute(_GENAI_MODELS, (closed_until(db),)))
         self.use(prices, limits)
         self._read_labels()
 
@@ -125,7 +123,7 @@ class Booking:
 
         carefully: refuse what the tables cannot hold, too.
         """
-        batch = Batch(now, self._calendars().at(now).date, carefully)
+        batch = Batch(now, self.calendars().at(now).date, carefully)
         for submission in group:
             batch.results.append(result := SubmissionResult())
             for index, event in enumerate(submission.events):
@@ -144,18 +142,14 @@ class Booking:
         return batch
 
     def add_accounts(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
-        """Add to rows of the accounts table, which appear when they are missing.
-
-        What belongs to a closed day is in the sum of those, too.
-        """
-        rows = [
-            (day.isoformat(), series, version, amounts.values())
+        """Add to rows, which appear when they are missing, and to the sum of closed days."""
+        rows: list[tuple[Any, ...]] = [
+            (day.isoformat(), *series, version, *amounts.values())
             for (day, series, version), amounts in accounts
         ]
-        every = [(day, *series, version, *sums) for day, series, version, sums in rows]
-        self._db.executemany(_ADD_TO_ACCOUNT, every)
+        self._db.executemany(_ADD_TO_ACCOUNT, rows)
         last = closed_until(self._db)
-        closed = [(*series, min(v, 1), *sums) for day, series, v, sums in rows if day <= last]
+        closed = [(*row[1:4], min(row[4], 1), *row[5:]) for row in rows if row[0] <= last]
         self._db.executemany(ADD_TO_CLOSED, closed)
 
     def _book_one(self, event: UsageEvent, batch: Batch) -> bool:
@@ -180,7 +174,7 @@ class Booking:
         parts = priced(whole, dict(event.extras), prices, event.estimated)
         cost = sum(amounts.cost_picodollars for _, amounts in parts)
         self._check_cost(event, cost)
-        found = self._calendars().at(event.time)
+        found = self.calendars().at(event.time)
         day = found.date
         if batch.carefully:
             self._check_room(day, series, parts, batch)
@@ -198,10 +192,6 @@ class Booking:
         paid = event.outcome in ("success", "error")
         batch.live[series] += event.count * (event.live and paid)
         return True
-
-    def slot(self, day: date, minute: int) -> int:
-        """The slot of a minute (Unix time / 60) of a day."""
-        return slot_of(self._calendars().on(day), minute * 60)
 
     def _is_known(self, digest: bytes, content: bytes) -> bool:
         booked = self.ids.find(digest)

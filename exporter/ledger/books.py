@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import date
-from itertools import chain
 from typing import Any, NamedTuple
 
 from exporter.event import OUTCOMES
@@ -175,8 +174,8 @@ def read_books(db: sqlite3.Connection) -> Books:
         rows: Iterable[Any] = db.execute(query, (last_closed, recent)).fetchall()
     except sqlite3.OperationalError:  # a sum beyond 64 bits; Python's have no bound
         rows = db.execute("SELECT * FROM accounts WHERE day > ?", (last_closed,))  # as above
-    closed = db.execute("SELECT ?, * FROM closed", (str(date.min),))
-    books.book(map(account, chain(closed, rows)))
+    books.book(map(account, db.execute("SELECT ?, * FROM closed", (str(date.min),))))
+    books.book(map(account, rows))
     books.courses = read_courses(db, recent_days(db, REMEMBERED_DAYS))
     books.gaps = db.execute("SELECT * FROM gaps").fetchall()
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"

@@ -16,18 +16,13 @@ NO_SLOT = -1  # of cost from before courses were kept: of its day only the sum i
 REMEMBERED_DAYS = 40  # history looks back 28, an event may be 35 days late
 Course = Counter[int]  # a day's pico-dollars by slot
 Costs = Counter[tuple[date, int]]  # pico-dollars by day and slot
-# "usage" or "course", of which the ledger may lack some, and from when till when, in Unix seconds.
-Gap = tuple[str, float, float]
+Gap = tuple[str, float, float]  # lacks "usage" or its "course"; Unix seconds from and until
 _ADD_TO_SLOT = upsert("slots", "day, slot", ("usd", "picodollars"))
 _ADD_GAP = "INSERT INTO gaps VALUES (?, ?, ?)"
 
 
 def slot_of(day: BudgetDay, timestamp: float) -> int:
-    """The slot of elapsed time for an instant's minute.
-
-    Unpriced usage is kept by the minute, so all cost goes by it: a later price then leaves the
-    course as if it had been known at once, also where a day starts in the middle of a minute.
-    """
+    """By the instant's minute: unpriced usage keeps no more, and a reprice must find its slot."""
     elapsed = timestamp // 60 * 60 - day.start
     return int(min(max(elapsed, 0), day.end - day.start - 1) // SLOT_SECONDS)
 

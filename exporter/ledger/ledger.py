@@ -50,7 +50,7 @@ class Ledger:
                 with db:  # commits, or rolls back
                     db.execute("BEGIN")
                     known, now = read_calendars(db), clock.now()
-                    self.calendars = put_in_force(db, known, config.budget, now)
+                    self.calendars = in_force(db, known, config.budget, now)
                     note_gaps(db, self.calendars, now)
                 self.books = read_books(db)
                 self._booking = Booking(
@@ -73,10 +73,9 @@ class Ledger:
         self, events: list[UsageEvent], progress: LogProgress | None = None
     ) -> "Future[SubmissionResult]":
         """Book events, and progress with them; see Writer.submit."""
-        now = self.clock.now()
-        if (today := self.day_of(now)) != self._tidied:
+        if (today := self.today().date) != self._tidied:
             self._tidied = today
-            if now < self.books.last_commit + TIDY_WITHIN_SECONDS:
+            if self.clock.now() < self.books.last_commit + TIDY_WITHIN_SECONDS:
                 self._tidy(today)
         return self.writer.submit(events, progress)
 
@@ -100,7 +99,7 @@ class Ledger:
             self._booking.use(prices, config.limits)
 
         return self.writer.run(
-            lambda db, now: put_in_force(db, self.calendars, config.budget, now), applied
+            lambda db, now: in_force(db, self.calendars, config.budget, now), applied
         )
 
     def reprice(self, asked: Reprice) -> "Future[Repriced]":
@@ -127,8 +126,8 @@ class Ledger:
         self._lock.close()
 
 
-def put_in_force(db: sqlite3.Connection, known: Calendars, budget: Budget, now: float) -> Calendars:
-    """A budget's calendar and limit, inside the caller's transaction."""
+def in_force(db: sqlite3.Connection, known: Calendars, budget: Budget, now: float) -> Calendars:
+    """Put a budget's calendar and limit in force, inside the caller's transaction."""
     calendars = set_calendar(db, known, budget.calendar, now)
     set_limit(db, calendars.at(now).date, budget.daily_limit_usd)
     return calendars

@@ -10,7 +10,7 @@ from common.money import usd
 from exporter.ledger.adjustments import Asked
 from exporter.ledger.booking import Booking, priced
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Series
-from exporter.ledger.course import Costs, add_to_slots
+from exporter.ledger.course import Costs, add_to_slots, slot_of
 from exporter.ledger.unpriced import read_unpriced
 from exporter.prices.tokenprice import TokenPrice
 
@@ -99,7 +99,7 @@ def _find(db: sqlite3.Connection, booking: Booking, asked: Reprice, result: Repr
                     result.withheld[model, provider] += part.tokens
                     continue
                 found[minute.day, minute.series, Product(model, provider, price)].add(part)
-                slot = booking.slot(minute.day, minute.minute)
+                slot = slot_of(booking.calendars().on(minute.day), minute.minute * 60)
                 result.costs[minute.day, slot] += part.cost_picodollars
                 gone.append((minute.row,))
         if not asked.dry_run:

@@ -9,14 +9,12 @@ from exporter.ledger.schema import upsert
 OPEN_DAYS = 36  # an event may be 35 days late
 SLOT_DAYS = 60
 ADD_TO_CLOSED = upsert("closed", "roaster, field, model, price_version", COLUMNS)
-_OF_DAY = (
-    f"SELECT roaster, field, model, min(price_version, 1), {', '.join(COLUMNS)} "  # noqa: S608
-    "FROM accounts WHERE day = ?"
-)
-# Usage that waits for a price stays: `llm-budget reprice` moves it.
-_FORGETTABLE = (
-    "FROM accounts WHERE day <= ? AND day {} ? "
-    "AND (price_version > 0 OR input_tokens + cached_input_tokens + output_tokens = 0)"
+_OF_DAY = f"""SELECT roaster, field, model, min(price_version, 1), {", ".join(COLUMNS)}
+    FROM accounts WHERE day = ?"""  # noqa: S608  constants
+# The oldest day. Usage that waits for a price stays: `llm-budget reprice` moves it.
+_FORGET = """DELETE FROM accounts WHERE {0} AND day =
+    (SELECT min(day) FROM accounts WHERE {0} AND day <= ? AND day < ?)""".format(  # noqa: S608  constants
+    "(price_version > 0 OR input_tokens + cached_input_tokens + output_tokens = 0)"
 )
 
 
@@ -40,7 +38,6 @@ def tidy(db: sqlite3.Connection, today: date, keep_days: int | None) -> bool:
         db.executemany(ADD_TO_CLOSED, db.execute(_OF_DAY, (day,)).fetchall())
         db.execute("INSERT OR REPLACE INTO meta VALUES ('closed', ?)", (day,))
     elif keep_days:
-        query = f"SELECT min(day) {_FORGETTABLE.format('<')}"
-        (day,) = db.execute(query, (closed, str(today - timedelta(keep_days)))).fetchone()
-        db.execute(f"DELETE {_FORGETTABLE.format('=')}", (closed, day))
+        until = str(today - timedelta(keep_days))
+        return db.execute(_FORGET, (closed, until)).rowcount > 0
     return day is not None

@@ -143,10 +143,8 @@ def m_course(db: sqlite3.Connection) -> None:
     """The cost of days by slots of five minutes, limits, gaps, and sums of days long past."""
     # A slot's cost is both together: of all series, it may pass 64 bits.
     db.execute(
-        """CREATE TABLE slots (
-            day TEXT NOT NULL, slot INTEGER NOT NULL, usd INTEGER NOT NULL,
-            picodollars INTEGER NOT NULL, PRIMARY KEY (day, slot)
-        ) STRICT, WITHOUT ROWID"""
+        """CREATE TABLE slots (day TEXT NOT NULL, slot INTEGER NOT NULL, usd INTEGER NOT NULL,
+            picodollars INTEGER NOT NULL, PRIMARY KEY (day, slot)) STRICT, WITHOUT ROWID"""
     )
     # Each limit holds from its day to the next row's.
     db.execute("CREATE TABLE limits (day TEXT PRIMARY KEY, usd TEXT NOT NULL) STRICT")
@@ -160,8 +158,9 @@ def m_course(db: sqlite3.Connection) -> None:
         """CREATE TABLE closed (
             roaster TEXT NOT NULL, field TEXT NOT NULL, model TEXT NOT NULL,
             price_version INTEGER NOT NULL, {} INTEGER NOT NULL,
-            PRIMARY KEY (roaster, field, model, price_version)
-        ) STRICT, WITHOUT ROWID""".format(sums.replace(" ", " INTEGER NOT NULL, "))
+            PRIMARY KEY (roaster, field, model, price_version)) STRICT, WITHOUT ROWID""".format(
+            sums.replace(" ", " INTEGER NOT NULL, ")
+        )
     )
 
 

@@ -11,18 +11,16 @@ DAYS_AGO = (*range(1, 8), 14, 21, 28)  # the last week, and the same weekday of 
 HOURS = range(0, 25, 2)
 LENGTHS = range(22 * 3600, 26 * 3600 + 1)  # others were stretched or cut by a change of zone
 
-# Days ago, its start in Unix seconds, its pico-dollars by the label `by`.
-PastDay = tuple[int, int, dict[str, int]]
-
 
 def past_days(
-    books: Books, calendars: Calendars, today: BudgetDay, elapsed: int
-) -> Iterator[PastDay]:
-    """Call it with the books' lock held. elapsed: seconds since today's start.
+    books: Books, calendars: Calendars, today: BudgetDay, now: float
+) -> Iterator[tuple[int, int, dict[str, int]]]:
+    """(days ago, its start in Unix seconds, its pico-dollars by the label `by`).
 
-    A day that was not seen whole is left out; of one known by its total only there is just `end`.
+    now: in Unix seconds. Call it with the books' lock held. Days not seen whole are left out; of
+    one known by its total only there is just `end`.
     """
-    later = [max(elapsed, 0) + hours * 3600 for hours in HOURS]
+    later = [max(int(now) - today.start, 0) + hours * 3600 for hours in HOURS]
     for ago in DAYS_AGO:
         day = calendars.on(date := today.date - timedelta(days=ago))
         length = day.end - day.start

@@ -17,7 +17,7 @@ from exporter.config import Config
 from exporter.event import OUTCOMES
 from exporter.ledger.books import Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.history import PastDay, past_days
+from exporter.metrics.history import past_days
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -56,8 +56,7 @@ class Page:
             with books.lock:  # both of one instant
                 text = self.series(books, today.date)
                 self._day = list(_day(books, today, self._spend.total(), self._config()))
-                elapsed = int(self._ledger.clock.now()) - today.start
-                past = past_days(books, self._ledger.calendars, today, elapsed)
+                past = past_days(books, self._ledger.calendars, today, self._ledger.clock.now())
                 self._day += _history(past, books.ledger_id, f"{today.start:.0f}")
             return text.encode() + generate_latest(self._registry)
 
@@ -164,7 +163,7 @@ def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator
         yield family(name, text, {labels: value}, names.LEDGER, names.DAY)
 
 
-def _history(past: Iterable[PastDay], *labels: str) -> Iterator[Metric]:
+def _history(past: Iterable[tuple[int, int, dict[str, int]]], *labels: str) -> Iterator[Metric]:
     """Past days; each figure carries its ledger and the day on which it is said, too."""
     days = [((*labels, str(ago)), start, spend) for ago, start, spend in past]
     spends = {(*day, by): dollars(cost) for day, _, spend in days for by, cost in spend.items()}
