@@ -106,6 +106,12 @@ class Limits(_Strict, frozen=True):
             raise UserError("call_usd must be above 0")
 
 
+class Keeping(_Strict, frozen=True):
+    """How long the ledger keeps a day's accounts; what it cost since it began stays."""
+
+    keep_days: Annotated[int, Meta(ge=36)] | None = None  # an event may be 35 days late
+
+
 class Access(_Strict, frozen=True):
     """Who may talk to the exporter; tokens come from these files or from the environment."""
 
@@ -181,6 +187,7 @@ class Config(_Strict, frozen=True):
         }
     )
     limits: Limits = field(default_factory=Limits)
+    ledger: Keeping = field(default_factory=Keeping)
     access: Access = field(default_factory=Access)
     provider: Provider | None = None
     log: list[Log] = field(default_factory=list)

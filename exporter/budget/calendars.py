@@ -6,7 +6,7 @@ which the new calendar shows a later date; so no two days share a name and none 
 
 import sqlite3
 from bisect import bisect_right
-from datetime import date, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from exporter.budget.day import BudgetCalendar
@@ -34,12 +34,22 @@ class Calendars:
     def __init__(self, rows: list[CalendarRow]) -> None:
         self.rows = rows
         self._found: BudgetDay | None = None  # the last answer: most events fall on one day
+        self._on: dict[date, BudgetDay] = {}
 
     def at(self, timestamp: float) -> BudgetDay:
         day = self._found
         if day is None or not day.start <= timestamp < day.end:
             day = self._found = self._find(timestamp)
         return day
+
+    def on(self, day: date) -> BudgetDay:
+        """The budget day of a date; the next one where a change of zone skipped it."""
+        found = self._on.get(day) or self._find(datetime.combine(day, time(12), UTC).timestamp())
+        while found.date > day:
+            found = self._find(found.start - 1)
+        while found.date < day:
+            found = self._find(found.end)
+        return self._on.setdefault(day, found)
 
     def _find(self, timestamp: float) -> BudgetDay:
         index = self._index(timestamp)

@@ -10,11 +10,14 @@ from typing import Any
 
 from common.money import picodollars, usd
 from common.names import OTHER, RFM, UNKNOWN
+from exporter.budget.calendars import Calendars
 from exporter.config import Config
 from exporter.event import EventError, UsageEvent
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Books, Series
+from exporter.ledger.course import Costs, add_to_slots, slot_of
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
 from exporter.ledger.progress import LogProgress, write_progress
+from exporter.ledger.retention import ADD_TO_CLOSED, closed_until
 from exporter.ledger.schema import upsert
 from exporter.ledger.unpriced import ADD_UNPRICED, unpriced_row
 from exporter.prices.pricelist import PriceList
@@ -37,7 +40,8 @@ _VERSION = (  # of a price, in a new row where it has none
 Parts = list[tuple[TokenPrice | None, Amounts]]  # of a call or a minute, by price; None: no price
 _GENAI_MODELS = (
     "SELECT DISTINCT accounts.model, prices.provider FROM accounts "
-    "JOIN prices ON prices.version = accounts.price_version WHERE prices.provider != ''"
+    "JOIN prices ON prices.version = accounts.price_version "
+    "WHERE prices.provider != '' AND accounts.day > ?"
 )
 
 
@@ -72,6 +76,7 @@ class Batch:
     time_adjusted: int = 0
     live: Counter[Series] = field(default_factory=Counter)  # calls, as Books.live
     unpriced: list[tuple[Any, ...]] = field(default_factory=list)
+    costs: Costs = field(default_factory=Counter)
 
 
 class Booking:
@@ -83,15 +88,15 @@ class Booking:
         books: Books,
         prices: PriceList,
         config: Config,
-        day_of: Callable[[float], date],
+        calendars: Callable[[], Calendars],
     ) -> None:
         self._db = db
         self._books = books
-        self._day_of = day_of
+        self.calendars = calendars
         self.ids = IdTables(db)
         self._versions: dict[TokenPrice, int] = {}
         # label -> provider; shown with today's prices
-        self.genai_models: dict[str, str] = dict(db.execute(_GENAI_MODELS).fetchall())
+        self.genai_models = dict[str, str](db.execute(_GENAI_MODELS, (closed_until(db),)))
         self.use(prices, config)
 
     def use(self, prices: PriceList, config: Config) -> None:
@@ -120,7 +125,7 @@ class Booking:
 
         carefully: refuse what the tables cannot hold, too.
         """
-        batch = Batch(now, self._day_of(now), carefully)
+        batch = Batch(now, self.calendars().at(now).date, carefully)
         for submission in group:
             batch.results.append(result := SubmissionResult())
             for index, event in enumerate(submission.events):
@@ -133,17 +138,21 @@ class Booking:
             if submission.progress:
                 write_progress(self._db, submission.progress, now)
         self.add_accounts(batch.accounts.items())
+        add_to_slots(self._db, batch.costs)
         self._db.executemany(ADD_UNPRICED, batch.unpriced)
         self.ids.drop_expired(now)
         return batch
 
     def add_accounts(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
-        """Add to rows of the accounts table, which appear when they are missing."""
-        rows = [
+        """Add to rows, which appear when they are missing, and to the sum of closed days."""
+        rows: list[tuple[Any, ...]] = [
             (day.isoformat(), *series, version, *amounts.values())
             for (day, series, version), amounts in accounts
         ]
         self._db.executemany(_ADD_TO_ACCOUNT, rows)
+        last = closed_until(self._db)
+        closed = [(*row[1:4], min(row[4], 1), *row[5:]) for row in rows if row[0] <= last]
+        self._db.executemany(ADD_TO_CLOSED, closed)
 
     def _book_one(self, event: UsageEvent, batch: Batch) -> bool:
         """False: it is known. Raises EventError."""
@@ -165,8 +174,10 @@ class Booking:
             **{event.outcome: event.count},
         )
         parts = priced(whole, dict(event.extras), prices, event.estimated)
-        self._check_cost(event, sum(amounts.cost_picodollars for _, amounts in parts))
-        day = self._day_of(event.time)
+        cost = sum(amounts.cost_picodollars for _, amounts in parts)
+        self._check_cost(event, cost)
+        found = self.calendars().at(event.time)
+        day = found.date
         if batch.carefully:
             self._check_room(day, series, parts, batch)
         if event.digest is not None:
@@ -178,6 +189,7 @@ class Booking:
                 self.genai_models[event.model] = price.provider
             amounts.late_cost_picodollars = amounts.cost_picodollars if day < batch.today else 0
             batch.accounts[AccountKey(day, series, self.version(price))].add(amounts)
+        batch.costs[day, slot_of(found, event.time)] += cost
         batch.time_adjusted += event.claimed > event.time
         paid = event.outcome in ("success", "error")
         batch.live[series] += event.count * (event.live and paid)

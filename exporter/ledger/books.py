@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from exporter.event import OUTCOMES
+from exporter.ledger.course import REMEMBERED_DAYS, Costs, Course, Gap, read_courses
 
 UNPRICED_VERSION = 0  # of the accounts whose price was not known: tokens count, cost is withheld
 # Only today's spend is asked for; earlier days are kept for a clock that goes back.
@@ -115,6 +116,8 @@ class Books:
     epoch: int = 0  # the number of the newest grant, reset or revoke
     lock: threading.RLock = field(default_factory=threading.RLock)
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
+    courses: dict[date, Course] = field(default_factory=lambda: defaultdict(Counter))
+    gaps: list[Gap] = field(default_factory=list)
     _adjusted: Counter[tuple[date, str, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
 
@@ -124,6 +127,7 @@ class Books:
         overflowed: Counter[str] | None = None,
         time_adjusted: int = 0,
         live: Counter[Series] | None = None,
+        costs: Costs | None = None,
     ) -> None:
         """Add what a transaction committed, or what the ledger holds at start.
 
@@ -140,8 +144,12 @@ class Books:
                     self.unpriced_tokens[key.series.model] += max(0, amounts.tokens)
                 self._day_cost[key.day][key.series] += amounts.cost_picodollars
                 self.changed.add(key.series)
+            for (day, slot), cost in (costs or {}).items():
+                self.courses[day][slot] += cost
             for forgotten in sorted(self._day_cost)[:-RECENT_DAYS]:
                 del self._day_cost[forgotten]
+            for forgotten in sorted(self.courses)[:-REMEMBERED_DAYS]:
+                del self.courses[forgotten]
 
     def spend_of(self, today: date) -> Counter[Series]:
         """Pico-dollars per series on a day and after it (after: only if the clock went back)."""
@@ -168,20 +176,25 @@ class Books:
 
 
 def read_books(db: sqlite3.Connection) -> Books:
-    """The sums of a ledger: SQLite adds up the years, the last days come one by one."""
+    """The sums of a ledger: closed days are summed up, the last days come one by one."""
     meta = dict(db.execute("SELECT key, value FROM meta"))
     books = Books(meta["ledger_id"], last_commit=float(meta.get("last_commit", 0)))
+    last_closed = meta.get("closed", "")
     sums = ", ".join(f"sum({name})" for name in COLUMNS)
     # A year a sum, and Python adds those.
     query = (
         f"SELECT max(day), roaster, field, model, min(price_version, 1), {sums} FROM accounts "  # noqa: S608
-        "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
+        "WHERE day > ? GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
     )
     try:
-        rows: Iterable[Any] = db.execute(query, (_recent_days(db),)).fetchall()
+        recent = recent_days(db, RECENT_DAYS)
+        rows: Iterable[Any] = db.execute(query, (last_closed, recent)).fetchall()
     except sqlite3.OperationalError:  # a sum beyond 64 bits; Python's have no bound
-        rows = db.execute("SELECT * FROM accounts")  # the same columns
+        rows = db.execute("SELECT * FROM accounts WHERE day > ?", (last_closed,))  # as above
+    books.book(map(account, db.execute("SELECT ?, * FROM closed", (str(date.min),))))
     books.book(map(account, rows))
+    books.courses = read_courses(db, recent_days(db, REMEMBERED_DAYS))
+    books.gaps = db.execute("SELECT * FROM gaps").fetchall()
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)
@@ -205,10 +218,10 @@ def account(row: Any) -> tuple[AccountKey, Amounts]:
     return key, Amounts(*row[5:])
 
 
-def _recent_days(db: sqlite3.Connection) -> str:
-    """The first of the last RECENT_DAYS days that have accounts."""
+def recent_days(db: sqlite3.Connection, count: int) -> str:
+    """The first of the last so many days that have accounts."""
     oldest = "9999-12-31"
-    for _ in range(RECENT_DAYS):
+    for _ in range(count):
         (day,) = db.execute("SELECT max(day) FROM accounts WHERE day < ?", (oldest,)).fetchone()
         oldest = day or oldest
     return oldest

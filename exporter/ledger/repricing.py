@@ -9,6 +9,7 @@ from common.money import usd
 from exporter.ledger.adjustments import Asked
 from exporter.ledger.booking import Booking, priced
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Series
+from exporter.ledger.course import Costs, add_to_slots, slot_of
 from exporter.ledger.unpriced import read_unpriced
 from exporter.prices.tokenprice import TokenPrice
 
@@ -43,11 +44,12 @@ class Repriced(NamedTuple):
 
     report: dict[str, Any]
     moved: list[tuple[AccountKey, Amounts]]
+    costs: Costs  # of the slots of days
 
 
 def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) -> Repriced:
     """Find what has a price now; unless it is a dry run, book it in the caller's transaction."""
-    found, withheld = _find(db, booking, asked)
+    found, costs, withheld = _find(db, booking, asked)
     lines: Lines = defaultdict(lambda: defaultdict(Amounts))
     for (day, series, product), amounts in found.items():
         lines[day, series.model][product].add(amounts)
@@ -61,17 +63,19 @@ def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) ->
         ],
     }
     if asked.dry_run:
-        return Repriced(report, [])
+        return Repriced(report, [], Counter())
     moved = _move(db, booking, found)
+    add_to_slots(db, costs)
     _audit(db, booking, asked, now, lines)
-    return Repriced(report, moved)
+    return Repriced(report, moved, costs)
 
 
 def _find(
     db: sqlite3.Connection, booking: Booking, asked: Reprice
-) -> tuple[Found, Counter[tuple[str, str]]]:
+) -> tuple[Found, Costs, Counter[tuple[str, str]]]:
     """What has a price now, its minutes forgotten unless it is a dry run; tokens of the rest."""
     found: Found = defaultdict(Amounts)
+    costs: Costs = Counter()
     withheld: Counter[tuple[str, str]] = Counter()
     for chunk in read_unpriced(db, asked.model):
         gone = []
@@ -86,10 +90,12 @@ def _find(
                     withheld[model, provider] += part.tokens
                     continue
                 found[minute.day, minute.series, Product(model, provider, price)].add(part)
+                slot = slot_of(booking.calendars().on(minute.day), minute.minute * 60)
+                costs[minute.day, slot] += part.cost_picodollars
                 gone.append((minute.row,))
         if not asked.dry_run:
             db.executemany("DELETE FROM unpriced WHERE id = ?", gone)
-    return found, withheld
+    return found, costs, withheld
 
 
 def _move(

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -17,6 +17,7 @@ from exporter.config import Config
 from exporter.event import OUTCOMES
 from exporter.ledger.books import Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
+from exporter.metrics.history import past_days
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -30,8 +31,8 @@ _FAMILIES = {
     names.BATCH_ITEMS: ("counter", "Items sent in batches."),
     names.BATCH_SLOTS: ("counter", "Room for items in those batches."),
 }
-# One value, or one for each value of a label, or for each tuple of several labels' values.
-Values = float | Mapping[str, float] | Mapping[Any, float]
+# One value, or one for each value of a label, or for each combination of values of several.
+Values = float | Mapping[Any, float]
 
 
 class Page:
@@ -55,6 +56,8 @@ class Page:
             with books.lock:  # both of one instant
                 text = self.series(books, today.date)
                 self._day = list(_day(books, today, self._spend.total(), self._config()))
+                past = past_days(books, self._ledger.calendars, today, self._ledger.clock.now())
+                self._day += _history(past, books.ledger_id, f"{today.start:.0f}")
             return text.encode() + generate_latest(self._registry)
 
     def series(self, books: Books, today: date) -> str:
@@ -166,6 +169,17 @@ def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator
     own = {(*labels, name): dollars(amount) for name, amount in adjusted.by_roaster.items()}
     text = "Added to a roaster's own cap for the day, in USD."
     yield family(names.ROASTER_GRANTED, text, own, names.LEDGER, names.DAY, names.ROASTER)
+
+
+def _history(past: Iterable[tuple[int, int, dict[str, int]]], *labels: str) -> Iterator[Metric]:
+    """Past days; each figure carries its ledger and the day on which it is said, too."""
+    days = [((*labels, str(ago)), start, spend) for ago, start, spend in past]
+    spends = {(*day, by): dollars(cost) for day, _, spend in days for by, cost in spend.items()}
+    text = "A past day's cost in USD at its end, or so many hours after this time of that day."
+    whose = (names.LEDGER, names.DAY, names.DAYS_AGO)
+    yield family(names.HISTORY_SPEND, text, spends, *whose, names.BY)
+    starts = {day: start for day, start, _ in days}
+    yield family(names.HISTORY_DAY_START, "When that day began, Unix seconds.", starts, *whose)
 
 
 def _health(books: Books) -> Iterator[Metric]:

@@ -25,7 +25,7 @@ VARYING = (
 
 def page(folder: Path) -> str:
     """The page of an exporter to which everything has happened that moves a metric."""
-    with Exporter(folder, CONFIG, NOON, tokens=True) as exporter:
+    with Exporter(folder, CONFIG, NOON - 2 * 86_400, tokens=True) as exporter:
         token = {"Authorization": f"Bearer {INGEST}"}
         hostile = 'say "hi" \\ {x="y"} # HELP'
         calls = [
@@ -47,7 +47,10 @@ def page(folder: Path) -> str:
             event(time="2020-01-01T00:00:00Z"),
             event(outcome="rate_limited") | {"usage": None},
         ]
-        assert exporter.post(calls, **token).status_code == 200
+        past = [event(500, 1, at=NOON - 86_400 + hours * 3600) for hours in (-3, 1, 20)]
+        exporter.clock.advance(2 * 86_400)
+        for batch in (past, calls):
+            assert exporter.post(batch, **token).status_code == 200
         admin = {"Authorization": f"Bearer {ADMIN}"}
         said = {"reason": "golden", "author": "tests"}
         grant = {**said, "amount_usd": "5"}

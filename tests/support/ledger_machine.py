@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from common.clock import iso8601
 from exporter.ledger import schema
+from exporter.ledger.course import REMEMBERED_DAYS, read_courses
 from tests.support.exporters import ADMIN, INGEST, Exporter, event
 from tests.support.faulty_sqlite import FaultyConnection, connect_faulty
 
@@ -76,6 +77,7 @@ class Model:
         self.calls.append(
             {
                 "day": self.day(at),
+                "at": at,
                 "late": self.day(at) < self.day(now),
                 "series": self.admit(call),
                 "outcome": call["outcome"],
@@ -116,6 +118,15 @@ class Model:
             if not call["priced"]:
                 sums["llm_unpriced_tokens_total"][series[2:]] += sum(call["tokens"])
         return sums
+
+    def course(self, day: date) -> Counter[int]:
+        """A day's cost by slots of five minutes of elapsed time, counted from its midnight."""
+        midnight = datetime(day.year, day.month, day.day, tzinfo=ZONE).timestamp()
+        slots: Counter[int] = Counter()
+        for call in self.calls:
+            if call["day"] == day:
+                slots[int(call["at"] - midnight) // 300] += call["cost"]
+        return slots
 
     def spend(self, today: date) -> int:
         return sum(call["cost"] for call in self.calls if call["day"] >= today)
@@ -239,7 +250,11 @@ class LedgerMachine(RuleBasedStateMachine):
             for call, at in calls:
                 self.model.book(call, at, self.now)
 
-    @rule(seconds=st.one_of(st.integers(-2 * DAY, 3 * DAY), st.sampled_from([5399, 5400, -5401])))
+    @rule(
+        seconds=st.one_of(
+            st.integers(-2 * DAY, 3 * DAY), st.sampled_from([5399, 5400, -5401, 20 * DAY])
+        )
+    )
     def turn_the_clock(self, seconds: int) -> None:
         self.exporter.clock.advance(seconds)
         self.latest = max(self.latest, self.now)
@@ -295,6 +310,17 @@ class LedgerMachine(RuleBasedStateMachine):
         assert Decimal(status["granted_usd"]) * 10**12 == self.model.adjusted(today, "grants")
         assert Decimal(status["written_off_usd"]) * 10**12 == self.model.adjusted(today, "resets")
         assert status["epoch"] == len(self.model.adjustments)
+
+    @invariant()
+    def courses_agree(self) -> None:
+        """Of each day that an event can still reach, in memory and on disk, and nothing beside."""
+        reached = {call["day"] for call in self.model.calls if call["at"] > self.latest - KEEP}
+        books, db = self.exporter.ledger.books, self.exporter.ledger.writer.db
+        stored = read_courses(db, "")
+        for day in sorted(reached)[-REMEMBERED_DAYS:]:
+            expected = +self.model.course(day)
+            assert +books.courses.get(day, Counter()) == expected
+            assert +stored[day] == expected  # no cost without a slot: the slots sum to the day
 
     def teardown(self) -> None:
         if hasattr(self, "exporter"):
