@@ -14,9 +14,10 @@ from rich.text import Text
 from command.flags import command, file_flag, flag, json_flag, one_of, print_json, print_table
 from command.paths import RULES
 from command.replay import picture
-from command.replay.history import History, read_csv, read_ledger
+from command.replay.history import History, read_ledger
 from command.replay.judge import JudgedDay, days, summary
 from command.replay.replay import Replay, replay
+from command.replay.usage_file import COSTS, READERS, read_csv
 from command.thresholds import thresholds
 
 RUNBOOK_USD_PER_TOKEN = Decimal("0.00000027")  # the runbook's input price: $0.00027 per 1K
@@ -33,15 +34,31 @@ def _usd(text: str) -> Decimal:
     return amount
 
 
+def _names(text: str) -> dict[str, str]:
+    names = dict(pair.strip().split("=", 1) for pair in text.split(",") if "=" in pair)
+    if not names or text.count(",") >= len(names) or names.keys() - {*READERS, *COSTS}:
+        known = ", ".join((*READERS, *COSTS))
+        raise argparse.ArgumentTypeError(f"{text!r} is not time=NAME,cost_usd=NAME (or {known})")
+    return names
+
+
 @command(
     "replay a usage history through the real rules",
     one_of(
         file_flag(
             "--csv",
-            help="columns minute (from the first midnight, UTC) and tokens or cost_usd; also .gz",
+            help="columns time (ISO 8601) or minute (from the first midnight), and cost_usd or "
+            "tokens; also .gz",
         ),
-        file_flag("--ledger", help="a ledger: it keeps days, so that each is spread evenly"),
+        file_flag("--ledger", help="a ledger, by its slots of five minutes"),
         required=True,
+    ),
+    flag(
+        "--columns",
+        type=_names,
+        default={},
+        metavar="time=…,cost_usd=…",
+        help="what the CSV calls its columns, as in time=created_at,cost_usd=cost",
     ),
     flag("--limit", type=_usd, required=True, metavar="USD", help="daily budget"),
     flag(
@@ -70,7 +87,9 @@ def backtest(arguments: argparse.Namespace) -> int:
     if arguments.ledger:
         history = read_ledger(arguments.ledger)
     else:
-        history = read_csv(arguments.csv, arguments.usd_per_token)
+        history = read_csv(arguments.csv, arguments.usd_per_token, arguments.columns)
+    if history.note:
+        print(history.note, file=sys.stderr)
     result = _replay(arguments, history)
     judged = days(result)
     if arguments.picture:

@@ -16,6 +16,9 @@ LEDGER_COST = "llm_ledger_cost_usd_total"
 LEDGER_COST_AT_DAY_START = "llm_ledger_cost_usd_at_day_start"
 LEDGER_SPEND = "llm_ledger_spend_usd"
 LEDGER_EPOCH = "llm_ledger_epoch"
+DAYS_AGO, BY = "days_ago", "by"  # by: so many hours after this time of a past day; end: all of it
+HISTORY_SPEND = "llm_history_spend_usd"
+HISTORY_DAY_START = "llm_history_day_start_timestamp_seconds"
 
 # Spend and calls
 REQUESTS = "llm_requests_total"

@@ -5,7 +5,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, TextIO
 
-from command.replay.history import MINUTES_PER_DAY, History
+from command.replay.history import MINUTES_PER_DAY, SLOT_MINUTES, History
 from command.replay.rulefiles import Rule, document
 from command.stack.binaries import need
 from command.stack.processes import Child, free_port
@@ -18,6 +18,7 @@ from common.yamlfile import dump
 # A midnight (UTC) that is past in every time zone; rules see only differences.
 FIRST_MIDNIGHT = 1_600_041_600
 LEDGER = f'job="{names.JOB_EXPORTER}",instance="backtest",{names.LEDGER}="backtest"'
+DAY_SECONDS = 60 * MINUTES_PER_DAY
 MAX_POINTS = 10_000  # Prometheus refuses a range query of more than 11,000
 BLOCK_HOURS = tuple(2 * 3**power for power in range(9))  # the lengths that Prometheus' blocks have
 MAX_ANSWER_BYTES = 1 << 30
@@ -59,11 +60,10 @@ class ReplayPrometheus:
 
         Rules that read other metrics have nothing to say in a replay.
         """
-        totals = [0, *accumulate(history.picodollars)]
         path = self.folder / "history.txt"
         with open(path, "w", encoding="utf-8") as file:
-            for minute in range(0, len(history.picodollars), self.interval // 60):
-                _write_page(file, minute, totals, limit_usd)
+            for number in range(history.days):
+                _write_day(file, history, number, limit_usd, self.interval // 60)
             file.write("# EOF\n")
         self._promtool("openmetrics", str(path), str(self.folder / "data"))
         path.unlink()
@@ -112,20 +112,46 @@ class ReplayPrometheus:
             raise UserError(f"promtool could not make blocks from {kind}: {output}")
 
 
-def _write_page(file: TextIO, minute: int, totals: list[int], limit_usd: str) -> None:
-    midnight = minute - minute % MINUTES_PER_DAY
-    day_start = FIRST_MIDNIGHT + 60 * midnight
-    ledger = {names.LEDGER_COST: usd(totals[minute]), names.LEDGER_INFO: 1}
-    of_day = {  # these carry the day, as on the exporter's page
-        names.LEDGER_COST_AT_DAY_START: usd(totals[midnight]),
-        names.LEDGER_SPEND: usd(totals[minute] - totals[midnight]),
-        names.DAY_START: day_start,
-        names.DAY_END: day_start + 60 * MINUTES_PER_DAY,
-        names.DAILY_LIMIT: limit_usd,
-        names.GRANTED: 0,
-        names.WRITTEN_OFF: 0,
+def _write_day(
+    file: TextIO, history: History, number: int, limit_usd: str, step_minutes: int
+) -> None:
+    """The exporter's page every so many minutes of a day, as far as a replay's rules read it."""
+    start = FIRST_MIDNIGHT + DAY_SECONDS * number
+    before = sum(history.picodollars[: MINUTES_PER_DAY * number])
+    spent = _sums(history.day(number))
+    past = {ago: _sums(costs) for ago, costs in history.before(number).items()}
+    day = f'{LEDGER},{names.DAY}="{start}"'
+    days = {ago: f'{day},{names.DAYS_AGO}="{ago}"' for ago in past}
+    steady = {
+        f"{names.LEDGER_INFO}{{{LEDGER}}}": 1,
+        f"{names.DAY_START}{{{day}}}": start,
+        f"{names.DAY_END}{{{day}}}": start + DAY_SECONDS,
+        f"{names.DAILY_LIMIT}{{{day}}}": limit_usd,
+        f"{names.GRANTED}{{{day}}}": 0,
+        f"{names.WRITTEN_OFF}{{{day}}}": 0,
     }
-    day = f'{LEDGER},{names.DAY}="{day_start}"'
-    time = FIRST_MIDNIGHT + 60 * minute
-    for labels, figures in ((LEDGER, ledger.items()), (day, of_day.items())):
-        file.writelines(f"{name}{{{labels}}} {value} {time}\n" for name, value in figures)
+    for ago, sums in past.items():
+        steady[f"{names.HISTORY_DAY_START}{{{days[ago]}}}"] = start - DAY_SECONDS * ago
+        steady[f'{names.HISTORY_SPEND}{{{days[ago]},{names.BY}="end"}}'] = usd(sums[-1])
+    for minute in range(0, len(spent) - 1, step_minutes):
+        moving = {
+            f"{names.LEDGER_COST}{{{LEDGER}}}": usd(before + spent[minute]),
+            f"{names.LEDGER_SPEND}{{{day}}}": usd(spent[minute]),
+        }
+        for ago, sums in past.items():
+            by_now = f'{names.HISTORY_SPEND}{{{days[ago]},{names.BY}="0"}}'
+            moving[by_now] = usd(_by_slots(sums, minute))
+        page, time = {**steady, **moving}, start + 60 * minute
+        file.writelines(f"{series} {value} {time}\n" for series, value in page.items())
+
+
+def _sums(costs: list[int]) -> list[int]:
+    """What was spent by each minute's beginning, and at the end."""
+    return list(accumulate(costs, initial=0))
+
+
+def _by_slots(sums: list[int], minute: int) -> int:
+    """What was spent by a minute, as a ledger knows it: evenly within five minutes."""
+    rest = minute % SLOT_MINUTES
+    begin, end = sums[minute - rest], sums[minute - rest + SLOT_MINUTES]
+    return begin + (end - begin) * rest // SLOT_MINUTES

@@ -6,11 +6,12 @@ make bench-forecast        # all of it; some minutes
 import argparse
 import csv
 import gzip
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
 from statistics import fmean, median
 
-from command.replay.history import MINUTES_PER_DAY, History
+from command.replay.history import DAYS_AGO, MINUTES_PER_DAY, History
 from command.replay.judge import FORETELLING, JudgedDay, days
 from command.replay.replay import replay
 from tests.support.paths import DATA
@@ -41,18 +42,26 @@ def composite(shape: list[int], total: int) -> list[int]:
     return [round(tokens * share) for tokens in shape]
 
 
-def left_out(tested: list[tuple[int, int]]) -> History:
-    """Seven days and a tested day, for each (day, shape): the seven have the four other shapes.
+@dataclass(frozen=True)
+class Tested(History):
+    """Days with a past of their own, which is not the days before them."""
 
-    The forecast looks back seven days, so that the weeks, laid end to end, do not see each other.
-    """
-    forms, sizes, minutes = shapes(), totals(), []
+    pasts: tuple[dict[int, list[int]], ...] = ()
+
+    def before(self, number: int) -> dict[int, list[int]]:
+        """As the benchmark composed it."""
+        return self.pasts[number]
+
+
+def left_out(tested: list[tuple[int, int]]) -> Tested:
+    """The tested (day, shape); the days before, as far as they are known, have the other shapes."""
+    forms, sizes, minutes, pasts = shapes(), totals(), [], []
     for day, shape in tested:
         others = [form for number, form in enumerate(forms) if number != shape]
-        for back in range(WEEK, 0, -1):
-            minutes += composite(others[(day - back) % len(others)], sizes[day - back])
         minutes += composite(forms[shape], sizes[day])
-    return History(minutes)
+        known = [day - ago for ago in DAYS_AGO if ago <= day]
+        pasts.append({day - one: composite(others[one % len(others)], sizes[one]) for one in known})
+    return Tested(minutes, pasts=tuple(pasts))
 
 
 def real(order: list[int]) -> History:
@@ -86,8 +95,7 @@ def measure_real_left_out(interval: int) -> list[float]:
 
 def measure_composites(tested: list[tuple[int, int]], limit: int, interval: int) -> list[JudgedDay]:
     """The tested days, judged against a limit in USD (= millions of tokens)."""
-    judged = days(replay(left_out(tested), Decimal(limit), interval_minutes=interval))
-    return judged[WEEK :: WEEK + 1]
+    return days(replay(left_out(tested), Decimal(limit), interval_minutes=interval))
 
 
 def alarms(judged: list[JudgedDay]) -> tuple[list[float], int, int]:
