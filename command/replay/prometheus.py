@@ -1,9 +1,10 @@
 """A Prometheus over backfilled blocks: fed by promtool, asked by range queries, gone afterwards."""
 
 import subprocess
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from command.replay.history import MINUTES_PER_DAY, SLOT_MINUTES, History
 from command.replay.rulefiles import Rule, document
@@ -20,7 +21,7 @@ FIRST_MIDNIGHT = 1_600_041_600
 LEDGER = f'job="{names.JOB_EXPORTER}",instance="backtest",{names.LEDGER}="backtest"'
 DAY_SECONDS = 60 * MINUTES_PER_DAY
 MAX_POINTS = 10_000  # Prometheus refuses a range query of more than 11,000
-BLOCK_HOURS = tuple(2 * 3**power for power in range(9))  # the lengths that Prometheus' blocks have
+BLOCK = "162h"  # of the lengths that blocks have, the longest that one query fills every minute
 MAX_ANSWER_BYTES = 1 << 30
 QUERY_TIMEOUT_SECONDS = 300
 
@@ -62,8 +63,10 @@ class ReplayPrometheus:
         """
         path = self.folder / "history.txt"
         with open(path, "w", encoding="utf-8") as file:
+            booked = 0
             for number in range(history.days):
-                _write_day(file, history, number, limit_usd, self.interval // 60)
+                file.writelines(_day(history, number, booked, limit_usd, self.interval // 60))
+                booked += sum(history.day(number))
             file.write("# EOF\n")
         self._promtool("openmetrics", str(path), str(self.folder / "data"))
         path.unlink()
@@ -100,10 +103,8 @@ class ReplayPrometheus:
         return found
 
     def _promtool(self, kind: str, *arguments: str) -> None:
-        # The longest block that promtool fills with one query: few blocks are quickly read.
-        hours = max(h for h in BLOCK_HOURS if h * 3600 <= MAX_POINTS * self.interval)
         argv = [
-            need("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={hours}h",
+            need("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={BLOCK}",
             "--quiet", kind, *arguments,
         ]  # fmt: skip
         done = subprocess.run(argv, capture_output=True, text=True, cwd=self.folder)
@@ -112,37 +113,31 @@ class ReplayPrometheus:
             raise UserError(f"promtool could not make blocks from {kind}: {output}")
 
 
-def _write_day(
-    file: TextIO, history: History, number: int, limit_usd: str, step_minutes: int
-) -> None:
-    """The exporter's page every so many minutes of a day, as far as a replay's rules read it."""
+def _day(
+    history: History, number: int, booked: int, limit_usd: str, step_minutes: int
+) -> Iterator[str]:
+    """The samples of a day, as far as a replay's rules read them. booked: before it."""
     start = FIRST_MIDNIGHT + DAY_SECONDS * number
-    before = sum(history.picodollars[: MINUTES_PER_DAY * number])
-    spent = _sums(history.day(number))
-    past = {ago: _sums(costs) for ago, costs in history.before(number).items()}
+    spent, past = _sums(history.day(number)), history.before(number)
     day = f'{LEDGER},{names.DAY}="{start}"'
-    days = {ago: f'{day},{names.DAYS_AGO}="{ago}"' for ago in past}
-    steady = {
-        f"{names.LEDGER_INFO}{{{LEDGER}}}": 1,
-        f"{names.DAY_START}{{{day}}}": start,
-        f"{names.DAY_END}{{{day}}}": start + DAY_SECONDS,
-        f"{names.DAILY_LIMIT}{{{day}}}": limit_usd,
-        f"{names.GRANTED}{{{day}}}": 0,
-        f"{names.WRITTEN_OFF}{{{day}}}": 0,
-    }
-    for ago, sums in past.items():
-        steady[f"{names.HISTORY_DAY_START}{{{days[ago]}}}"] = start - DAY_SECONDS * ago
-        steady[f'{names.HISTORY_SPEND}{{{days[ago]},{names.BY}="end"}}'] = usd(sums[-1])
+    steady = [
+        (names.LEDGER_INFO, LEDGER, 1),
+        (names.DAY_START, day, start), (names.DAY_END, day, start + DAY_SECONDS),
+        (names.DAILY_LIMIT, day, limit_usd), (names.GRANTED, day, 0), (names.WRITTEN_OFF, day, 0),
+    ]  # fmt: skip
+    courses = {f'{day},{names.DAYS_AGO}="{ago}"': _sums(costs) for ago, costs in past.items()}
+    for ago, (labels, sums) in zip(past, courses.items(), strict=True):
+        steady.append((names.HISTORY_DAY_START, labels, start - DAY_SECONDS * ago))
+        steady.append((names.HISTORY_SPEND, f'{labels},{names.BY}="end"', usd(sums[-1])))
     for minute in range(0, len(spent) - 1, step_minutes):
-        moving = {
-            f"{names.LEDGER_COST}{{{LEDGER}}}": usd(before + spent[minute]),
-            f"{names.LEDGER_SPEND}{{{day}}}": usd(spent[minute]),
-        }
-        for ago, sums in past.items():
-            by_now = f'{names.HISTORY_SPEND}{{{days[ago]},{names.BY}="0"}}'
-            moving[by_now] = usd(_by_slots(sums, minute))
-        page, time = {**steady, **moving}, start + 60 * minute
-        file.writelines(f"{series} {value} {time}\n" for series, value in page.items())
+        moving = [
+            (names.HISTORY_SPEND, f'{labels},{names.BY}="0"', usd(_by_slots(sums, minute)))
+            for labels, sums in courses.items()
+        ]
+        moving.append((names.LEDGER_COST, LEDGER, usd(booked + spent[minute])))
+        moving.append((names.LEDGER_SPEND, day, usd(spent[minute])))
+        for name, labels, value in (*steady, *moving):
+            yield f"{name}{{{labels}}} {value} {start + 60 * minute}\n"
 
 
 def _sums(costs: list[int]) -> list[int]:

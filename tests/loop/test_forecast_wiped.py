@@ -1,12 +1,9 @@
 """A Prometheus that lost its data foretells the day at its second evaluation as before."""
 
 import shutil
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -16,23 +13,23 @@ from command.stack.binaries import need
 from command.stack.processes import Child, free_port
 from common import names
 from common.yamlfile import dump
+from tests.support.fact_pages import DAY, TEN, history, served
 from tests.support.forecasts import Past, formula
 from tests.support.waiting import until
 
-SPENT, ELAPSED, DAY = 15.0, 6 * 3600, 86_400
-TEN = {1: (40, 10), 2: (44, 12), 3: (36, 8), 4: (90, 20), 5: (41, 9), 6: (15, 4), 7: (22, 6),
-       14: (21, 5), 21: (25, 7), 28: (23, 6)}  # fmt: skip
+SPENT, ELAPSED = 15.0, 6 * 3600
 FORETOLD = ("budget:llm_forecast_usd:today", "budget:llm_forecast_usd:low",
             "budget:llm_forecast_usd:high", "budget:llm_forecast:ratio",
             'budget:llm_exhaustion:part{case="earliest"}')  # fmt: skip
 EACH_EVALUATION = "budget:llm_day_memory:ratio"  # a constant in the forecast's group
 
 
-def page() -> str:
-    """What an exporter says at six in the morning of a day that it has spent $15 of."""
+@pytest.fixture
+def exporter() -> Iterator[str]:
+    """HOST:PORT of one at six in the morning of a day that it has spent $15 of."""
     start = int(time.time()) - ELAPSED
     day = f'ledger="aaaa",day="{start}"'
-    figures: dict[str, float] = {
+    today: dict[str, float] = {
         f'{names.LEDGER_INFO}{{ledger="aaaa"}}': 1,
         f"{names.LEDGER_SPEND}{{{day}}}": SPENT,
         f"{names.DAY_START}{{{day}}}": start,
@@ -41,36 +38,8 @@ def page() -> str:
         f"{names.GRANTED}{{{day}}}": 0,
         f"{names.WRITTEN_OFF}{{{day}}}": 0,
     }
-    for ago, (total, by_now) in TEN.items():
-        past = f'{day},{names.DAYS_AGO}="{ago}"'
-        figures[f"{names.HISTORY_DAY_START}{{{past}}}"] = start - DAY * ago
-        figures[f'{names.HISTORY_SPEND}{{{past},by="end"}}'] = total
-        for hours in range(0, 25, 2):
-            spent = min(total, by_now + (total - by_now) * hours / 18)
-            figures[f'{names.HISTORY_SPEND}{{{past},by="{hours}"}}'] = spent
-    return "".join(f"{series} {value}\n" for series, value in figures.items())
-
-
-@pytest.fixture
-def exporter() -> Iterator[str]:
-    """HOST:PORT of a page that stays as it is."""
-    body = page().encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served({**today, **history("aaaa", start)}) as address:
+        yield address
 
 
 @pytest.fixture

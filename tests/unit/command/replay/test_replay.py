@@ -6,16 +6,17 @@ from itertools import accumulate
 
 import pytest
 
+from command.replay.history import History
 from command.replay.judge import days, summary
 from command.replay.replay import replay
-from tests.benchmarks.forecast import alarms, measure_composites, real
+from tests.benchmarks.forecast import alarms, composites, measured, shapes
 from tests.support.forecasts import Past, formula
 
 USD = 10**12
 
 
 def test_the_real_rules_on_real_days_say_what_the_formula_says_and_are_good_at_it() -> None:
-    history = real([0, 1, 2, 3, 4])
+    history = History([cost for day in shapes() for cost in day])
     result = replay(history, Decimal(1), interval_minutes=10, alerts=False)
     spent = [[0, *accumulate(history.day(day))] for day in range(5)]
     for day in range(1, 5):
@@ -33,10 +34,10 @@ def test_the_real_rules_on_real_days_say_what_the_formula_says_and_are_good_at_i
 
 def test_on_composites_it_foretells_a_crossing_hours_ahead_without_false_alarms() -> None:
     """A quick part of make bench-forecast: every fifth day, two of which cross $25."""
-    judged = measure_composites([(day, day % 5) for day in range(7, 31, 5)], 25, 10)
+    judged = days(measured(composites(step=5), 25, 10))
     errors = [error for day in judged for error in day.error.values()]
     leads, false, calm = alarms(judged)
-    assert statistics.fmean(errors) <= 0.30
+    assert statistics.fmean(errors) <= 0.20
     assert (len(leads), calm) == (2, 3)
     assert statistics.median(leads) >= 9
     assert false == 0

@@ -38,8 +38,3 @@ def test_rules_that_wait_for_each_other_are_named() -> None:
     ]
     with pytest.raises(UserError, match="x:llm_a:y, x:llm_b:y"):
         passes(rules, {"x:llm_a:y"})
-
-
-def test_the_durations_of_an_alert_are_read() -> None:
-    rule = Rule("g", {"alert": "A", "expr": "1", "for": "1h30m"})
-    assert (rule.seconds("for"), rule.seconds("keep_firing_for")) == (5400, 0)
