@@ -56,7 +56,7 @@ def passes(rules: list[Rule], wanted: Iterable[str]) -> list[list[Rule]]:
             circle = ", ".join(sorted(above[above.index(name) :]))
             raise UserError(f"these rules wait for each other: {circle}")
         if name not in steps:
-            read = reads[name] & reads.keys()
+            read = reads[name] & reads.keys() - {name}  # its own past is not there yet
             steps[name] = 1 + max((step(one, (*above, name)) for one in read), default=-1)
         return steps[name]
 

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD
 
 MIDNIGHT = clock()
+BLANK = re.compile(r"\s+(?=[+-]|UTC$)")  # before an offset
 MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may have several lines
 MAX_LINE_CHARACTERS = 16 << 10  # a few kilobytes of .gz may be gigabytes, also in one line
 When = tuple[int, date | None]  # the minute since some midnight UTC, the day that it stands for
@@ -115,7 +117,7 @@ def _minute(text: str | None, what: str) -> When:
 
 def _time(text: str | None, what: str) -> When:
     try:
-        time = datetime.fromisoformat((text or "").strip().replace(" UTC", "Z"))
+        time = datetime.fromisoformat(BLANK.sub("", (text or "").strip()).replace("UTC", "Z"))
         instant = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise UserError(f"{what} {text!r} is not an ISO 8601 time") from error

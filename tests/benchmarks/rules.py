@@ -43,7 +43,7 @@ BY_ROASTER_A_DAY = (
     "ledger_roaster:llm_spend_usd:minute", "ledger_roaster:llm_history_usd:7d",
     "ledger_roaster:llm_history:days", "ledger_roaster:llm_cost_usd:week_ago",
 )  # fmt: skip
-BY_PAST_DAY = ("budget:llm_past_day_age:live",)
+BY_PAST_DAY = ("budget:llm_past_day_age:held",)
 BY_PAST_DAY_AND_HOUR = ("ledger_day:llm_history_usd:minute",)
 BY_ROASTER_A_WEEK = ("ledger_roaster:llm_cost_usd:day_start",)
 
@@ -57,7 +57,7 @@ def history(ledger: str, now: int) -> Iterator[str]:
         yield from _family(name, days, range(now - 26 * 3600, now, INTERVAL))
     ages = [f'days_ago="{ago}"' for ago in TEN]
     for name in BY_PAST_DAY:
-        yield from _family(name, ages, range(now - 26 * 3600, now, INTERVAL))
+        yield from _family(name, ages, range(now - 26 * 3600, now, MINUTE))
     day = f'ledger="{ledger}",day="{now // DAY * DAY}"'
     facts = [f'{day},{age},by="{by}"' for age in ages for by in (*range(0, 25, 2), "end")]
     for name in BY_PAST_DAY_AND_HOUR:
