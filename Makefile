@@ -87,8 +87,10 @@ bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossi
 golden: $(VENV)/.dev ## write the golden /metrics page anew, after a change that is meant
 	$(BIN)/python -m tests.support.golden_metrics
 
-bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through the real rules (ten minutes)
-	@$(BIN)/python -m tests.benchmarks.forecast
+bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through the real rules, beside others (ten minutes)
+	@test -x $(VENV)/rivals/bin/python || $(PYTHON) -m venv $(VENV)/rivals
+	@$(VENV)/rivals/bin/python -m pip --disable-pip-version-check --quiet install -r tests/benchmarks/rivals.txt
+	@$(BIN)/python -m tests.benchmarks.forecast --rivals $(VENV)/rivals/bin/python
 
 lint: $(VENV)/.dev ## ruff, mypy --strict
 	$(BIN)/python -m ruff check .

@@ -73,7 +73,7 @@ class Bundle:
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'prometheus'}",
             f"--web.listen-address={self.address('prometheus')}",
-            "--storage.tsdb.retention.time=15d",  # the forecast looks eight days back
+            "--storage.tsdb.retention.time=15d",  # trends look seven days back
             "--rules.alert.resend-delay=5s",  # the default minute is a minute of lost protection
         )
         self.alertmanager = self._child(

@@ -147,14 +147,9 @@ def test_a_condition_that_is_no_number_proves_nothing_unwanted(number: int, tmp_
     assert not is_proved_unwanted(ASKED[number], "vector(NaN)", tmp_path)
 
 
-# To be replaced by facts from the ledger.
-UNROLLED = {"forecast.yml"}
-
-
 def test_no_expression_is_longer_than_a_person_can_read() -> None:
     for rule in rules():
-        if rule["file"] not in UNROLLED:
-            assert len(" ".join(str(rule["expr"]).split())) <= 400, rule
+        assert len(" ".join(str(rule["expr"]).split())) <= 400, rule
 
 
 def test_alerts_and_evidence_are_three_steps_from_the_exporters_figures() -> None:
