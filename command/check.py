@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.text import Text
 
 from alertmanager.receiver.ladder.baseline import parse_baseline
+from alertmanager.receiver.ladder.ladder import parse_ladder
 from command.flags import PORTS, command, file_flag, json_flag, ports, print_json, print_table
 from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY, RULES
 from command.remote import call
@@ -61,7 +62,7 @@ def check(arguments: argparse.Namespace) -> int:
     receiver = ("-m", "alertmanager.receiver", "--check")  # it knows its own files
     files = ("--config", str(arguments.ladder), "--baseline", str(arguments.baseline))
     findings = [  # one broken part does not hide the others
-        _python("budget", _budget, arguments.config, arguments.baseline),
+        _python("budget", _budget, arguments.config, arguments.baseline, arguments.ladder),
         _python("contacts", _contacts, arguments.contacts),
         _python("thresholds", _thresholds, arguments.rules.parent),
         _run("degradation", sys.executable, *receiver, *files),
@@ -89,8 +90,17 @@ def _python(part: str, say: Callable[..., str], *values: Any) -> Finding:
         return Finding(part, "error", str(error))
 
 
-def _budget(path: Path, baseline: Path) -> str:
+def _budget(path: Path, baseline: Path, ladder: Path) -> str:
     budget = load_config(path).budget
+    for key, caps, tuning in (
+        ("roasters", budget.roasters, "roaster_stop"),
+        ("fields", budget.fields, "field_stop"),
+    ):
+        if caps and tuning not in parse_ladder(read_raw(ladder), ladder).automatic:
+            raise UserError(
+                f"{path}: budget.{key} has caps, and {ladder} has no automatic tuning {tuning} to "
+                "keep them; copy it from the shipped degradation.yml"
+            )
     reserved = {
         "the roasters' caps and the reserve": sum(budget.roasters.values()) + budget.reserve_usd,
         "the fields' caps": sum(budget.fields.values()),

@@ -20,6 +20,7 @@ from command.replay.prometheus import ReplayPrometheus
 from command.stack.bundle import Bundle, Ports
 from common.errors import UserError
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
+from tests.support.paths import ROOT
 
 FILES = {
     "config": REPOSITORY / "budget.yml",
@@ -93,6 +94,20 @@ def test_a_mistake_is_named_and_the_other_parts_are_still_checked(
     assert found[part]["status"] == "error"
     assert words in found[part]["detail"]
     assert found["thresholds"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("caps", "tuning"),
+    [("roasters: {naivo: 5}", "roaster_stop"), ("fields: {notes: 5}", "field_stop")],
+)
+def test_a_cap_that_a_ladder_of_before_cannot_keep_is_named(
+    caps: str, tuning: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ladder = str(ROOT / "tests" / "data" / "released" / "degradation.yml")
+    (tmp_path / "budget.yml").write_text(f"budget: {{{caps}}}")
+    capped = ("--config", str(tmp_path / "budget.yml"))
+    said = check(capsys, *capped, "--ladder", ladder)[1]["budget"]
+    assert (said["status"], f"no automatic tuning {tuning}" in said["detail"]) == ("error", True)
 
 
 def test_a_strangers_port_is_an_error_that_names_it_and_what_to_do(
