@@ -52,10 +52,10 @@ def degradation_routes() -> list[dict[str, Any]]:
     return [route for route in CONFIG["route"]["routes"] if route["receiver"] == "degradation"]
 
 
-def test_the_receiver_hears_each_alert_alone_and_at_once() -> None:
-    assert len(degradation_routes()) == 2
-    for route in degradation_routes():
-        assert route["group_by"] == ["..."]
+def test_the_receiver_hears_each_level_alone_and_tunings_with_their_like_all_at_once() -> None:
+    levels, tunings = degradation_routes()
+    assert (levels["group_by"], tunings["group_by"]) == (["..."], ["alertname"])
+    for route in (levels, tunings):
         assert (route["group_wait"], route["group_interval"]) == ("0s", "1s")
         assert route["continue"] is True
 
