@@ -2,12 +2,12 @@
 
 import unicodedata
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader
@@ -25,7 +25,7 @@ from exporter.web.status import budget_status
 
 PAST_DAYS = 14
 WORDS = {"critical": "CRITICAL", "warning": "WARNING", "half": "INFO"}  # of thresholds passed
-_SEVERITIES = ("critical", "warning", "info")
+_URGENCY = {"critical": 0, "warning": 1, "info": 2}
 _FORECAST = {"today": names.FORECAST, "low": names.FORECAST_LOW, "high": names.FORECAST_HIGH}
 _FOLDER = Path(__file__).parent / "templates"
 _CODE = {name: (_FOLDER / f"status.{name}").read_text() for name in ("css", "js")}
@@ -34,14 +34,6 @@ POLICY = (
     f"default-src 'none'; style-src 'sha256-{_CSS}'; script-src 'sha256-{_JS}'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-
-
-class PastDay(NamedTuple):
-    """What a past budget day cost; whole: the ledger saw all of it."""
-
-    day: BudgetDay
-    cost: Decimal
-    whole: bool
 
 
 def visible(text: object) -> str:
@@ -74,7 +66,7 @@ def render(
         past = list(_past(exporter, today))
     shares = {name: thresholds[name] for name in WORDS if name in thresholds}
     alerts = [one.metric for one in said.samples if one.metric.get("__name__") == "ALERTS"]
-    month = [one for one in past if one.day.date.month == today.date.month]
+    month = [one for one in past if one[0].month == today.date.month]
     zone, others = ZoneInfo(status.day.timezone), _others(foretold)
     used = max(float(status.utilization), others)
     return _PAGES.get_template("status.html").render(
@@ -82,9 +74,9 @@ def render(
         state=state(status, thresholds, used), forecast=forecast, exhaustion=exhaustion,
         chart=chart(status, course, forecast, exhaustion, shares), caps=_caps(status),
         past=past[:PAST_DAYS], month=month,
-        alerts=sorted(alerts, key=_urgency), rejects=_rejects(exporter),
-        balance=list(_balance(exporter)),
-        clock=lambda at, form="%H:%M": _moment(at).astimezone(zone).strftime(form),
+        alerts=sorted(alerts, key=lambda one: _URGENCY.get(one.get("severity", ""), 3)),
+        rejects=_rejects(exporter), balance=list(_balance(exporter)),
+        clock=lambda at, form="%H:%M": _clock(at, zone, form),
     )  # fmt: skip
 
 
@@ -104,20 +96,26 @@ def _others(said: Said) -> float:
     return (said.value(names.UTILIZATION) or 0) if several else 0
 
 
-def _moment(at: float | str) -> datetime:
-    return datetime.fromisoformat(at) if isinstance(at, str) else datetime.fromtimestamp(at, UTC)
+def _clock(at: str | float, zone: ZoneInfo, form: str) -> str:
+    """An instant (Unix seconds, RFC 3339) in the budget's zone; what is none stays as it is."""
+    try:
+        at = datetime.fromisoformat(at).timestamp() if isinstance(at, str) else at
+        return datetime.fromtimestamp(at, zone).strftime(form)
+    except (ArithmeticError, OSError, TypeError, ValueError):
+        return str(at)
 
 
-def _past(exporter: Exporter, today: BudgetDay) -> Iterator[PastDay]:
-    """The days before today, the newest first; call it with the books' lock held."""
+def _past(exporter: Exporter, today: BudgetDay) -> Iterator[tuple[date, Decimal, bool]]:
+    """(day, cost, whether all of it was seen) before today, newest first; with the lock held."""
     books, calendars = exporter.ledger.books, exporter.ledger.calendars
-    lacking = [gap for gap in books.gaps if gap[0] == "usage"]
     for ago in range(1, max(PAST_DAYS + 1, today.date.day)):
-        day = calendars.on(date := today.date - timedelta(days=ago))
-        whole = not any(began < day.end and ended > day.start for _, began, ended in lacking)
-        cost = books.courses[date].total() if date in books.courses else 0
-        if day.date == date:  # a change of zone skips one
-            yield PastDay(day, Decimal(usd(cost)), whole)
+        past = today.date - timedelta(days=ago)
+        day, cost = calendars.on(past), books.courses.get(past, Course()).total()
+        unseen = {
+            kind for kind, began, ended in books.gaps if began < day.end and ended > day.start
+        }
+        if day.date == past:  # a change of zone skips one
+            yield past, Decimal(usd(cost)), "usage" not in unseen
 
 
 def _caps(status: BudgetStatus) -> list[tuple[str, Decimal, float]]:
@@ -131,20 +129,13 @@ def _caps(status: BudgetStatus) -> list[tuple[str, Decimal, float]]:
     return sorted(found, key=lambda one: -one[2])
 
 
-def _urgency(alert: Mapping[str, str]) -> tuple[int, str]:
-    order = dict.fromkeys(_SEVERITIES)
-    severity = alert.get("severity", "")
-    return [*order, severity].index(severity), alert.get("alertname", "")
-
-
-def _rejects(exporter: Exporter) -> dict[str, int]:
+def _rejects(exporter: Exporter) -> Counter[str]:
     """Events refused since the start, by reason."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for sample in next(iter(exporter.intake.rejected.collect())).samples:
-        if sample.name == names.INGEST_REJECTED and sample.value:
-            reason = sample.labels["reason"]
-            counts[reason] = counts.get(reason, 0) + int(sample.value)
-    return counts
+        if sample.name == names.INGEST_REJECTED:
+            counts[sample.labels["reason"]] += int(sample.value)
+    return +counts
 
 
 def _balance(exporter: Exporter) -> Iterator[str]:

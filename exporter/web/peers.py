@@ -25,27 +25,13 @@ QUERY = (
 T = TypeVar("T")
 
 
-class _Override(Struct):
-    mode: str
-    level: str
-    reason: str
-    author: str
-    until: float | None = None  # Unix seconds
-
-
-class _Hold(Struct):
-    entry: str
-    detail: str
-    until: str = ""  # RFC 3339
-
-
 class Receiver(Struct):
     """What the page reads of the receiver's /state."""
 
     level: str
     tunings: list[str] = []
-    override: _Override | None = None
-    holds: list[_Hold] = []
+    override: dict[str, Any] | None = None
+    holds: list[dict[str, Any]] = []
     shadow: bool = False
     problems: dict[str, str] = {}
     changes: list[tuple[str, Any, Any]] = []  # a key, its value in the baseline and in force

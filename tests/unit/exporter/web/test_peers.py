@@ -84,7 +84,7 @@ def test_one_that_hangs_keeps_nobody_waiting_and_the_other_counts(
 @pytest.mark.parametrize(
     "answer",
     [
-        {}, [], {"level": 3}, {"level": "a", "holds": [{"entry": 1}]}, Response("<html>"),
+        {}, [], {"level": 3}, {"level": "a", "holds": [1]}, Response("<html>"),
         Response(b"[" * 100_000), Response(status_code=404), Response(b"x" * (2 << 20)),
         Response(status_code=302, headers={"Location": "http://127.0.0.1:1/"}),
     ],
