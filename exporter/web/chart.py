@@ -53,7 +53,9 @@ def chart(
         "area": f"{curve} {here} {x(gone)},1000 0,1000",
         "now": (x(gone), y(cost)),
         "limit": bound,
-        "thresholds": {name: (y(part * limit + off), part) for name, part in thresholds.items()},
+        "thresholds": {
+            name: (y(part * limit + off), part) for name, part in thresholds.items() if part < 1
+        },
         "forecast": " ".join([here, *ways["today"]]) if "today" in ways else "",
         "band": " ".join(band),
         "out": x(exhaustion["expected"] - start) if "expected" in exhaustion else None,

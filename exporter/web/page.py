@@ -64,7 +64,6 @@ def render(
     with exporter.ledger.books.lock:
         course = Course(exporter.ledger.books.courses.get(today.date))
         past = list(_past(exporter, today))
-    shares = {name: thresholds[name] for name in WORDS if name in thresholds}
     alerts = [one.metric for one in said.samples if one.metric.get("__name__") == "ALERTS"]
     month = [one for one in past if one[0].month == today.date.month]
     zone, others = ZoneInfo(status.day.timezone), _others(foretold)
@@ -72,7 +71,7 @@ def render(
     return _PAGES.get_template("status.html").render(
         status=status, document=status.document(), used=used, others=others, said=said, links=links,
         state=state(status, thresholds, used), forecast=forecast, exhaustion=exhaustion,
-        chart=chart(status, course, forecast, exhaustion, shares), caps=_caps(status),
+        chart=chart(status, course, forecast, exhaustion, thresholds), caps=_caps(status),
         past=past[:PAST_DAYS], month=month,
         alerts=sorted(alerts, key=lambda one: _URGENCY.get(one.get("severity", ""), 3)),
         rejects=_rejects(exporter), balance=list(_balance(exporter)),
