@@ -77,7 +77,7 @@ def test_a_cap_of_what_never_appeared_is_a_warning_until_it_does(
     assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == said
     page = exporter.http.get("/").text
     assert "caps &#39;navio&#39;, which" in page
-    assert "0.00038 of 7.5" in page
+    assert "<span>$0.00038</span> <span>of $7.50</span>" in page
     assert exporter.status()["roaster_limits_usd"] == {"blue-tokai": "7.5", "navio": "1"}
     assert exporter.value("llm_budget_field_limit_usd", field="tag") == 2
     book(exporter, event(roaster="navio", field="tag"))
