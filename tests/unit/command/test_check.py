@@ -46,6 +46,8 @@ def test_what_ships_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     asks = found.pop("degradation")
     assert asks["status"] == "warning"
     assert "write `confidence_threshold: ask_below`" in asks["detail"]
+    for part in ("links", "critical alerts", "warning alerts", "info alerts"):
+        assert found.pop(part)["status"] == "warning"  # nobody has said yet who is told
     assert {item["status"] for item in found.values()} == {"ok"}
     assert found["thresholds"]["detail"].startswith("half 50%, warning 75%")
 
