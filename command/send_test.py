@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from command.remote import call
+from command.stack.reach import ways_of
 from common import signals
 from common.errors import UserError
 from common.fetch import fetch
@@ -28,9 +29,7 @@ def send_test(url: str) -> Iterator[tuple[str, bool, str]]:
     document = parse_document(original.encode(), Path("alertmanager.yml"))
     for receiver in document["receivers"]:
         name = receiver["name"]
-        ways = Counter(
-            {k.removesuffix("_configs"): len(v) for k, v in receiver.items() if k != "name"}
-        )
+        ways = Counter({way: len(several) for way, several in ways_of(receiver).items()})
         if f'receiver="{name}"' not in original:
             yield name, False, f'no route of {ALERT} has the matcher receiver="{name}"'
         elif not ways:

@@ -25,15 +25,20 @@ def reach(config: Path, contacts: Path, folder: Path) -> Iterator[tuple[str, boo
     people = read_as(contacts, Contacts)
     for severity in SEVERITIES:
         ways = [
-            _way(name, kind.removesuffix("_configs"), settings, document, people, folder)
+            _way(name, kind, settings, document, people, folder)
             for name in _routed(config, severity)
-            for kind, several in receivers[name].items()
-            if kind != "name"
+            for kind, several in ways_of(receivers[name]).items()
             for settings in several
         ]
         reached = any(works for works, _ in ways)
         said = "; ".join(words for _, words in ways) or "the receiver has no way"
         yield severity, reached, said if reached else f"nobody is told: {said}"
+
+
+def ways_of(receiver: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """A receiver's settings by integration, as Alertmanager's metrics call it."""
+    known = (key for key in receiver if key.endswith("_configs"))
+    return {key.removesuffix("_configs"): receiver[key] for key in known}
 
 
 def _routed(config: Path, severity: str) -> list[str]:
