@@ -59,7 +59,8 @@ def test_each_receiver_is_told_and_each_failure_is_said(bundle: Bundle, elsewher
     bodies = dict(elsewhere)
     title = "Notification test"
     assert bodies["/page"]["payload"]["summary"] == title
-    assert bodies["/page"]["payload"]["custom_details"]["firing"].startswith(f"{title}: This is")
+    details = bodies["/page"]["payload"]["custom_details"]["firing"]
+    assert details.startswith(f"LLM budget\n{title}: This is"), "a text, no YAML"
     (attachment,) = bodies["/chat"]["attachments"]
     assert attachment["title"] == title
     assert attachment["text"].startswith(f"{title}: This is a test by llm-budget")
