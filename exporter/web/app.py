@@ -24,6 +24,7 @@ from exporter.ledger.adjustments import Grant, Reset, Revoke
 from exporter.ledger.report import report
 from exporter.ledger.repricing import Reprice
 from exporter.ledger.writer import LedgerUnavailableError
+from exporter.web import runbook
 from exporter.web.status import budget_status
 
 MAX_BODY_BYTES = 64 << 10  # of an admin's request
@@ -53,6 +54,7 @@ def application(exporter: Exporter) -> Starlette:
         routes=[
             Route("/health", web.health),
             route("/", "metrics", web.index),
+            route("/runbook", "metrics", web.runbook),
             route("/metrics", "metrics", web.metrics),
             route("/api/v1/status", "metrics", web.status),
             route("/api/v1/report", "metrics", web.report),
@@ -128,6 +130,10 @@ class Web:
         """Today's budget for people."""
         document = budget_status(self._exporter).document()
         return HTMLResponse(_PAGES.get_template("status.html").render(document))
+
+    async def runbook(self, _: Request) -> Response:
+        """What to do, by alert."""
+        return await run_in_threadpool(runbook.page)
 
     async def reload(self, _: Request) -> Response:
         """Read budget.yml and the token files again; 400 with the reason keeps the old ones."""

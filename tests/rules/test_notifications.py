@@ -3,9 +3,11 @@
 import re
 
 import pytest
+import yaml
 
 from command.paths import ALERTMANAGER
 from tests.support.notifications import (
+    CASES,
     CONTACTS,
     GOLDEN,
     HOSTILE,
@@ -23,6 +25,14 @@ from tests.support.notifications import (
 def test_the_messages_are_the_golden_ones(receiver: str) -> None:
     """make golden writes them anew."""
     assert golden(receiver) == (GOLDEN / f"{receiver}.txt").read_text()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pagerdutys_details_are_no_yaml_but_a_text(case: str) -> None:
+    """Later Alertmanagers read YAML in them, and would run a name's {{ … }} as a template."""
+    text = rendered("page", CASES[case]).partition("details.firing]\n")[2]
+    with pytest.raises(yaml.YAMLError):
+        yaml.safe_load(text)
 
 
 def test_people_are_the_receivers_with_templates() -> None:
