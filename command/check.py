@@ -130,8 +130,8 @@ def _people(arguments: argparse.Namespace) -> list[Finding]:
         try:
             for name, done, said in send_test(url):
                 found.append(Finding(f"test of {name}", "ok" if done else "error", said))
-        except UserError as error:
-            found.append(Finding("test", "error", str(error)))
+        except (UserError, LookupError, TypeError) as error:
+            found.append(Finding("test", "error", f"no answer of an alertmanager: {error}"))
     return found
 
 

@@ -1,5 +1,6 @@
 """Who hears of an alert of each severity, and by which way; or that nobody does, and why."""
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from command.stack.contacts import Contacts
 from common.yamlfile import read_as, read_document
 
 SEVERITIES = ("critical", "warning", "info")
-EXAMPLES = ("example.com", "example.org", "example.net", "localhost")  # nobody reads mail there
+EXAMPLES = ("@example.com", "@example.org", "@example.net", "@localhost")  # nobody reads mail there
 
 
 def reach(config: Path, contacts: Path, folder: Path) -> Iterator[tuple[str, bool, str]]:
@@ -21,18 +22,22 @@ def reach(config: Path, contacts: Path, folder: Path) -> Iterator[tuple[str, boo
     which secrets/ is relative. Raises UserError.
     """
     document = read_document(config)
-    receivers = {one["name"]: one for one in document["receivers"]}
-    people = read_as(contacts, Contacts)
+    receivers = {one["name"]: ways_of(one) for one in document["receivers"]}
+    common = {
+        "to": ", ".join(read_as(contacts, Contacts).mail.to),
+        **{key.removeprefix("smtp_"): value for key, value in document.get("global", {}).items()},
+    }
     for severity in SEVERITIES:
-        ways = [
-            _way(name, kind, settings, document, people, folder)
-            for name in _routed(config, severity)
-            for kind, several in ways_of(receivers[name]).items()
-            for settings in several
-        ]
-        reached = any(works for works, _ in ways)
-        said = "; ".join(words for _, words in ways) or "the receiver has no way"
-        yield severity, reached, said if reached else f"nobody is told: {said}"
+        said, reached = [], False
+        for name, kind, one in _ways(config, severity, receivers):
+            own = {key: value for key, value in one.items() if "{{" not in str(value)}
+            settings = {**common, **own} if kind == "email" else own
+            problems = ", ".join(_problems(settings, folder))
+            told = f" to {settings['to']}" if kind == "email" else ""
+            said.append(f"{name} by {kind}{told}" + (problems and f" does not work: {problems}"))
+            reached |= not problems
+        words = "; ".join(said) or "the receiver has no way"
+        yield severity, reached, words if reached else f"nobody is told: {words}"
 
 
 def ways_of(receiver: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -41,52 +46,31 @@ def ways_of(receiver: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {key.removesuffix("_configs"): receiver[key] for key in known}
 
 
-def _routed(config: Path, severity: str) -> list[str]:
+def _ways(
+    config: Path, severity: str, receivers: Mapping[str, Mapping[str, list[dict[str, Any]]]]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     argv = [need("amtool"), "config", "routes", "test", f"--config.file={config}"]
     done = subprocess.run([*argv, f"severity={severity}"], capture_output=True, text=True)
-    return done.stdout.strip().split(",") if done.returncode == 0 else []
+    for name in filter(receivers.__contains__, done.stdout.strip().split(",")):
+        for kind, several in receivers[name].items():
+            yield from ((name, kind, settings) for settings in several)
 
 
-def _way(
-    name: str,
-    kind: str,
-    settings: Mapping[str, Any],
-    document: Mapping[str, Any],
-    people: Contacts,
-    folder: Path,
-) -> tuple[bool, str]:
-    """Whether one way of a receiver can work, as far as its files tell; and in words."""
-    common = document.get("global") or {}
-    files = [
-        folder / file for file in _files({**common, **settings} if kind == "email" else settings)
-    ]
-    problems = [f"{file} is missing or empty" for file in files if not _filled(file)]
-    target = ""
-    if kind == "email":
-        told = settings.get("to", "")
-        target = f" to {', '.join(people.mail.to) if '{{' in told else told}"
-        host = settings.get("smarthost") or common.get("smtp_smarthost", "")
-        if all(one.rpartition("@")[2] in EXAMPLES for one in people.mail.to) and "{{" in told:
-            problems.append("mail.to in contacts.yml is the example's")
-        if not _answers(host):
-            problems.append(f"no mail server answers at {host or 'smtp_smarthost'}")
-    words = f"{name} by {kind}{target}"
-    return not problems, words + (f" does not work: {', '.join(problems)}" if problems else "")
-
-
-def _files(settings: Mapping[str, Any]) -> Iterator[str]:
+def _problems(settings: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """Why a way cannot work, as far as files and the mail server tell."""
     for key, value in settings.items():
         if isinstance(value, dict):
-            yield from _files(value)
-        elif key.endswith("_file"):
-            yield str(value)
+            yield from _problems(value, folder)
+        elif key.endswith("_file") and not _filled(folder / value):
+            yield f"{folder / value} is missing or empty"
+        elif key == "to" and all(one.endswith(EXAMPLES) for one in value.split(", ")):
+            yield "mail.to in contacts.yml is the example's"
+        elif key == "smarthost" and not _answers(value):
+            yield f"no mail server answers at {value}"
 
 
 def _filled(file: Path) -> bool:
-    try:
-        return bool(file.read_text().strip())
-    except (OSError, UnicodeError):
-        return False
+    return file.is_file() and os.access(file, os.R_OK) and bool(file.read_bytes().strip())
 
 
 def _answers(address: str) -> bool:

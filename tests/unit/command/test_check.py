@@ -191,6 +191,18 @@ def test_the_bundles_own_services_may_hold_their_ports(
         assert f"(pid {child.pid}), which answers as this bundle's {child.name}" in detail
 
 
+def test_a_test_without_an_alertmanager_is_an_error_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "cannot reach the alertmanager" in check(capsys, "--send-test")[1]["test"]["detail"]
+    for body in (b"[]", b"{}", b'{"config": {"original": "receivers: 1"}}'):
+        with served(body) as port:
+            ports = replace(Ports.free(), alertmanager=port)
+            status, found = check(capsys, "--send-test", ports=ports)
+        assert status == 1
+        assert found["test"]["status"] == "error"
+
+
 def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:
     with contextlib.closing(ReplayPrometheus(tmp_path, 1)) as server:
         server.start()

