@@ -55,6 +55,14 @@ def test_failing_notifications_are_told_by_the_other_ways(integration: str) -> N
     assert told == OTHERS.get(integration, ["page", "chat", "mail"])
 
 
+def test_only_what_can_wait_waits_for_working_hours() -> None:
+    waiting = [one for one in CONFIG["route"]["routes"] if "active_time_intervals" in one]
+    assert [route["matchers"] for route in waiting] == [['severity="info"']]
+    assert "mute_time_intervals" not in str(CONFIG)
+    named = {one["name"] for one in CONFIG["time_intervals"]}
+    assert set(waiting[0]["active_time_intervals"]) <= named
+
+
 def test_an_alert_that_nobody_planned_for_is_mailed() -> None:
     assert routed({"alertname": "Unheard", "severity": "odd"}) == ["mail"]
 

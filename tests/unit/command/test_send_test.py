@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from command.send_test import send_test
-from command.stack.bundle import Bundle, Ports
+from command.stack.bundle import Bundle
 from common.errors import UserError
-from tests.support.hooks import Posts, posts
+from tests.support.hooks import Posts, alertmanager, posts
 
 
 @pytest.fixture
@@ -20,27 +19,9 @@ def elsewhere() -> Iterator[Posts]:
 
 @pytest.fixture
 def bundle(tmp_path: Path, elsewhere: Posts) -> Iterator[Bundle]:
-    """The shipped Alertmanager, whose PagerDuty, Slack and webhooks are one loopback server."""
-    bundle = Bundle(tmp_path, ports=Ports.free())
-    bundle.prepare()
-    path = tmp_path / "alertmanager.yml"
-    document = yaml.safe_load(path.read_text())
-    by_name = {one["name"]: one for one in document["receivers"]}
-    by_name["page"]["pagerduty_configs"][0]["url"] = f"{elsewhere.url}/page"
-    for name in ("degradation", "watchdog"):
-        by_name[name]["webhook_configs"][0]["url"] = f"{elsewhere.url}/{name}"
-    document["global"]["smtp_smarthost"] = "127.0.0.1:1"
-    document["receivers"] += [{"name": "new", "webhook_configs": [{"url": elsewhere.url}]}]
-    document["route"]["routes"].append({"receiver": "new", "matchers": ["a=b"]})
-    path.write_text(yaml.safe_dump(document))
-    (tmp_path / "secrets" / "slack_webhook_url").write_text(f"{elsewhere.url}/chat")
-    (tmp_path / "secrets" / "pagerduty_routing_key").write_text("key")
-    bundle.alertmanager.start()
-    try:
-        bundle.alertmanager.wait_ready()
+    """The shipped Alertmanager, told to that server, and a receiver that no test reaches."""
+    with alertmanager(tmp_path, elsewhere) as bundle:
         yield bundle
-    finally:
-        bundle.alertmanager.stop()
 
 
 def test_each_receiver_is_told_and_each_failure_is_said(bundle: Bundle, elsewhere: Posts) -> None:
