@@ -22,6 +22,7 @@ from exporter.ledger.adjustments import Grant, Reset, Revoke
 from exporter.ledger.report import report
 from exporter.ledger.repricing import Reprice
 from exporter.ledger.writer import LedgerUnavailableError
+from exporter.web import runbook
 from exporter.web.page import POLICY, render
 from exporter.web.peers import Peers
 from exporter.web.status import budget_status
@@ -54,6 +55,7 @@ def application(
         routes=[
             Route("/health", web.health),
             route("/", "metrics", web.index),
+            route("/runbook", "metrics", web.runbook),
             route("/metrics", "metrics", web.metrics),
             route("/api/v1/status", "metrics", web.status),
             route("/api/v1/report", "metrics", web.report),
@@ -133,6 +135,10 @@ class Web:
         said = await self._peers.ask()
         html = await run_in_threadpool(render, self._exporter, *said, self._links)
         return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
+
+    async def runbook(self, _: Request) -> Response:
+        """What to do, by alert."""
+        return await run_in_threadpool(runbook.page)
 
     async def reload(self, _: Request) -> Response:
         """Read budget.yml and the token files again; 400 with the reason keeps the old ones."""

@@ -8,6 +8,7 @@ import pytest
 
 from command.paths import ALERTMANAGER, REPOSITORY
 from command.stack.binaries import TOOLS_VARIABLE
+from tests.support import notifications
 from tests.support.loop import LIMIT, Loop
 from tests.support.rule_files import RULES
 from tests.support.rule_files import test_files as promtool_files
@@ -42,6 +43,12 @@ def test_promtool_accepts_the_config(tools: Release) -> None:
 
 def test_amtool_accepts_the_config(tools: Release) -> None:
     run(tools, "amtool", "check-config", str(ALERTMANAGER / "alertmanager.yml"))
+
+
+@pytest.mark.parametrize("receiver", notifications.PEOPLE)
+def test_every_alertmanager_writes_the_same_messages(tools: Release, receiver: str) -> None:
+    written = (notifications.GOLDEN / f"{receiver}.txt").read_text()
+    assert notifications.golden(receiver, str(tools.bin / "amtool")) == written
 
 
 def test_docker_compose_accepts_the_shipped_file() -> None:

@@ -47,6 +47,8 @@ def test_what_ships_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     asks = found.pop("degradation")
     assert asks["status"] == "warning"
     assert "write `confidence_threshold: ask_below`" in asks["detail"]
+    for part in ("links", "critical alerts", "warning alerts", "info alerts"):
+        assert found.pop(part)["status"] == "warning"  # nobody has said yet who is told
     assert {item["status"] for item in found.values()} == {"ok"}
     assert found["thresholds"]["detail"].startswith("half 50%, warning 75%")
 
@@ -202,6 +204,18 @@ def test_the_bundles_own_services_may_hold_their_ports(
     for child in bundle.children:
         detail = found[f"port of {child.name}"]["detail"]
         assert f"(pid {child.pid}), which answers as this bundle's {child.name}" in detail
+
+
+def test_a_test_without_an_alertmanager_is_an_error_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "cannot reach the alertmanager" in check(capsys, "--send-test")[1]["test"]["detail"]
+    for body in (b"[]", b"{}", b'{"config": {"original": "receivers: 1"}}'):
+        with served(body) as port:
+            ports = replace(Ports.free(), alertmanager=port)
+            status, found = check(capsys, "--send-test", ports=ports)
+        assert status == 1
+        assert found["test"]["status"] == "error"
 
 
 def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:
