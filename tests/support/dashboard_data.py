@@ -25,6 +25,7 @@ NO_BALANCE = "the provider's balance is not polled"
 SHARED_LIMITS = "rate_limits.scope is all: the roasters share the provider's limits"
 YOUNG_BOOKS = "the ledger is minutes old and vouches for no past day"
 YOUNG_RULES = "Prometheus has seen no week, no day and no six hours yet"
+FIRST_HOUR = "a ledger without past days foretells from the day's second hour on"
 NOT_JUDGED = "a level is judged ten minutes after its rise"
 
 # Queries without an answer in a loop that was started just now with the tests' config.
@@ -41,6 +42,17 @@ WITHOUT_CAPS: dict[Key, str] = {
     ("Caps and use of fields", "used"): NO_CAPS,
 }
 WITHOUT_BALANCE: dict[Key, str] = {("Provider's balance", "balance"): NO_BALANCE}
+UNFORETOLD: dict[Key, str] = dict.fromkeys(
+    (
+        ("Forecast", ""),
+        ("Runs out", "expected"),
+        ("Runs out", "earliest"),
+        ("Forecast of the day's total", "forecast"),
+        ("Forecast of the day's total", "low"),
+        ("Forecast of the day's total", "high"),
+    ),
+    FIRST_HOUR,
+)
 YOUNG: dict[Key, str] = {
     ("Past days", "{{days_ago}} days ago"): YOUNG_BOOKS,
     ("Seven days", "{{roaster}}, mean day"): YOUNG_RULES,
@@ -74,7 +86,8 @@ def wait_for_all_but(loop: Loop, expected: set[Key], timeout: float) -> None:
 
     def as_expected() -> bool:
         wrong.clear()
-        wrong.update(silent(loop) ^ expected)
+        early = numbers(loop, "budget:llm_day_elapsed:seconds < 3600")
+        wrong.update(silent(loop) ^ (expected | UNFORETOLD.keys() if early else expected))
         return not wrong
 
     try:
@@ -133,7 +146,7 @@ def configure_caps_and_balance(loop: Loop) -> None:
     loop.children.append(provider)
     provider.wait_ready()
     key = loop.bundle.folder / "provider_key"
-    key.write_text("sk-test\n")
+    key.write_text("sk-no-real-key-at-all\n")
     budget = loop.bundle.budget
     document = read_document(budget)
     document["budget"].update(roasters={"naivo": 1}, fields={"tags": 1})
@@ -164,4 +177,4 @@ def ask_everything(loop: Loop, timeout: float) -> None:
     assert {name: bool(values) for name, values in offered.items()} == dict.fromkeys(offered, True)
     assert "naivo" in offered["roaster"]
     chosen = {"roaster": "naivo", "field": "tags", "model": "deepseek-chat"}
-    assert silent(loop, **chosen) == absent
+    assert silent(loop, **chosen) - UNFORETOLD.keys() == absent

@@ -13,7 +13,13 @@ from grafana_foundation_sdk.models import units
 
 from command.stack.binaries import need
 from common import names
-from tests.support.dashboard_data import WITHOUT_CAPS, WITHOUT_MONTH, YOUNG
+from tests.support.dashboard_data import (
+    UNFORETOLD,
+    WITHOUT_BALANCE,
+    WITHOUT_CAPS,
+    WITHOUT_MONTH,
+    YOUNG,
+)
 from tests.support.dashboards import (
     FILES,
     asked,
@@ -181,11 +187,17 @@ def test_every_reason_names_a_query_and_the_query_answers_once_its_series_are_th
     tmp_path: Path,
 ) -> None:
     """What a young loop has no data for: promtool gives it the series, with every label."""
-    reasons = {**WITHOUT_MONTH, **WITHOUT_CAPS, **YOUNG}
+    reasons = {**WITHOUT_MONTH, **WITHOUT_CAPS, **WITHOUT_BALANCE, **UNFORETOLD, **YOUNG}
     found = {(q.panel, q.legend): q.expression for path in FILES for q in asked(path)}
     assert reasons.keys() <= found.keys()
     labels = dict.fromkeys(("roaster", "field", "window", "of", "reason"), "a")
-    labels |= {"month": "2026-11", "entry": "control", "days_ago": "1", "by": "end"}
+    labels |= {
+        "case": "expected",
+        "month": "2026-11",
+        "entry": "control",
+        "days_ago": "1",
+        "by": "end",
+    }
     written = ",".join(f'{name}="{value}"' for name, value in labels.items())
     checks = []
     for key in reasons:
