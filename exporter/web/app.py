@@ -89,7 +89,8 @@ class Web:
     """What is read; the reload, and what people add to or correct in the ledger."""
 
     def __init__(self, exporter: Exporter, peers: Peers, links: Mapping[str, str]) -> None:
-        self._exporter, self._peers, self._links = exporter, peers, links
+        self._exporter, self._peers = exporter, peers
+        self._links = {"Runbook": "runbook"} | dict(links)  # its own, unless another is named
         self._ledger = exporter.ledger
         self._one_report_at_a_time = asyncio.Lock()
 

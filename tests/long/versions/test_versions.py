@@ -9,6 +9,7 @@ import pytest
 from command.paths import ALERTMANAGER, REPOSITORY
 from command.stack.binaries import TOOLS_VARIABLE
 from tests.support import notifications
+from tests.support.dashboard_data import ask_everything
 from tests.support.loop import LIMIT, Loop
 from tests.support.rule_files import RULES
 from tests.support.rule_files import test_files as promtool_files
@@ -74,3 +75,11 @@ def test_the_newest_pair_runs_the_whole_loop(newest_loop: Loop) -> None:
     loop.wait_level("fallback")
     assert loop.effective()["enabled"] is False
     assert not loop.unwell()
+
+
+def test_the_newest_prometheus_answers_every_panel_and_variable_of_the_dashboards(
+    newest_loop: Loop,
+) -> None:
+    newest_loop.spend_to(LIMIT * 80 // 100)
+    newest_loop.wait_level("control")
+    ask_everything(newest_loop, timeout=120)
