@@ -75,6 +75,7 @@ def render(
         past=past[:PAST_DAYS], month=month,
         alerts=sorted(alerts, key=lambda one: _URGENCY.get(one.get("severity", ""), 3)),
         rejects=_rejects(exporter), balance=list(_balance(exporter)),
+        open=exporter.settings.tokens.metrics is None,
         clock=lambda at, form="%H:%M": _clock(at, zone, form),
     )  # fmt: skip
 

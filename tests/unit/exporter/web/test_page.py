@@ -170,6 +170,9 @@ def test_fresh(opened: Open, exporter: Exporter) -> None:
     assert "Nothing yet." in text(page)
     assert "The scraper runs its normal config." in text(page)
     assert page.title == "OK: $100.00 left, LLM budget"
+    assert "LLM_BUDGET_METRICS_TOKEN_FILE" in page.find_element(By.TAG_NAME, "footer").text
+    links = page.find_elements(By.LINK_TEXT, "Runbook")
+    assert [one.get_attribute("href") for one in links] == [page.current_url + "runbook"]
     check(page)
 
 
