@@ -15,7 +15,7 @@ from command.effect import effect_of, sentence
 from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
 from command.remote import EXPORTER_URL, PROMETHEUS_URL, call, exporter_status
 from command.thresholds import thresholds
-from common.budget_status import BudgetStatus, by_amount, together
+from common.budget_status import SHOWN_UTILIZATION, BudgetStatus, by_amount, plain, together
 from common.errors import UserError
 
 # The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
@@ -51,12 +51,14 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
     budget = together(reports)
     return {
         "status": severity(budget.utilization, limits),
-        "utilization": float(budget.utilization),
+        "utilization": float(min(budget.utilization, SHOWN_UTILIZATION)),
         "spend_usd": f"{budget.spend_usd:f}",
         "written_off_usd": f"{budget.written_off_usd:f}",
         "granted_usd": f"{budget.granted_usd:f}",
         "limit_usd": f"{budget.limit:f}",
         "remaining_usd": f"{budget.remaining:f}",
+        "month": plain(budget.month),
+        "month_text": budget.month.sentence(budget.spend_usd) if budget.month else "",
         "day": msgspec.to_builtins(reports[0].day),
         "by_roaster": _merge(report.by_roaster for report in reports),
         "by_field": _merge(report.by_field for report in reports),
@@ -114,7 +116,9 @@ def _print(summary: dict[str, Any]) -> None:
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
-    for line in filter(None, (*not_live(summary), *problems, summary["question"])):
+    for line in filter(
+        None, (summary["month_text"], *not_live(summary), *problems, summary["question"])
+    ):
         print(line)
     for by in ("roaster", "field"):
         if spend := summary[f"by_{by}"]:

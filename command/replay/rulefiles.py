@@ -48,14 +48,14 @@ def load(folder: Path) -> list[Rule]:
 
 
 def passes(rules: list[Rule], wanted: Iterable[str]) -> list[list[Rule]]:
-    """The recording rules behind the wanted names, in passes: each reads only earlier passes.
+    """The recording rules behind the wanted names, in passes: each reads earlier ones, or itself.
 
     All rules of a name come in one pass. Raises UserError when rules wait for each other.
     """
     recording = [rule for rule in rules if "record" in rule.body]
     reads: dict[str, set[str]] = {rule.name: set() for rule in recording}
     for rule in recording:
-        reads[rule.name] |= rule.reads & reads.keys()
+        reads[rule.name] |= (rule.reads & reads.keys()) - {rule.name}
     needed: dict[str, set[str]] = {}
     waiting = set(wanted) & reads.keys()
     while waiting:

@@ -101,9 +101,11 @@ class Books:
     size_bytes: int = 0
     epoch: int = 0  # the id of the newest grant or reset
     lock: threading.RLock = field(default_factory=threading.RLock)
+    first_day: date = date.max  # with an account, or on which the ledger began
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
     _adjusted: Counter[tuple[date, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
+    _month_cost: Counter[tuple[int, int]] = field(default_factory=Counter)  # of whole months
 
     def book(
         self,
@@ -126,6 +128,8 @@ class Books:
                     self.pending_tokens[key.series.model] += amounts.tokens
                     self.unpriced_tokens[key.series.model] += max(0, amounts.tokens)
                 self._day_cost[key.day][key.series] += amounts.cost_picodollars
+                self._month_cost[key.day.year, key.day.month] += amounts.cost_picodollars
+                self.first_day = min(self.first_day, key.day)
                 self.changed.add(key.series)
             for forgotten in sorted(self._day_cost)[:-RECENT_DAYS]:
                 del self._day_cost[forgotten]
@@ -138,6 +142,16 @@ class Books:
                 if day >= today:
                     spend.update(costs)
             return spend
+
+    def spent_before(self, today: date) -> int:
+        """Pico-dollars of the days of a day's month that lie before it."""
+        month = today.year, today.month
+        with self.lock:
+            return self._month_cost[month] - sum(
+                sum(costs.values())
+                for day, costs in self._day_cost.items()
+                if day >= today and (day.year, day.month) == month
+            )
 
     def adjusted_on(self, day: date) -> Adjusted:
         with self.lock:
@@ -155,16 +169,18 @@ def read_books(db: sqlite3.Connection) -> Books:
     meta = dict(db.execute("SELECT key, value FROM meta"))
     books = Books(meta["ledger_id"], last_commit=float(meta.get("last_commit", 0)))
     sums = ", ".join(f"sum({name})" for name in COLUMNS)
-    # A year a sum, and Python adds those.
+    # A month a sum, and Python adds those.
     query = (
         f"SELECT max(day), roaster, field, model, min(price_version, 1), {sums} FROM accounts "  # noqa: S608
-        "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
+        "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 7) ELSE day END, 2, 3, 4, 5"
     )
     try:
         rows: Iterable[Any] = db.execute(query, (_recent_days(db),)).fetchall()
     except sqlite3.OperationalError:  # a sum beyond 64 bits; Python's have no bound
         rows = db.execute("SELECT * FROM accounts")  # the same columns
     books.book(map(account, rows))
+    (oldest,) = db.execute("SELECT min(day) FROM accounts").fetchone()
+    books.first_day = date.fromisoformat(min(meta["first_day"], oldest or meta["first_day"]))
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)

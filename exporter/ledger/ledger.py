@@ -46,6 +46,8 @@ class Ledger:
                     db.execute("BEGIN")
                     known, now = read_calendars(db), clock.now()
                     self.calendars = set_calendar(db, known, config.budget.calendar, now)
+                    today = (str(self.day_of(now)),)  # where a month's budget begins, if new
+                    db.execute("INSERT OR IGNORE INTO meta VALUES ('first_day', ?)", today)
                 self.books = read_books(db)
                 self._booking = Booking(db, self.books, prices, config.limits, self.day_of)
                 self.places = read_places(db)  # as of the start; the log source keeps them

@@ -7,19 +7,20 @@ from common.budget_status import BudgetStatus, StatusDay, by_amount
 from common.money import picodollars, usd
 from exporter.composition import Exporter
 from exporter.ledger.books import Series
+from exporter.ledger.month import month_of
 
 
 def budget_status(exporter: Exporter) -> BudgetStatus:
     """The exporter's budget day, its figures from one moment of the books."""
     now, today = exporter.clock.now(), exporter.ledger.today()
-    books = exporter.ledger.books
+    books, budget = exporter.ledger.books, exporter.config.budget
     with books.lock:
         spend = books.spend_of(today.date)
         adjusted = books.adjusted_on(today.date)
         epoch = books.epoch
         requests = sum(total.requests for total in books.totals.values())
         unpriced = sum(books.pending_tokens.values())
-    budget = exporter.config.budget
+        month = month_of(budget, books, exporter.ledger.calendars, today)
     calendar = exporter.ledger.calendars.current(now)
     return BudgetStatus(
         ledger=books.ledger_id,
@@ -37,6 +38,7 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
         written_off_usd=_usd(adjusted.written_off),
         granted_usd=_usd(adjusted.granted),
         limit_usd=_usd(picodollars(budget.daily_limit_usd)),
+        month=month,
         reserve_usd=_usd(picodollars(budget.reserve_usd)),
         requests=requests,
         by_roaster=_by("roaster", spend),

@@ -12,7 +12,7 @@ from tests.support.exporters import Exporter, event
 from tests.support.receivers import Receiver, alert
 from tests.support.rule_files import names_in, published, recorded, rules
 
-CONFIG = "budget: {roasters: {blue-tokai: 12.5}}\nprovider: {balance_url: 'http://127.0.0.1:1/'}\n"
+CONFIG = "budget: {roasters: {blue-tokai: 12.5}, monthly_limit_usd: 900}\nprovider: {balance_url: 'http://127.0.0.1:1/'}\n"
 # Only once a provider has answered: tests/unit/exporter/metrics/test_provider.py.
 # Only once a ledger is retired.
 ON_DEMAND = {names.PROVIDER_BALANCE, names.LEDGER_RETIRED}
