@@ -15,7 +15,7 @@ from command.effect import effect_of, sentence
 from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
 from command.remote import EXPORTER_URL, PROMETHEUS_URL, call, exporter_status
 from command.thresholds import thresholds
-from common.budget_status import BudgetStatus, by_amount, together
+from common.budget_status import SHOWN_UTILIZATION, BudgetStatus, by_amount, plain, together
 from common.errors import UserError
 
 # The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
@@ -51,12 +51,14 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
     budget = together(reports)
     return {
         "status": severity(budget.utilization, limits),
-        "utilization": float(budget.utilization),
+        "utilization": float(min(budget.utilization, SHOWN_UTILIZATION)),
         "spend_usd": f"{budget.spend_usd:f}",
         "written_off_usd": f"{budget.written_off_usd:f}",
         "granted_usd": f"{budget.granted_usd:f}",
         "limit_usd": f"{budget.limit:f}",
         "remaining_usd": f"{budget.remaining:f}",
+        "month": plain(budget.month),
+        "month_text": budget.month.sentence(budget.spend_usd) if budget.month else "",
         "day": msgspec.to_builtins(reports[0].day),
         "by_roaster": _merge(report.by_roaster for report in reports),
         "by_field": _merge(report.by_field for report in reports),
@@ -129,6 +131,7 @@ def _print(summary: dict[str, Any]) -> None:
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
     asked = summary.get("alerts_ask_for") or level
     why = [asked != level and f"The alerts ask for: {asked}.", *summary.get("held", ())]
+    why.append(summary["month_text"])
     lines = (*why, *not_live(summary), *problems, *summary["warnings"], summary["question"])
     for line in filter(None, lines):
         print(line)

@@ -6,25 +6,23 @@ rules/budget.yml computes the same from metrics; tests/rules/test_budget_status.
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import chain
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from common.errors import UserError
-from common.money import picodollars
+from common.money import picodollars, usd
 
+_TINY = Decimal("1e-30")  # USD, far below the ledger's unit; as in rules/budget.yml
+SHOWN_UTILIZATION = Decimal(1000)  # 100,000 %: what is spent of a limit of nothing has no share
+MonthDays = Annotated[int, Meta(ge=1, le=31)]
 LogState = Literal["ok", "missing", "problem"]
 
 
-class BudgetFigures(Struct, frozen=True, kw_only=True):
-    """The day's money of one ledger, or of several under one budget, in exact USD."""
-
-    spend_usd: Decimal
-    written_off_usd: Decimal
-    granted_usd: Decimal
-    limit_usd: Decimal  # of budget.yml; grants come on top
+class _Amounts(Struct, frozen=True, kw_only=True):
+    """Money in exact USD. Raises ValueError for what the ledger's unit cannot hold."""
 
     def __post_init__(self) -> None:
         values = asdict(self).values()
@@ -36,10 +34,60 @@ class BudgetFigures(Struct, frozen=True, kw_only=True):
         except UserError as error:  # msgspec makes a ValidationError of a ValueError
             raise ValueError(str(error)) from error
 
+    def lowest(self) -> Decimal:
+        """The smallest of the amounts."""
+        return min(value for value in asdict(self).values() if isinstance(value, Decimal))
+
+
+class MonthFigures(_Amounts, frozen=True, kw_only=True):
+    """The month's budget of one ledger, or of several, as of the start of a budget day."""
+
+    month: str  # such as 2026-11
+    limit_usd: Decimal  # of budget.yml, for a whole month
+    days: MonthDays
+    seen_days: MonthDays  # for so many of them the limit counts: from the ledger's first day on
+    spent_usd: Decimal  # in the month before the budget day, the opening balance included
+    opening_usd: Decimal | None = None  # what a person put in as spent elsewhere
+    days_left: MonthDays  # budget days to the month's end, today included
+    parts: MonthDays  # into so many parts what is left is divided: days_left, or 1
+
+    def sentence(self, today: Decimal) -> str:
+        """For people. today: the day's spend in USD."""
+        part = f"; it counts from day {self.days - self.seen_days + 1} on"
+        return (
+            f"Month {self.month}: ${self.spent_usd + today:.2f} of ${self.counted:.2f}"
+            f"{part if self.seen_days < self.days else ''}; days left, with today: {self.days_left}"
+        )
+
+    @property
+    def counted(self) -> Decimal:
+        """The limit, of the part of the month that counts, for people."""
+        return self.limit_usd * self.seen_days / self.days
+
+    @property
+    def left(self) -> Decimal:
+        """What the month leaves for today, at least 0, to the nearest nano-dollar."""
+        whole = (
+            picodollars(self.limit_usd) * self.seen_days - picodollars(self.spent_usd) * self.days
+        )
+        size = 1000 * self.days * self.parts  # of a nano-dollar
+        return Decimal(usd(1000 * ((max(0, whole) + size // 2) // size)))
+
+
+class BudgetFigures(_Amounts, frozen=True, kw_only=True):
+    """The day's money of one ledger, or of several under one budget, in exact USD."""
+
+    spend_usd: Decimal
+    written_off_usd: Decimal
+    granted_usd: Decimal
+    limit_usd: Decimal  # of budget.yml; grants come on top
+    month: MonthFigures | None = None
+
     @property
     def limit(self) -> Decimal:
-        """The day's limit, grants included."""
-        return self.limit_usd + self.granted_usd
+        """The day's limit: no more than the month leaves, grants included."""
+        limit = min(self.limit_usd, self.month.left) if self.month else self.limit_usd
+        return limit + self.granted_usd
 
     @property
     def net_spend(self) -> Decimal:
@@ -52,8 +100,8 @@ class BudgetFigures(Struct, frozen=True, kw_only=True):
 
     @property
     def utilization(self) -> Decimal:
-        """The net spend as a share of the limit."""
-        return self.net_spend / self.limit if self.limit > 0 else Decimal("Infinity")
+        """The net spend as a share of the limit; of a limit of nothing, nothing is all of it."""
+        return (self.net_spend + _TINY) / max(self.limit, _TINY)
 
     @property
     def exhausted(self) -> bool:
@@ -61,12 +109,27 @@ class BudgetFigures(Struct, frozen=True, kw_only=True):
 
 
 def together(figures: Sequence[BudgetFigures]) -> BudgetFigures:
-    """Several ledgers under one budget: amounts add up, the limit is the smallest of theirs."""
+    """Several ledgers under one budget: amounts add up, the limits are the smallest of theirs."""
+    months = [one.month for one in figures if one.month]
     return BudgetFigures(
         spend_usd=Decimal(sum(one.spend_usd for one in figures)),
         written_off_usd=Decimal(sum(one.written_off_usd for one in figures)),
         granted_usd=Decimal(sum(one.granted_usd for one in figures)),
         limit_usd=min(one.limit_usd for one in figures),
+        month=_months(months) if months else None,
+    )
+
+
+def _months(given: Sequence[MonthFigures]) -> MonthFigures:
+    """Of the earliest month that a ledger is in."""
+    months = [one for one in given if one.month == min(each.month for each in given)]
+    largest = max(months, key=lambda one: one.seen_days)
+    return msgspec.structs.replace(
+        largest,
+        limit_usd=min(one.limit_usd for one in months),
+        spent_usd=Decimal(sum(one.spent_usd for one in months)),
+        days_left=max(one.days_left for one in months),
+        parts=max(one.parts for one in months),
     )
 
 
@@ -117,17 +180,23 @@ class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
     warnings: list[str] = []  # caps of what the ledger has not seen, in sentences
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: amounts as decimal strings, and the utilization for those who read it."""
-        plain = _plain(msgspec.to_builtins(self, builtin_types=(Decimal,)))
-        return {**plain, "utilization": float(self.utilization)}
+        """As JSON has it: amounts as decimal strings, and for those who read it what they come to.
+
+        limit_today_usd: with the month's and the grants. utilization: at most SHOWN_UTILIZATION.
+        """
+        shown = float(min(self.utilization, SHOWN_UTILIZATION))
+        said = self.month.sentence(self.spend_usd) if self.month else ""
+        limit = f"{self.limit:f}"
+        return {**plain(self), "limit_today_usd": limit, "month_text": said, "utilization": shown}
 
 
-def _plain(value: Any) -> Any:
-    """Decimals as text without an exponent."""
+def plain(value: Any) -> Any:
+    """As JSON has it, with decimals as text without an exponent."""
+    value = msgspec.to_builtins(value, builtin_types=(Decimal,))
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     return value
 
 

@@ -54,17 +54,29 @@ class Budget(_Strict, frozen=True):
     reserve_usd: Decimal = Decimal(20)
     timezone: str = "UTC"
     day_starts_at: str = "00:00"
+    monthly_limit_usd: Decimal | None = None  # of a calendar month; without it there is none
+    monthly_spread: Literal["none", "even"] = "none"
+    # By month (2026-11): what was spent in it that this ledger does not hold.
+    month_opening_usd: dict[Annotated[str, Meta(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")], Decimal] = (
+        field(default_factory=dict)
+    )
     roasters: dict[str, Decimal] = field(default_factory=dict)  # caps of a budget day
     fields: dict[str, Decimal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if picodollars(self.daily_limit_usd) <= 0:
-            raise UserError("daily_limit_usd must be above 0")
+        for name in ("daily_limit_usd", "monthly_limit_usd"):
+            amount = getattr(self, name)
+            if amount is not None and picodollars(amount) <= 0:
+                raise UserError(f"{name} must be above 0")
+        if self.monthly_limit_usd is None and (
+            self.month_opening_usd or self.monthly_spread != "none"
+        ):
+            raise UserError("monthly_spread and month_opening_usd need a monthly_limit_usd")
         if wrong := [one for one in (*self.roasters, *self.fields) if not is_label(one)]:
             raise UserError(f"a cap names {wrong[0][:80]!a}, which no event may be called")
         amounts = {"reserve_usd": self.reserve_usd}
-        amounts |= {f"roasters.{name}": cap for name, cap in self.roasters.items()}
-        amounts |= {f"fields.{name}": cap for name, cap in self.fields.items()}
+        for key in ("roasters", "fields", "month_opening_usd"):
+            amounts |= {f"{key}.{name}": amount for name, amount in getattr(self, key).items()}
         for name, amount in amounts.items():
             if not amount.is_finite() or picodollars(amount) < 0:
                 raise UserError(f"{name} must be an amount, and must not be negative")

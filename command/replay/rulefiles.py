@@ -41,7 +41,7 @@ def load(folder: Path) -> list[Rule]:
 
 
 def passes(rules: list[Rule], wanted: Iterable[str]) -> list[list[Rule]]:
-    """The recording rules behind the wanted names, in passes: each reads only earlier passes.
+    """The recording rules behind the wanted names, in passes: each reads earlier ones, or itself.
 
     All rules of a name come in one pass. Raises UserError when rules wait for each other.
     """

@@ -64,6 +64,13 @@ class Calendars:
     def _index(self, timestamp: float) -> int:
         return max(0, bisect_right(self.rows, timestamp, key=lambda row: row.valid_from) - 1)
 
+    def days_left(self, day: BudgetDay) -> int:
+        """Budget days from this one to the end of its month, both included."""
+        month, count = (day.date.year, day.date.month), 0
+        while (day.date.year, day.date.month) == month:
+            day, count = self._find(day.end), count + 1
+        return count
+
     def current(self, timestamp: float) -> BudgetCalendar:
         return self.rows[self._index(timestamp)].calendar
 

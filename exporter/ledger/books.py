@@ -115,11 +115,13 @@ class Books:
     size_bytes: int = 0
     epoch: int = 0  # the number of the newest grant, reset or revoke
     lock: threading.RLock = field(default_factory=threading.RLock)
+    first_day: date = date.max  # with an account, or on which the ledger began
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
     courses: dict[date, Course] = field(default_factory=lambda: defaultdict(Counter))
     gaps: list[Gap] = field(default_factory=list)
     _adjusted: Counter[tuple[date, str, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
+    _month_cost: Counter[tuple[int, int]] = field(default_factory=Counter)  # of whole months
 
     def book(
         self,
@@ -143,6 +145,8 @@ class Books:
                     self.pending_tokens[key.series.model] += amounts.tokens
                     self.unpriced_tokens[key.series.model] += max(0, amounts.tokens)
                 self._day_cost[key.day][key.series] += amounts.cost_picodollars
+                self._month_cost[key.day.year, key.day.month] += amounts.cost_picodollars
+                self.first_day = min(self.first_day, key.day)
                 self.changed.add(key.series)
             for (day, slot), cost in (costs or {}).items():
                 self.courses[day][slot] += cost
@@ -159,6 +163,16 @@ class Books:
                 if day >= today:
                     spend.update(costs)
             return spend
+
+    def spent_before(self, today: date) -> int:
+        """Pico-dollars of the days of a day's month that lie before it."""
+        month = today.year, today.month
+        with self.lock:
+            return self._month_cost[month] - sum(
+                sum(costs.values())
+                for day, costs in self._day_cost.items()
+                if day >= today and (day.year, day.month) == month
+            )
 
     def adjusted_on(self, day: date) -> Adjusted:
         with self.lock:
@@ -181,10 +195,10 @@ def read_books(db: sqlite3.Connection) -> Books:
     books = Books(meta["ledger_id"], last_commit=float(meta.get("last_commit", 0)))
     last_closed = meta.get("closed", "")
     sums = ", ".join(f"sum({name})" for name in COLUMNS)
-    # A year a sum, and Python adds those.
+    # A month a sum, and Python adds those.
     query = (
         f"SELECT max(day), roaster, field, model, min(price_version, 1), {sums} FROM accounts "  # noqa: S608
-        "WHERE day > ? GROUP BY CASE WHEN day < ? THEN substr(day, 1, 4) ELSE day END, 2, 3, 4, 5"
+        "WHERE day > ? GROUP BY CASE WHEN day < ? THEN substr(day, 1, 7) ELSE day END, 2, 3, 4, 5"
     )
     try:
         recent = recent_days(db, RECENT_DAYS)
@@ -195,6 +209,8 @@ def read_books(db: sqlite3.Connection) -> Books:
     books.book(map(account, rows))
     books.courses = read_courses(db, recent_days(db, REMEMBERED_DAYS))
     books.gaps = db.execute("SELECT * FROM gaps").fetchall()
+    (oldest,) = db.execute("SELECT min(day) FROM accounts").fetchone()
+    books.first_day = date.fromisoformat(min(meta["first_day"], oldest or meta["first_day"]))
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)

@@ -53,6 +53,8 @@ class Ledger:
                     known, now = read_calendars(db), clock.now()
                     self.calendars = in_force(db, known, config.budget, now)
                     note_gaps(db, self.calendars, now)
+                    today = (str(self.day_of(now)),)  # where a month's budget begins, if new
+                    db.execute("INSERT OR IGNORE INTO meta VALUES ('first_day', ?)", today)
                 self.books = read_books(db)
                 self._booking = Booking(db, self.books, prices, config, lambda: self.calendars)
                 self._keep_days, self._tidied = config.ledger.keep_days, date.min

@@ -11,12 +11,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from common import names
+from common.budget_status import MonthFigures
 from common.money import PICODOLLARS_PER_USD, usd
 from exporter.budget.calendars import BudgetDay
 from exporter.config import Config
 from exporter.event import OUTCOMES
 from exporter.ledger.books import Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
+from exporter.ledger.month import month_of
 from exporter.metrics.history import past_days
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -55,7 +57,9 @@ class Page:
         with self._lock:
             with books.lock:  # both of one instant
                 text = self.series(books, today.date)
-                self._day = list(_day(books, today, self._spend.total(), self._config()))
+                config = self._config()
+                month = month_of(config.budget, books, self._ledger.calendars, today)
+                self._day = list(_day(books, today, self._spend.total(), config, month))
                 past = past_days(books, self._ledger.calendars, today, self._ledger.clock.now())
                 self._day += _history(past, books.ledger_id, f"{today.start:.0f}")
             return text.encode() + generate_latest(self._registry)
@@ -142,7 +146,9 @@ def dollars(picodollars: int) -> float:
     return picodollars / PICODOLLARS_PER_USD
 
 
-def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator[Metric]:
+def _day(
+    books: Books, today: BudgetDay, spend: int, config: Config, month: MonthFigures | None
+) -> Iterator[Metric]:
     """The ledger's day as a whole, spend in pico-dollars; call it with the books' lock held.
 
     Each figure carries its ledger and its day, so that no rule can put one ledger's or one day's
@@ -169,6 +175,24 @@ def _day(books: Books, today: BudgetDay, spend: int, config: Config) -> Iterator
     own = {(*labels, name): dollars(amount) for name, amount in adjusted.by_roaster.items()}
     text = "Added to a roaster's own cap for the day, in USD."
     yield family(names.ROASTER_GRANTED, text, own, names.LEDGER, names.DAY, names.ROASTER)
+    if month:
+        yield from _month(month, today, (*labels, month.month))
+
+
+def _month(month: MonthFigures, today: BudgetDay, labels: tuple[str, ...]) -> Iterator[Metric]:
+    """The month's budget as of the day."""
+    for name, text, value in (
+        (names.MONTH_LIMIT, "A whole month's limit in USD.", float(month.limit_usd)),
+        (names.MONTH_SEEN, "Part of it that counts.", month.seen_days / month.days),
+        (names.MONTH_SPENT, "Spent before the day, in USD.", float(month.spent_usd)),
+        (names.MONTH_DAYS_LEFT, "Days to its end, today included.", month.days_left),
+        (names.MONTH_PARTS, "What is left is divided by it: days left, or 1.", month.parts),
+    ):
+        yield family(name, text, {labels: value}, names.LEDGER, names.DAY, names.MONTH)
+    began = today.start - 86_400 * (today.date.day - 1 - month.days + month.seen_days)
+    text = "When the part that counts began, to the hour; with an opening balance not said."
+    said = {labels: began} if month.opening_usd is None else {}
+    yield family(names.MONTH_START, text, said, names.LEDGER, names.DAY, names.MONTH)
 
 
 def _history(past: Iterable[tuple[int, int, dict[str, int]]], *labels: str) -> Iterator[Metric]:

@@ -69,7 +69,7 @@ def render(
     zone, others = ZoneInfo(status.day.timezone), _others(foretold)
     used = max(float(status.utilization), others)
     return _PAGES.get_template("status.html").render(
-        status=status, document=status.document(), used=used, others=others, said=said, links=links,
+        status=status, used=used, others=others, said=said, links=links,
         state=state(status, thresholds, used), forecast=forecast, exhaustion=exhaustion,
         chart=chart(status, course, forecast, exhaustion, thresholds), caps=_caps(status),
         past=past[:PAST_DAYS], month=month,

@@ -7,21 +7,21 @@ from common.budget_status import BudgetStatus, StatusDay, by_amount
 from common.money import picodollars, usd
 from exporter.composition import Exporter
 from exporter.ledger.books import Series
+from exporter.ledger.month import month_of
 
 
 def budget_status(exporter: Exporter) -> BudgetStatus:
     """The exporter's budget day, its figures from one moment of the books."""
-    now, today = exporter.clock.now(), exporter.ledger.today()
-    books = exporter.ledger.books
+    now, ledger, budget = exporter.clock.now(), exporter.ledger, exporter.config.budget
+    today, books = ledger.today(), ledger.books
     with books.lock:
-        spend = books.spend_of(today.date)
-        adjusted = books.adjusted_on(today.date)
-        epoch = books.epoch
+        spend, adjusted = books.spend_of(today.date), books.adjusted_on(today.date)
         requests = sum(total.requests for total in books.totals.values())
-        unpriced = sum(books.pending_tokens.values())
-    budget, own = exporter.config.budget, adjusted.by_roaster
+        epoch, unpriced = books.epoch, sum(books.pending_tokens.values())
+        month = month_of(budget, books, ledger.calendars, today)
+    own = adjusted.by_roaster
     caps = {one: cap + _usd(own.get(one, 0)) for one, cap in budget.roasters.items()}
-    calendar = exporter.ledger.calendars.current(now)
+    calendar = ledger.calendars.current(now)
     starts = calendar.day_starts_at.isoformat("minutes")
     return BudgetStatus(
         ledger=books.ledger_id,
@@ -33,6 +33,7 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
         written_off_usd=_usd(adjusted.written_off),
         granted_usd=_usd(adjusted.granted),
         limit_usd=_usd(picodollars(budget.daily_limit_usd)),
+        month=month,
         reserve_usd=_usd(picodollars(budget.reserve_usd)),
         roaster_limits_usd=by_amount(caps),
         requests=requests,

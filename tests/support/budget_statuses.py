@@ -3,13 +3,26 @@
 from decimal import Decimal
 from typing import Any
 
-from common.budget_status import BudgetFigures, BudgetStatus, ReloadStatus, StatusDay
+from common.budget_status import BudgetFigures, BudgetStatus, MonthFigures, ReloadStatus, StatusDay
 
 DAY = StatusDay("2026-11-23", 0, 86_400, "UTC", "00:00")
 
 
+def month(limit: str | Decimal, spent: str | Decimal = "0", **more: Any) -> MonthFigures:
+    """The month's budget of one exporter in USD; the last of thirty days unless said otherwise."""
+    fields: dict[str, Any] = {
+        "month": "2026-11", "days": 30, "seen_days": 30, "days_left": 1, "parts": 1
+    }  # fmt: skip
+    spent_usd, limit_usd = Decimal(spent), Decimal(limit)
+    return MonthFigures(**{**fields, **more}, limit_usd=limit_usd, spent_usd=spent_usd)
+
+
 def figures(
-    spend: str | Decimal, limit: str = "100", granted: str = "0", written_off: str = "0"
+    spend: str | Decimal,
+    limit: str | Decimal = "100",
+    granted: str | Decimal = "0",
+    written_off: str | Decimal = "0",
+    month: MonthFigures | None = None,
 ) -> BudgetFigures:
     """Figures of one exporter in USD."""
     return BudgetFigures(
@@ -17,6 +30,7 @@ def figures(
         written_off_usd=Decimal(written_off),
         granted_usd=Decimal(granted),
         limit_usd=Decimal(limit),
+        month=month,
     )
 
 

@@ -13,7 +13,8 @@ from tests.support.paths import ROOT
 GOLDEN = ROOT / "tests" / "data" / "golden_metrics.txt"
 CONFIG = """
 budget: {daily_limit_usd: 60.3, reserve_usd: 10, timezone: Europe/Berlin, day_starts_at: "06:00",
-         roasters: {blue-tokai: 12.5}, fields: {notes: 40}}
+         roasters: {blue-tokai: 12.5}, fields: {notes: 40},
+         monthly_limit_usd: 900, monthly_spread: even}
 limits: {fields: 2}
 """
 # What differs from run to run: the random id and the file's size.

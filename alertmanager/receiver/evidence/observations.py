@@ -219,12 +219,16 @@ class Observations:
 
     def disagreement(self) -> str | None:
         """A sentence when the exporters have different limits or calendars: they share a budget."""
-        budgets: dict[tuple[Decimal, str], str] = {}
+        budgets: dict[tuple[Decimal, Decimal | None, str], str] = {}
         for one in self.answered_exporters():
-            budgets.setdefault((one.figures.limit_usd, one.calendar), one.url)
+            month = one.figures.month.limit_usd if one.figures.month else None
+            budgets.setdefault((one.figures.limit_usd, month, one.calendar), one.url)
         if len(budgets) < 2:
             return None
-        each = [f"{url} has ${usd:f} a day, {days}" for (usd, days), url in budgets.items()]
+        each = [
+            f"{url} has ${usd:f} a day{f' and ${month:f} a month' if month else ''}, {days}"
+            for (usd, month, days), url in budgets.items()
+        ]
         return f"the exporters share one budget and differ: {'; '.join(each[:5])}"
 
     def exhausted(self) -> bool:

@@ -177,7 +177,7 @@ class Sources:
         # A day that lies ahead would end every level that rose before it.
         if not 0 <= day.start <= self.clock.now() + AHEAD_SECONDS:
             raise ValueError("its budget day begins in the future; the machines' clocks differ")
-        if min(getattr(status, name) for name in BudgetFigures.__struct_fields__) < 0:
+        if min(one.lowest() for one in (status, status.month) if one) < 0:
             raise ValueError("it has a negative amount")
         calendar = peer_text(f"{day.timezone} from {day.day_starts_at}")
         own = (status, status.writable, ledger, calendar, status.epoch)

@@ -26,9 +26,11 @@ def test_a_budget_is_exhausted_at_its_limit(spend: str, exhausted: bool) -> None
     assert figures(spend, limit="60").exhausted == exhausted
 
 
-def test_a_budget_of_nothing_is_more_than_used() -> None:
-    assert figures("0", limit="0").utilization == Decimal("Infinity")
-    assert figures("0", limit="0").exhausted
+def test_a_budget_of_nothing_is_used_up() -> None:
+    nothing, spent = figures("0", limit="0"), budget_status("5", limit="0")
+    assert (nothing.utilization, nothing.exhausted) == (1, True)
+    assert spent.utilization > 1
+    assert spent.document()["utilization"] == 1000.0
 
 
 def test_several_ledgers_share_the_smallest_limit_and_their_grants() -> None:
