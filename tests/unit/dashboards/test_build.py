@@ -14,6 +14,7 @@ from grafana_foundation_sdk.models import units
 from command.stack.binaries import need
 from common import names
 from tests.support.dashboard_data import (
+    FIRST_DAY,
     UNFORETOLD,
     WITHOUT_BALANCE,
     WITHOUT_CAPS,
@@ -187,7 +188,14 @@ def test_every_reason_names_a_query_and_the_query_answers_once_its_series_are_th
     tmp_path: Path,
 ) -> None:
     """What a young loop has no data for: promtool gives it the series, with every label."""
-    reasons = {**WITHOUT_MONTH, **WITHOUT_CAPS, **WITHOUT_BALANCE, **UNFORETOLD, **YOUNG}
+    reasons = {
+        **WITHOUT_MONTH,
+        **WITHOUT_CAPS,
+        **WITHOUT_BALANCE,
+        **UNFORETOLD,
+        **YOUNG,
+        **FIRST_DAY,
+    }
     found = {(q.panel, q.legend): q.expression for path in FILES for q in asked(path)}
     assert reasons.keys() <= found.keys()
     labels = dict.fromkeys(("roaster", "field", "window", "of", "reason"), "a")
