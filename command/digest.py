@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time
+from math import isfinite
 from typing import Any
 
 from command.degrade import held
@@ -26,6 +27,7 @@ def digest(arguments: argparse.Namespace, ask: Ask) -> Iterator[str]:
     day, note = _day(arguments)
     yield f"LLM cost of {day.date}, {iso8601(day.start)} to {iso8601(day.end)}"
     spent: list[float] = []
+    prometheus = _Prometheus(arguments.prometheus)
 
     def spend() -> Iterator[str]:
         found = ask(arguments, f"{day.date}", f"{day.date}", "roaster,field")
@@ -38,19 +40,19 @@ def digest(arguments: argparse.Namespace, ask: Ask) -> Iterator[str]:
 
     def forecast() -> Iterator[str]:
         at = day.start + NOON
-        low, high = (_query(arguments, name, at) for name in FORECAST)
+        low, high = (prometheus.at(name, at) for name in FORECAST)
         band = f"${low:.2f} to ${high:.2f} at {iso8601(at)}"
         over = spent and SystemClock().now() >= day.end
         judged = ("hit" if low <= spent[0] <= high else "miss") if over else "not known yet"
         yield f"Forecast: {judged} ({band})"
 
     def money() -> Iterator[str]:
-        limit = _query(arguments, LIMIT, day.end - 60)
+        limit = prometheus.at(LIMIT, day.end - 60)
         share = f", {spent[0] / limit:.1%} of it spent" if spent and limit > 0 else ""
         yield f"Limit: ${limit:.2f}{share}"
 
     def rejects() -> Iterator[str]:
-        yield f"Rejected events: {_query(arguments, REJECTED, day.end):.0f}"
+        yield f"Rejected events: {prometheus.at(REJECTED, day.end):.0f}"
 
     parts: dict[str, Callable[[], Iterator[str]]] = {
         "Spend": spend,
@@ -93,13 +95,27 @@ def _day(arguments: argparse.Namespace) -> tuple[BudgetDay, list[str]]:
     return BudgetDay(day, calendar.start(day), calendar.end(day)), note
 
 
-def _query(arguments: argparse.Namespace, query: str, at: float) -> float:
-    """What Prometheus knew then. Raises UserError, also when it knew nothing."""
-    asked = {"query": query, "time": f"{min(at, SystemClock().now()):.0f}"}
-    answer = call("Prometheus server", arguments.prometheus, "/api/v1/query", params=asked)
-    if not (found := answer["data"]["result"]):
-        raise UserError(f"Prometheus had no {query}")
-    return float(found[0]["value"][1])
+class _Prometheus:
+    """Its figures of an instant. When it did not answer once, it is not asked again."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._problem: UserError | None = None
+
+    def at(self, query: str, at: float) -> float:
+        """Raises UserError, also where it knew no number."""
+        if self._problem:
+            raise self._problem
+        asked = {"query": query, "time": f"{min(at, SystemClock().now()):.0f}"}
+        try:
+            answer = call("Prometheus server", self._url, "/api/v1/query", params=asked)
+        except UserError as error:
+            self._problem = error
+            raise
+        values = [float(one["value"][1]) for one in answer["data"]["result"]]
+        if not values or not isfinite(values[0]):
+            raise UserError(f"Prometheus had no {query}")
+        return values[0]
 
 
 def _levels(arguments: argparse.Namespace, day: BudgetDay) -> Iterator[str]:

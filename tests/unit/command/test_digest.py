@@ -3,10 +3,15 @@
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from command.main import main
 from common.clock import SystemClock
 from tests.support.exporters import Exporter, event
+from tests.support.pages import Prometheus, serving
 
 NOBODY = ("--receiver", "http://127.0.0.1:9", "--prometheus", "http://127.0.0.1:9")
 
@@ -29,3 +34,28 @@ def test_all_down_is_a_mail_too(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "Spend: unknown (cannot reach the exporter" in out
     assert "this is UTC's." in out
+
+
+def test_what_is_no_number_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = Prometheus(({}, "NaN"))
+    with serving(answers.app) as site:
+        assert main(["report", "--digest", *NOBODY[:2], "--prometheus", site.url]) == 0
+    out = capsys.readouterr().out
+    assert "nan" not in out.lower()
+    assert "Rejected events: unknown (Prometheus had no " in out
+    assert len(answers.queries) == 3
+
+
+def test_a_prometheus_that_fails_is_asked_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = []
+
+    async def fail(request: Request) -> Response:
+        asked.append(request)
+        return Response(status_code=503)
+
+    with serving(Starlette(routes=[Route("/api/v1/query", fail)])) as site:
+        assert main(["report", "--digest", *NOBODY[:2], "--prometheus", site.url]) == 0
+    assert capsys.readouterr().out.count("Prometheus server") == 3
+    assert len(asked) == 1
