@@ -14,7 +14,7 @@ from rich.text import Text
 from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.ladder import parse_ladder
 from command.flags import PORTS, command, file_flag, flag, json_flag, ports, print_json, print_table
-from command.paths import BASELINE, BUDGET, CONTACTS, DATA, LADDER, LEDGER, REPOSITORY, RULES
+from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY, RULES
 from command.remote import call
 from command.send_test import send_test
 from command.stack.binaries import find
@@ -134,7 +134,9 @@ def _people(arguments: argparse.Namespace) -> list[Finding]:
     with contextlib.suppress(UserError):  # which its own check says
         if problem := read_as(arguments.contacts, Contacts).links.problem:
             found.append(Finding("links", "warning", problem))
-        for severity, reached, said in reach(arguments.alertmanager, arguments.contacts, DATA):
+        for severity, reached, said in reach(
+            arguments.alertmanager, arguments.contacts, arguments.data
+        ):
             found.append(Finding(f"{severity} alerts", "ok" if reached else "warning", said))
     if arguments.send_test:
         try:

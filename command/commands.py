@@ -1,8 +1,11 @@
 """The llm-budget command line: every command."""
 
 import argparse
+from pathlib import Path
 
 from command import adjust, backtest, backup, check, degrade, history, optimize, reprice, status, up
+from command.flags import flag
+from command.paths import DATA
 from command.plan import plan
 from command.reconcile import reconcile
 from command.rehearse import rehearse
@@ -18,6 +21,16 @@ COMMANDS = (
 )
 
 
+STATUSES = "Exit status: 0 done, 2 refused or not possible: a sentence on standard error says why."
+DATA_FLAG = flag(
+    "--data",
+    type=Path,
+    default=DATA,
+    metavar="DIR",
+    help="of `llm-budget up`, whose addresses, admin token and ledger it holds; default: ./data",
+)
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line, as --help shows it."""
     main_parser = argparse.ArgumentParser(
@@ -26,8 +39,11 @@ def parser() -> argparse.ArgumentParser:
     main_parser.add_argument("--version", action="version", version=f"llm-budget {__version__}")
     subparsers = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for summary, flags, run in COMMANDS:
-        command = subparsers.add_parser(run.__name__, help=summary, description=run.__doc__)
-        for add in flags:
+        command = subparsers.add_parser(
+            run.__name__, help=summary, description=run.__doc__, conflict_handler="resolve",
+            epilog=None if "xit status" in (run.__doc__ or "") else STATUSES,
+        )  # fmt: skip
+        for add in (DATA_FLAG, *flags):
             add(command)
         command.set_defaults(run=run)
     return main_parser

@@ -69,7 +69,7 @@ def _tell(arguments: argparse.Namespace) -> int:
 
 def override(arguments: argparse.Namespace, mode: str, **asked: str) -> dict[str, Any]:
     """The receiver's state after an override. Raises UserError with its own sentence."""
-    token = admin_token()
+    token = admin_token(arguments.data)
     if token is None:
         raise UserError("no admin token: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE")
     content = {"mode": mode, **asked, "reason": arguments.reason, "author": author(arguments)}
@@ -79,12 +79,16 @@ def override(arguments: argparse.Namespace, mode: str, **asked: str) -> dict[str
 
 def in_force(state: dict[str, Any]) -> str:
     """In force, asked for now, held and until when, the override, ledgers that are not there."""
-    text = [f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."]
-    if said := state.get("override"):
-        until = said.get("until")
-        end = f"until {iso8601(until)}" if until else "until released"
-        text.append(f"{said['author']} says {said['mode']} {said['level']}, {end}.")
-    return " ".join([*text, *held(state), *not_live(state)])
+    text = f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."
+    return " ".join([text, *overridden(state), *held(state), *not_live(state)])
+
+
+def overridden(state: dict[str, Any]) -> list[str]:
+    """Who set which level until when, in a sentence; or nothing."""
+    if not (said := state.get("override")):
+        return []
+    end = f"until {iso8601(said['until'])}" if said.get("until") else "until released"
+    return [f"{said['author']} says {said['mode']} {said['level']}, {end}."]
 
 
 def held(state: dict[str, Any], *but: str) -> list[str]:

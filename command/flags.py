@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from command.paths import BUDGET, LEDGER
-from command.remote import EXPORTER_URL, RECEIVER_URL
+from command.paths import BUDGET
 from command.stack.bundle import Ports
 from common.errors import UserError
 
@@ -72,12 +71,18 @@ def file_flag(name: str, default: Path | None = None, **options: Any) -> Flag:
     return flag(name, type=Path, default=default, metavar="FILE", **options)
 
 
-RECEIVER = flag("--receiver", default=RECEIVER_URL, metavar="URL")
+def service(name: str, **options: Any) -> Flag:
+    """The URL of a service; without it remote.settle() knows whom the command talks to."""
+    text = f"default: LLM_BUDGET_{name.upper()}, else that of --data"
+    return flag(f"--{name}", metavar="URL", **{"help": text, **options})
+
+
+RECEIVER, PROMETHEUS = service("receiver"), service("prometheus")
 # Where the exporter is, and where its files are when it is down.
 EXPORTER = (
-    flag("--exporter", default=EXPORTER_URL, metavar="URL"),
+    service("exporter"),
     file_flag("--config", BUDGET),
-    file_flag("--ledger", LEDGER, help="used when the exporter is down"),
+    file_flag("--ledger", help="write to this ledger when its exporter is down"),
 )
 
 
@@ -111,6 +116,25 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2))
 
 
+class Out(Console):
+    """Standard output. A reader that ends early is told to main(), which is content."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def print_lines(*lines: str | Text) -> None:
+    """For people, each as long as it is. A string is no markup, and no command to the terminal."""
+    console = Out(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(safe(line))
+
+
+def safe(cell: str | Text) -> Text:
+    """A string without what a terminal would obey, and without markup."""
+    return Text(_CONTROL.sub("\ufffd", cell)) if isinstance(cell, str) else cell
+
+
 def print_table(
     columns: Sequence[str | Column],
     rows: Iterable[Sequence[str | Text]],
@@ -119,5 +143,5 @@ def print_table(
     """For people. A string is no markup, and no command to the terminal."""
     table = Table(*columns, box=None)
     for row in rows:
-        table.add_row(*(Text(_CONTROL.sub("\ufffd", c)) if isinstance(c, str) else c for c in row))
-    (console or Console()).print(table)
+        table.add_row(*map(safe, row))
+    (console or Out()).print(table)

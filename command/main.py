@@ -12,10 +12,12 @@ from common.startup import settle
 def main(argv: list[str] | None = None) -> int:
     """Run a command; its exit status. A UserError is one sentence on standard error, status 2."""
     from command.commands import parser
+    from command.remote import settle as settle_services
 
     settle()
     arguments = parser().parse_args(argv)
     try:
+        settle_services(arguments)
         status = arguments.run(arguments)
         sys.stdout.flush()
         return int(status)

@@ -10,4 +10,5 @@ ALERTMANAGER = REPOSITORY / "alertmanager"
 LADDER = ALERTMANAGER / "degradation.yml"
 BASELINE = ALERTMANAGER / "llm_config.yml"
 DATA = REPOSITORY / "data"
-LEDGER = DATA / "ledger" / "ledger.sqlite"
+LEDGER = Path("ledger") / "ledger.sqlite"  # in the data folder that --data names
+ADDRESSES = "services.yml"  # there, too: what `llm-budget up` runs at which URL

@@ -1,26 +1,36 @@
 """Talking to the services: one JSON call, one sentence when it fails; or to the ledger itself."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from command.paths import DATA
+from command.paths import ADDRESSES, LEDGER
 from common.auth import read_token
 from common.budget_status import BudgetStatus
 from common.clock import SystemClock
 from common.errors import UserError
 from common.fetch import FetchError, fetch
+from common.yamlfile import read_as
 from exporter.config import load_config
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerUnavailableError
 
-EXPORTER_URL = "http://127.0.0.1:8000"
-RECEIVER_URL = "http://127.0.0.1:8001"
-PROMETHEUS_URL = "http://127.0.0.1:9090"
+DEFAULTS = {
+    "exporter": "http://127.0.0.1:8000",
+    "receiver": "http://127.0.0.1:8001",
+    "prometheus": "http://127.0.0.1:9090",
+    "alertmanager": "http://127.0.0.1:9093",
+}
+NOT_TOLD = (
+    "{0} refused with 401: {1}; name the file of its {2} token in LLM_BUDGET_{3}_TOKEN_FILE "
+    "(`llm-budget up` keeps its own in --data DIR, under secrets)"
+)
 
 
 class UnreachableError(UserError):
@@ -48,6 +58,9 @@ def call(service: str, base: str, path: str, **asked: Any) -> Any:
         ) from error
     if answer.status >= 400:
         reason = found.get("error", found) if isinstance(found, dict) else found
+        if answer.status == 401:
+            kind = "admin" if "content" in asked else "metrics"
+            raise UserError(NOT_TOLD.format(f"the {service}", reason, kind, kind.upper()))
         raise UserError(f"the {service} refused with {answer.status}: {reason}")
     return found
 
@@ -64,9 +77,28 @@ def exporter_status(url: str) -> BudgetStatus:
         ) from error
 
 
-def admin_token() -> str | None:
-    """The admin token of the environment, else the one that `make up` wrote. Raises UserError."""
-    made = DATA / "secrets" / "admin_token"
+def settle(arguments: argparse.Namespace) -> None:
+    """Whom a command talks to: its flags, else LLM_BUDGET_EXPORTER and so on, else what `up` runs.
+
+    Raises UserError.
+    """
+    for service, usual in DEFAULTS.items():
+        if service in arguments and getattr(arguments, service) is None:
+            told = os.environ.get(f"LLM_BUDGET_{service.upper()}")
+            setattr(arguments, service, told or _running(arguments.data).get(service, usual))
+    if "ledger" in arguments and arguments.ledger is LEDGER:  # the default, relative to --data
+        arguments.ledger = arguments.data / LEDGER
+
+
+def _running(data: Path) -> dict[str, str]:
+    """URLs by service, as far as `up` wrote them to the data folder."""
+    file = data / ADDRESSES
+    return read_as(file, dict[str, str]) if file.exists() else {}
+
+
+def admin_token(data: Path) -> str | None:
+    """The admin token of the environment, else the one that `up` wrote. Raises UserError."""
+    made = data / "secrets" / "admin_token"
     return read_token("admin") or (read_token("admin", made) if made.exists() else None)
 
 
@@ -76,26 +108,32 @@ def post(
     wish: msgspec.Struct,
     offline: Callable[[Ledger], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The exporter's answer to a wish; when it is down, what offline makes of its ledger.
+    """The exporter's answer to a wish; when it is down, what offline makes of the ledger --ledger.
 
-    Raises UserError when it is refused; UnreachableError when the exporter is down, and there is no
-    ledger or an exporter holds it.
+    No other ledger is guessed: an exporter at another address may be the one that runs. Raises
+    UserError when it is refused; UnreachableError when the exporter is down, and no ledger is named
+    or there, or an exporter holds it.
     """
-    asked = {"token": admin_token(), "content": msgspec.to_builtins(wish)}
+    asked = {"token": admin_token(arguments.data), "content": msgspec.to_builtins(wish)}
     try:
         return dict(call("exporter", arguments.exporter, path, **asked))
     except UnreachableError as error:
         away = str(error).partition(";")[0]
-    if not arguments.ledger.exists():
+    if not arguments.ledger:
+        usual = arguments.data / LEDGER
+        named = f" (that of `llm-budget up` is {usual})" * usual.exists()
         raise UnreachableError(
-            f"{away}, and there is no ledger at {arguments.ledger}; "
-            "start the exporter or name its ledger with --ledger"
+            f"{away}; name its address with --exporter, or if it is down its ledger with --ledger "
+            f"FILE{named}"
         )
+    if not arguments.ledger.exists():
+        raise UnreachableError(f"{away}, and there is no ledger at {arguments.ledger}")
     try:
         ledger = Ledger(arguments.ledger, load_config(arguments.config), SystemClock())
     except UserError as error:
         raise UnreachableError(f"{away}, nor can its ledger be opened: {error}") from error
-    print("The exporter is down: using its ledger.", file=sys.stderr)
+    which = f"{arguments.ledger} ({ledger.books.ledger_id})"
+    print(f"The exporter is down: using the ledger {which}.", file=sys.stderr)
     with closing(ledger):
         try:
             return offline(ledger)

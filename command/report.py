@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import os
 import re
 import sys
 from typing import Any
@@ -11,6 +10,7 @@ from rich.table import Column
 
 from command.digest import digest
 from command.flags import (
+    PROMETHEUS,
     RECEIVER,
     command,
     file_flag,
@@ -19,8 +19,9 @@ from command.flags import (
     one_of,
     print_json,
     print_table,
+    service,
 )
-from command.remote import EXPORTER_URL, PROMETHEUS_URL, call
+from command.remote import call
 from common.auth import read_token
 from common.clock import SystemClock
 from common.errors import UserError
@@ -28,7 +29,7 @@ from exporter.ledger.report import FIGURES, GROUPS
 from exporter.ledger.report import report as read_report
 
 SOURCE = (
-    flag("--exporter", default=os.getenv("LLM_BUDGET_EXPORTER") or EXPORTER_URL, metavar="URL"),
+    service("exporter"),
     file_flag("--ledger", help="read this ledger instead, also while its exporter runs"),
 )
 FORMULA = re.compile("^(?=[=+@\uff1d\uff0b\uff0d\uff20-])")  # what a spreadsheet takes for one
@@ -41,7 +42,7 @@ FORMULA = re.compile("^(?=[=+@\uff1d\uff0b\uff0d\uff20-])")  # what a spreadshee
     flag("--by", default="day", metavar="NAMES", help=f"some of {','.join(GROUPS)}, with commas"),
     one_of(flag("--csv", action="store_true", help="for spreadsheets"), json_flag(),
            flag("--digest", action="store_true", help="the daily mail, of --to or yesterday")),
-    *(*SOURCE, RECEIVER, flag("--prometheus", default=PROMETHEUS_URL, metavar="URL")),
+    *(*SOURCE, RECEIVER, PROMETHEUS),
 )  # fmt: skip
 def report(arguments: argparse.Namespace) -> int:
     """Sums of the budget days from --from to --to, exact; what the ledger has not seen is said."""

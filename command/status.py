@@ -3,46 +3,74 @@
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import chain
+from math import isfinite
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
+from rich.text import Text
 
-from command.degrade import held, not_live
+from command.degrade import held, not_live, overridden
 from command.effect import effect_of, sentence
-from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
-from command.remote import EXPORTER_URL, PROMETHEUS_URL, call, exporter_status
+from command.flags import (
+    PROMETHEUS,
+    RECEIVER,
+    command,
+    flag,
+    json_flag,
+    print_json,
+    print_lines,
+    print_table,
+    service,
+)
+from command.remote import call, exporter_status
 from command.thresholds import thresholds
-from common.budget_status import SHOWN_UTILIZATION, BudgetStatus, by_amount, plain, together
+from common import names
+from common.budget_status import (
+    SHOWN_UTILIZATION,
+    BudgetStatus,
+    StatusDay,
+    by_amount,
+    plain,
+    together,
+)
 from common.errors import UserError
+from common.money import shown
 
 # The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
+TOP = 10  # roasters and fields that are shown without --all
+COLOURS = {"OK": "green", "INFO": "cyan", "WARNING": "yellow", "CRITICAL": "bold red"}
+FORECAST = {
+    names.FORECAST: "usd", names.FORECAST_LOW: "low_usd", names.FORECAST_HIGH: "high_usd",
+    names.RULES_DAY: "day",
+}  # fmt: skip
 EXIT_CODES = {"OK": 0, "INFO": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 
 
 @command(
     "spend, utilization and remaining budget of today",
-    flag(
-        "--exporter",
-        action="append",
-        metavar="URL",
-        help=f"repeat for several, which are summed; default: {EXPORTER_URL}",
-    ),
-    *(RECEIVER, flag("--prometheus", default=PROMETHEUS_URL, metavar="URL"), json_flag()),
+    service("exporter", action="append", help="repeat for several, which are summed"),
+    *(RECEIVER, PROMETHEUS, json_flag()),
+    flag("--all", action="store_true", help=f"all roasters and fields, not the {TOP} dearest"),
 )
 def status(arguments: argparse.Namespace) -> int:
     """Today's budget. Exit status: 0 OK or INFO, 1 WARNING, 2 CRITICAL, 3 unknown."""
-    show = print_json if arguments.json else _print
+    show = print_json if arguments.json else partial(_print, everything=arguments.all)
+    urls = arguments.exporter
     try:
-        reports = [exporter_status(url) for url in arguments.exporter or [EXPORTER_URL]]
+        reports = [exporter_status(url) for url in ([urls] if isinstance(urls, str) else urls)]
         summary = summarize(reports, thresholds())
     except UserError as error:
         print(f"llm-budget status: {error}", file=sys.stderr)
         show({"status": "UNKNOWN", "error": str(error)})
         return EXIT_CODES["UNKNOWN"]
-    show(summary | _degradation(arguments.receiver, arguments.prometheus))
+    told = {"forecast": _forecast(arguments.prometheus, reports[0].day)}
+    show(summary | told | _degradation(arguments.receiver, arguments.prometheus))
     return EXIT_CODES[summary["status"]]
 
 
@@ -56,6 +84,7 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
         "written_off_usd": f"{budget.written_off_usd:f}",
         "granted_usd": f"{budget.granted_usd:f}",
         "limit_usd": f"{budget.limit:f}",
+        "net_spend_usd": f"{budget.net_spend:f}",
         "remaining_usd": f"{budget.remaining:f}",
         "month": plain(budget.month),
         "month_text": budget.month.sentence(budget.spend_usd) if budget.month else "",
@@ -104,6 +133,7 @@ def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
         found |= {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
         found |= {key: state[key] for key in ("question", "tunings") if key in state}
         found |= {"alerts_ask_for": state.get("alerts_ask_for"), "held": held(state)}
+        found["overridden"] = overridden(state)
         if found["degradation"] not in (None, "none"):
             found["effect"].update(effect_of(found["degradation"], receiver, prometheus))
     except UserError as error:
@@ -113,39 +143,90 @@ def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
     return found
 
 
+def _forecast(prometheus: str, day: StatusDay) -> dict[str, float]:
+    """What the day is expected to cost, and when the money runs out; {}: nothing is told."""
+    query = f'{{__name__=~"{"|".join((*FORECAST, names.EXHAUSTION))}"}}'
+    found: dict[str, float] = {}
+    try:
+        answer = call("Prometheus server", prometheus, "/api/v1/query", params={"query": query})
+        for sample in answer["data"]["result"]:
+            metric = sample["metric"]
+            key = FORECAST.get(metric["__name__"]) or f"{metric['case']}_exhaustion"
+            found[key] = float(sample["value"][1])
+    except (UserError, LookupError, TypeError, ValueError):
+        return {}  # who is not there is said where the effect is asked for
+    known = found.pop("day", None) == day.start and all(map(isfinite, found.values()))
+    return found if known else {}
+
+
+def _foretold(forecast: dict[str, float], zone: str) -> str:
+    """For people; times in the budget's zone."""
+    if "usd" not in forecast:
+        return "Forecast: unknown"
+    band = [forecast[key] for key in ("low_usd", "high_usd") if key in forecast]
+    said = " to ".join(_money(one) for one in band)
+    text = f"Forecast: {_money(forecast['usd'])} by the day's end" + f" ({said})" * bool(said)
+    if at := forecast.get("expected_exhaustion"):
+        text += f"; runs out at {datetime.fromtimestamp(at, ZoneInfo(zone)):%H:%M}"
+    return text
+
+
+def _money(amount: float | str | Decimal) -> str:
+    return shown(round(Decimal(amount), 6))
+
+
 def _balance(amounts: dict[str, str], days_left: float | None, **_: object) -> str:
     named = " and ".join(f"{amount} {currency}" for currency, amount in amounts.items())
     return f"Provider's balance: {named}" + (f", {days_left} usual days" if days_left else "")
 
 
-def _print(summary: dict[str, Any]) -> None:
-    print(f"Budget Status: {summary['status']}")
-    if "error" in summary:
-        return
-    usd = {key: Decimal(value) for key, value in summary.items() if key.endswith("_usd")}
-    print(f"Utilization: {summary['utilization']:.1%}")
-    print(f"Remaining Budget: ${usd['remaining_usd']:.2f}")
-    print(f"Spend: ${usd['spend_usd']:.2f} of ${usd['limit_usd']:.2f}")
-    for what in ("granted", "written_off"):
-        if amount := usd[f"{what}_usd"]:
-            print(f"  ${amount:.2f} {what.replace('_', ' ')} today")
+def _print(summary: dict[str, Any], *, everything: bool) -> None:
+    word = summary["status"]
+    print_lines(Text.assemble("Budget Status: ", (word, COLOURS.get(word, "magenta"))))
+    if "error" not in summary:
+        print_lines(*_lines(summary))
+        for by in ("roaster", "field"):
+            _print_spend(by, summary, len(summary[f"by_{by}"]) if everything else TOP)
+
+
+def _lines(summary: dict[str, Any]) -> Iterator[str | Text]:
+    usd = {key: _money(value) for key, value in summary.items() if key.endswith("_usd")}
+    off = summary["written_off_usd"] != "0"
+    net = f" gross, {usd['written_off_usd']} written off: {usd['net_spend_usd']} net" * off
+    yield f"Utilization: {summary['utilization']:.1%}"
+    yield f"Remaining Budget: {usd['remaining_usd']}"
+    yield f"Spend: {usd['spend_usd']}{net} of {usd['limit_usd']}"
+    if summary["granted_usd"] != "0":
+        yield f"  {usd['granted_usd']} of the limit was granted today"
+    yield _foretold(summary["forecast"], summary["day"]["timezone"])
+    yield from filter(None, (summary["month_text"],))
     level = summary["degradation"] or "unknown (no receiver)"
+    calm = level == "none" and not summary["tunings"]
     in_force = ", ".join([level, *summary["tunings"]])
-    print(f"Degradation: {in_force}{sentence(summary['effect'])}")
-    if summary["unpriced_tokens"]:
-        print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
-    problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
+    yield Text.assemble(
+        "Degradation: ", (in_force, "green" if calm else "yellow"), sentence(summary["effect"])
+    )
     asked = summary.get("alerts_ask_for") or level
-    paid = _balance(**summary["balance"]) if summary["balance"] else ""
-    why = [asked != level and f"The alerts ask for: {asked}.", *summary.get("held", ())]
-    why += [summary["month_text"], paid]
-    lines = (*why, *not_live(summary), *problems, *summary["warnings"], summary["question"])
-    for line in filter(None, lines):
-        print(line)
-    for by in ("roaster", "field"):
-        if spend := summary[f"by_{by}"]:
-            caps = {name: f" of {cap}" for name, cap in summary[f"{by}_caps"].items()}
-            print_table(
-                (by, "spend USD"),
-                ((one, f"{Decimal(cost):.4f}{caps.get(one, '')}") for one, cost in spend.items()),
-            )
+    yield from filter(None, [asked != level and f"The alerts ask for: {asked}."])
+    for key in ("overridden", "held"):
+        yield from summary.get(key, ())
+    yield from not_live(summary)
+    if summary["balance"]:
+        yield _balance(**summary["balance"])
+    if summary["unpriced_tokens"]:
+        yield f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)"
+    yield from (f"The config was not reloaded: {one}" for one in summary["config_problems"])
+    yield from filter(None, [*summary["warnings"], summary["question"]])
+
+
+def _print_spend(by: str, summary: dict[str, Any], most: int) -> None:
+    """The dearest, and the sum of the others."""
+    caps = {name: f" of {cap}" for name, cap in summary[f"{by}_caps"].items()}
+    rows = [(one, Decimal(cost)) for one, cost in summary[f"by_{by}"].items()]
+    if not rows:
+        return
+    shown_rows = ((one, f"{cost:.4f}{caps.get(one, '')}") for one, cost in rows[:most])
+    print_table((by, "spend USD"), shown_rows)
+    if rest := rows[most:]:
+        total = _money(sum(cost for _, cost in rest))
+        print_lines(f"and {len(rest)} more, {total} in all (--all)")

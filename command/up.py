@@ -5,9 +5,9 @@ import contextlib
 from pathlib import Path
 
 from command.flags import PORTS, command, file_flag, flag, ports
-from command.paths import BASELINE, BUDGET, CONTACTS, DATA
+from command.paths import BASELINE, BUDGET, CONTACTS, LADDER
 from command.stack.binaries import ensure
-from command.stack.bundle import Bundle
+from command.stack.bundle import LOOPBACK, Bundle
 from command.stack.configs import prepare_compose
 from command.stack.reach import reach
 from common import signals
@@ -25,10 +25,18 @@ PAGES = {
 
 @command(
     "run exporter, receiver, Prometheus and Alertmanager here, until Ctrl-C",
-    flag("--data", type=Path, default=DATA, metavar="DIR", help="default: ./data"),
     file_flag("--config", BUDGET),
     file_flag("--baseline", BASELINE, help="the scraper's normal LLM config"),
     file_flag("--contacts", CONTACTS),
+    file_flag("--ladder", LADDER, help="what each level changes"),
+    file_flag("--effective", help="what the scraper reads; default: in the data folder"),
+    flag(
+        "--hold",
+        type=float,
+        metavar="SECONDS",
+        help="clear evidence before a level falls; default 600",
+    ),
+    flag("--listen", default=LOOPBACK, metavar="ADDRESS", help="of exporter and receiver; 0.0.0.0"),
     *PORTS,
     flag(
         "--prepare-only",
@@ -64,9 +72,14 @@ def _say_who_is_told(folder: Path, contacts: Path) -> None:
 
 def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     ensure()
-    files = (arguments.config, arguments.baseline, arguments.contacts)
-    budget, baseline, contacts = (file.resolve() for file in files)
-    bundle = Bundle(folder, budget, baseline, contacts, ports(arguments))
+    files = (arguments.config, arguments.baseline, arguments.contacts, arguments.ladder)
+    budget, baseline, contacts, ladder = (file.resolve() for file in files)
+    effective = arguments.effective and arguments.effective.resolve()
+    hold = ("--hold", f"{arguments.hold}") if arguments.hold is not None else ()
+    bundle = Bundle(
+        *(folder, budget, baseline, contacts, ports(arguments), ladder, effective),
+        listen=arguments.listen, receiver_flags=hold,
+    )  # fmt: skip
     try:
         bundle.start()
         for service, pages in PAGES.items():

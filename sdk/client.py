@@ -1039,7 +1039,8 @@ class _Config:
             self._snapshot = _parse_config(raw)
             self._version = version
         except Exception as error:  # whatever was there: the caller, or the thread, goes on
-            warn("config", f"keeping the last good config; {self._path or self._url}: {error}")
+            kept = "keeping the last good config" if self._snapshot else "there is no config yet"
+            warn("config", f"{kept}; {self._path or self._url}: {error}")
 
     def _start_polling(self) -> None:
         with self._starting:

@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from command.paths import BASELINE, BUDGET, CONTACTS, LADDER
+from command.paths import ADDRESSES, BASELINE, BUDGET, CONTACTS, LADDER, LEDGER
 from command.stack import configs
 from command.stack.binaries import need
 from command.stack.processes import Child, free_port
+from common.errors import UserError
 from common.http import bind
+
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,33 @@ class Bundle:
     baseline: Path = BASELINE
     contacts: Path = CONTACTS
     ports: Ports = field(default_factory=Ports)
+    ladder: Path = LADDER
+    effective: Path | None = (
+        None  # default: effective.yml in the folder, or .json as the baseline is
+    )
+    listen: str = LOOPBACK  # of exporter and receiver
     interval: str | None = None  # scrape and evaluation interval; None = as shipped
     receiver_flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.addresses = {name: f"127.0.0.1:{port}" for name, port in asdict(self.ports).items()}
+        told = LOOPBACK if self.listen == "0.0.0.0" else self.listen  # noqa: S104
+        hosts = {"exporter": told, "receiver": told}
+        self.addresses = {
+            name: f"{hosts.get(name, LOOPBACK)}:{port}" for name, port in asdict(self.ports).items()
+        }
         self.environment = {
             f"LLM_BUDGET_{name.upper()}_TOKEN_FILE": str(self.token_file(name))
             for name in configs.TOKENS
         }
-        self.effective = self.folder / f"effective{self.baseline.suffix}"
+        if self.effective is None:
+            self.effective = self.folder / f"effective{self.baseline.suffix}"
         self.exporter = self._child(
             "exporter",
             "/health",
             *(sys.executable, "-m", "exporter"),
             f"--config={self.budget}",
-            f"--listen={self.address('exporter')}",
-            f"--ledger={self.folder / 'ledger' / 'ledger.sqlite'}",
+            f"--listen={self.listen}:{self.ports.exporter}",
+            f"--ledger={self.folder / LEDGER}",
             *(f"--{peer}={self.url(peer)}" for peer in ("receiver", "prometheus")),
             *(f"--link={peer.title()}={self.url(peer)}" for peer in ("prometheus", "alertmanager")),
         )
@@ -60,11 +73,11 @@ class Bundle:
             "receiver",
             "/config",  # /health may wait for evidence, which starts after it
             *(sys.executable, "-m", "alertmanager.receiver"),
-            f"--config={LADDER}",
+            f"--config={self.ladder}",
             f"--baseline={self.baseline}",
             f"--effective={self.effective}",
             f"--state={self.folder / 'receiver-state.json'}",
-            f"--listen={self.address('receiver')}",
+            f"--listen={self.listen}:{self.ports.receiver}",
             *(f"--{peer}={self.url(peer)}" for peer in ("alertmanager", "prometheus", "exporter")),
             *self.receiver_flags,
         )
@@ -104,8 +117,12 @@ class Bundle:
     def start(self) -> None:
         """Write the configs, start all four and wait until each is ready. Raises UserError."""
         with ExitStack() as ports:  # a child of another bundle would look ready; so would a twin
-            for port in asdict(self.ports).values():
-                ports.enter_context(bind("127.0.0.1", port))
+            for name, address in self.addresses.items():
+                host, _, port = address.rpartition(":")
+                try:
+                    ports.enter_context(bind(host, int(port)))
+                except UserError as error:
+                    raise UserError(f"{error} with --{name}-port") from error
         self.prepare()
         try:
             for child in self.children:
@@ -127,6 +144,7 @@ class Bundle:
         for name in configs.TOKENS:
             configs.ensure_secret(self.token_file(name))
         configs.write(self.folder / "prometheus.yml", self.prometheus_config())
+        configs.write(self.folder / ADDRESSES, {name: self.url(name) for name in self.addresses})
         configs.write_alertmanager(self.folder, self.addresses, self.contacts)
 
     def token_file(self, name: str) -> Path:

@@ -53,7 +53,6 @@ TESTED_BY = {
     ),
     "alertmanager/receiver/ladder/sides.py": "tests/properties/test_ladder_language.py",
     "command/flags.py": "tests/unit/command/test_adjust.py",
-    "command/remote.py": "tests/unit/command/test_adjust.py",
     "command/reprice.py": "tests/unit/exporter/ledger/test_repricing.py",
     "command/replay/prometheus.py": "tests/unit/command/test_backtest.py",
     "command/stack/bundle.py": "tests/loop/test_end_to_end.py",

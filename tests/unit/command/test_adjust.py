@@ -58,7 +58,7 @@ def test_with_the_exporter_down_the_ledger_takes_the_word(
     Exporter(tmp_path).close()
     assert command(tmp_path, "grant", "12.50", "--author", "asha", "--id", "once") == 0
     said = capsys.readouterr()
-    assert "The exporter is down: using its ledger." in said.err
+    assert f"The exporter is down: using the ledger {tmp_path / 'ledger.sqlite'} (" in said.err
     assert "Its number is 1." in said.out
     assert "The limit is not known: cannot reach the exporter" in said.out
     assert "The level is not known: cannot reach the receiver" in said.out
@@ -80,6 +80,21 @@ def test_neither_exporter_nor_ledger_is_one_sentence(
     assert f"no ledger at {tmp_path / 'ledger.sqlite'}" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_no_ledger_is_guessed_while_the_exporter_is_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may run at another address: the money would be granted to nobody."""
+    (tmp_path / "ledger").mkdir()
+    Exporter(tmp_path / "ledger").close()
+    where = ["--exporter", AWAY, "--data", str(tmp_path), "--reason", "launch day"]
+    assert main(["grant", "5", *where]) == 2
+    error = capsys.readouterr().err
+    assert f"(that of `llm-budget up` is {tmp_path}/ledger/ledger.sqlite)" in error
+    assert "--ledger FILE" in error
+    with sqlite3.connect(tmp_path / "ledger" / "ledger.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM adjustments").fetchone() == (0,)
 
 
 def test_a_ledger_in_use_is_not_written_behind_its_exporters_back(

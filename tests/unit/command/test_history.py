@@ -2,9 +2,14 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.support.exporters import Exporter
+from tests.support.pages import serving
 from tests.support.receivers import Receiver, alert
 
 Say = Callable[..., int]
@@ -46,5 +51,30 @@ def test_history_tells_an_override_that_changes_nothing_yet(
     capsys.readouterr()
     say("history")
     printed = " ".join(capsys.readouterr().out.split())
-    assert receiver.audit()[1]["time"][:19] in printed
+    assert receiver.audit()[1]["time"][:19].replace("T", " ") in printed
     assert "release:" in printed
+
+
+def test_a_change_is_a_line_on_a_terminal_and_in_the_budgets_zone(
+    say: Say,
+    receiver: Receiver,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file has all of it; a terminal of 80 columns has what fits."""
+    why = "a reason of some length " * 9
+    say("degrade", "control", "--reason", why)
+    zone = "budget: {timezone: Asia/Kolkata}"
+    with Exporter(tmp_path / "exporter", zone) as exporter, serving(exporter.http.app) as site:
+        capsys.readouterr()
+        say("history", "--exporter", site.url)
+        assert why.strip() in capsys.readouterr().out
+        monkeypatch.setenv("COLUMNS", "80")
+        say("history", "--exporter", site.url)
+    lines = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert len(lines) == 1 + len(receiver.audit())
+    assert max(map(len, lines)) <= 80
+    at = datetime.fromisoformat(receiver.audit()[-1]["time"]).astimezone(ZoneInfo("Asia/Kolkata"))
+    assert lines[0].split()[:2] == ["when", "(Asia/Kolkata)"]
+    assert lines[-1].split()[:2] == [f"{at:%Y-%m-%d}", f"{at:%H:%M:%S}"]

@@ -261,3 +261,61 @@ def test_a_config_that_was_not_reloaded_is_said(
     url = serve({"/api/v1/status": report("1", config=problem), "/state": {"level": "none"}})
     assert main(["status", "--exporter", url, "--receiver", url]) == 0
     assert "The config was not reloaded: budget.yml: no such zone" in capsys.readouterr().out
+
+
+def forecast(day: int) -> list[Any]:
+    """Prometheus' vector: $84 of $70 to $96, out at half past noon."""
+    values = {"today": 84, "low": 70, "high": 96}
+    names = {f"budget:llm_forecast_usd:{name}": usd for name, usd in values.items()}
+    found = [{"metric": {"__name__": name}, "value": [0, str(usd)]} for name, usd in names.items()]
+    start = {"__name__": "budget:llm_day_start:timestamp_seconds"}
+    out = {"__name__": "budget:llm_exhaustion:timestamp_seconds", "case": "expected"}
+    found.append({"metric": start, "value": [0, str(day)]})
+    found.append({"metric": out, "value": [0, str(day + 45_000)]})
+    return found
+
+
+def test_people_see_forecast_override_and_what_is_net(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without Prometheus, or with its figures of another day, the forecast is unknown."""
+    said = {"author": "ann", "mode": "pin", "level": "control", "until": None}
+    state = {"level": "control", "alerts_ask_for": "none", "override": said}
+    document = report("30", written_off_usd="10", granted_usd="5")
+    start = document["day"]["start"]
+    answers = {"/api/v1/status": document, "/state": state}
+    for day, words in ((start, "$84.00 by the day's end ($70.00 to $96.00); runs out at 12:30"),
+                       (start - 86_400, "unknown")):  # fmt: skip
+        answers["/api/v1/query"] = {"data": {"result": forecast(day)}}
+        url = serve(answers)
+        where = ["--exporter", url, "--receiver", url, "--prometheus", url]
+        assert main(["status", *where]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert f"Forecast: {words}" in lines
+    assert "Spend: $30.00 gross, $10.00 written off: $20.00 net of $105.00" in lines
+    assert "ann says pin control, until released." in lines
+
+
+def test_the_dearest_ten_are_shown_and_the_rest_is_summed_up(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {f"r{number:03}": f"0.{300 - number:03}" for number in range(300)}
+    url = serve({"/api/v1/status": report("5", by_roaster=rows), "/state": {"level": "none"}})
+    where = ["--exporter", url, "--receiver", url]
+    assert main(["status", *where]) == 0
+    out = capsys.readouterr().out
+    assert ("r009" in out, "r010" in out) == (True, False)
+    assert "and 290 more, $42.20 in all (--all)" in out  # 1 + 2 + ... + 290, in tenths of a cent
+    assert main(["status", "--all", *where]) == 0
+    assert "r299" in capsys.readouterr().out
+
+
+def test_colours_are_for_terminals(
+    serve: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = serve({"/api/v1/status": report("5"), "/state": {"level": "none"}})
+    for variable, coloured in ((None, False), ("FORCE_COLOR", True), ("NO_COLOR", False)):
+        if variable:
+            monkeypatch.setenv(variable, "1")
+        assert main(["status", "--exporter", url, "--receiver", url]) == 0
+        assert ("\x1b[32m" in capsys.readouterr().out) is coloured

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from command.paths import REPOSITORY
+from command.paths import LADDER, REPOSITORY
 from command.stack.bundle import Ports
 from common.listener import port_holder
 from tests.support.waiting import until
 
 
 @contextmanager
-def up(data: Path, ports: Ports) -> Iterator[subprocess.Popen[bytes]]:
+def up(data: Path, ports: Ports, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     """The command at work, ended as Ctrl-C ends it."""
-    flags = ["--data", str(data), *port_flags(ports)]
+    flags = ["--data", str(data), *port_flags(ports), *more]
     argv = [sys.executable, "-m", "command.main", "up", *flags]
     with (
         open(data / "up.log", "ab") as log,
@@ -49,8 +49,18 @@ def pid_of(ports: Ports) -> int:
 
 def test_up_books_revives_what_dies_stops_at_ctrl_c_and_keeps_the_data(tmp_path: Path) -> None:
     ports = Ports.free()
-    with up(tmp_path, ports):
+    ladder, effective = tmp_path / "ladder.yml", tmp_path / "scraper" / "llm.yml"
+    effective.parent.mkdir()
+    ladder.write_bytes(LADDER.read_bytes().replace(b"emergency", b"alarm"))
+    more = ("--ladder", str(ladder), "--effective", str(effective), "--hold", "7")
+    with up(tmp_path, ports, *more):
         said = (tmp_path / "up.log").read_text()
+        state = requests.get(f"http://127.0.0.1:{ports.receiver}/state", timeout=5).json()
+        assert ("alarm" in state["levels"], state["hold_seconds"]) == (True, 7)
+        assert effective.exists()
+        status = ["-m", "command.main", "status", "--json", "--data", str(tmp_path)]
+        done = subprocess.run([sys.executable, *status], capture_output=True, cwd=REPOSITORY)
+        assert done.returncode == 0, "it finds the services by the data folder"
         assert f"nobody is told: page by pagerduty does not work: {tmp_path}/secrets/" in said
         token = (tmp_path / "secrets" / "ingest_token").read_text().strip()
         answer = requests.post(
@@ -98,6 +108,7 @@ def test_a_taken_port_is_named_and_nothing_stays_behind(tmp_path: Path) -> None:
         free = replace(Ports.free(), exporter=ports.exporter)
         words = refused(*port_flags(free), "--data", str(tmp_path / "other"))
         assert f"cannot listen on 127.0.0.1:{ports.exporter}" in words
+        assert "free it or choose another with --exporter-port" in words
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{free.receiver}/", timeout=5)
 

@@ -1,0 +1,84 @@
+"""Whom a command talks to, and what it says when a token is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from command.commands import parser
+from command.main import main
+from command.paths import REPOSITORY
+from command.remote import settle
+from common.errors import UserError
+from tests.support.budget_statuses import budget_status
+from tests.support.pages import serving
+
+
+def exporter_of(*words: str) -> str:
+    arguments = parser().parse_args([*words])
+    settle(arguments)
+    return str(arguments.exporter)
+
+
+def test_a_flag_then_the_environment_then_the_data_folder_then_the_usual_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("report", "--data", str(tmp_path))
+    monkeypatch.delenv("LLM_BUDGET_EXPORTER", raising=False)
+    assert exporter_of(*data) == "http://127.0.0.1:8000"
+    (tmp_path / "services.yml").write_text("exporter: http://127.0.0.1:8100\n")
+    assert exporter_of(*data) == "http://127.0.0.1:8100"
+    monkeypatch.setenv("LLM_BUDGET_EXPORTER", "http://budget.example:8000")
+    assert exporter_of(*data) == "http://budget.example:8000"
+    assert exporter_of(*data, "--exporter", "http://a:1") == "http://a:1"
+    (tmp_path / "services.yml").write_text("[")
+    monkeypatch.delenv("LLM_BUDGET_EXPORTER")
+    with pytest.raises(UserError, match=r"services\.yml"):
+        exporter_of(*data)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "kind"),
+    [(["grant", "5", "--reason", "x", "--author", "ann"], 2, "admin"), (["status"], 3, "metrics")],
+)
+def test_a_missing_token_is_named_with_its_variable(
+    words: list[str], status: int, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuse(_: Request) -> JSONResponse:
+        return JSONResponse({"error": "this needs the token"}, 401)
+
+    paths = ("/api/v1/status", "/api/v1/grants")
+    routes = [Route(path, refuse, methods=["GET", "POST"]) for path in paths]
+    with serving(Starlette(routes=routes)) as site:
+        assert main([*words, "--data", str(tmp_path), "--exporter", site.url]) == status
+    error = capsys.readouterr().err
+    named = f"name the file of its {kind} token in LLM_BUDGET_{kind.upper()}_TOKEN_FILE"
+    assert f"the exporter refused with 401: this needs the token; {named}" in error
+    assert error.count("\n") == 1
+
+
+def test_a_reader_that_ends_early_is_no_error() -> None:
+    """llm-budget status --all | head -1, with more rows than a pipe holds."""
+    rows = {f"roaster-{number:05}": "0.001" for number in range(9000)}
+    document = budget_status("0").document() | {"by_roaster": rows}
+
+    async def answer(_: Request) -> JSONResponse:
+        return JSONResponse(document)
+
+    with serving(Starlette(routes=[Route("/api/v1/status", answer)])) as site:
+        argv = [sys.executable, "-m", "command.main", "status", "--all", "--exporter", site.url]
+        with subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY
+        ) as process:
+            assert process.stdout
+            assert process.stderr
+            assert process.stdout.readline() == b"Budget Status: OK\n"
+            process.stdout.close()
+            error = process.stderr.read()
+        assert process.returncode == 0, error
+        assert b"Traceback" not in error
