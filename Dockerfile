@@ -16,7 +16,7 @@ COPY sdk sdk
 COPY rules rules
 COPY docs/runbook.md docs/runbook.md
 COPY demo demo
-RUN make install
+RUN make install && chmod -R a+rX /app   # a clone under umask 077 has files that only their owner reads
 
 ENV PATH=/app/.venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 1000:1000

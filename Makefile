@@ -49,10 +49,8 @@ $(PIP) install -r $(1)
 $(PIP) install --no-deps --editable .
 endef
 
-up: install ## run the bundle: docker compose where an engine answers, else local processes (Ctrl-C stops)
-	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
-	  $(BIN)/llm-budget up --prepare-only && exec docker compose up --build; \
-	else exec $(BIN)/llm-budget up; fi
+up: install ## run the bundle: docker compose where an engine answers, else local processes; ARGS="--exporter-port 8100"
+	@exec $(BIN)/llm-budget up --way auto $(ARGS)
 
 demo: install ## watch a small budget run out, the config degrade and come back (two minutes)
 	@$(BIN)/python -m demo

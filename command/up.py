@@ -2,14 +2,16 @@
 
 import argparse
 import contextlib
+import os
 from pathlib import Path
 
 from command.flags import PORTS, command, file_flag, flag, ports
-from command.paths import BASELINE, BUDGET, CONTACTS, LADDER
+from command.paths import BASELINE, BUDGET, CONTACTS, DATA, LADDER, REPOSITORY
 from command.stack.binaries import ensure
-from command.stack.bundle import LOOPBACK, Bundle
+from command.stack.bundle import LOOPBACK, Bundle, Ports
 from command.stack.configs import prepare_compose
 from command.stack.reach import reach
+from command.stack.way import choose
 from common import signals
 from common.errors import UserError
 from common.files import FileLock
@@ -39,21 +41,29 @@ PAGES = {
     flag("--listen", default=LOOPBACK, metavar="ADDRESS", help="of exporter and receiver; 0.0.0.0"),
     *PORTS,
     flag(
+        "--way",
+        choices=("processes", "compose", "auto"),
+        default="processes",
+        help="auto: compose where a Docker engine answers; default: processes",
+    ),
+    flag(
         "--prepare-only",
         action="store_true",
         help="only write what docker-compose.yml mounts, under data/compose",
     ),
 )
 def up(arguments: argparse.Namespace) -> int:
-    """Runs the bundle as local processes; what dies is started again. Data, logs and tokens stay in
-    the data folder.
+    """Runs the bundle as local processes, where what dies is started again, or with docker compose.
+    Data, logs and tokens stay in the data folder, which knows in which way it is used.
     """
     folder = arguments.data.resolve()
     try:
         if arguments.prepare_only:
-            prepare_compose(folder / "compose", arguments.contacts)
-            _say_who_is_told(folder / "compose", arguments.contacts)
-            return 0
+            return _prepare(arguments, folder)
+        if choose(arguments.way, folder, _special(arguments)) == "compose":
+            _prepare(arguments, folder)
+            os.chdir(REPOSITORY)
+            os.execvp("docker", ["docker", "compose", "up", "--build"])  # noqa: S606
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "up.lock", "llm-budget up"), signals.noted():
             _run_here(arguments, folder)  # locked, because two would share configs
@@ -63,6 +73,20 @@ def up(arguments: argparse.Namespace) -> int:
             f"cannot use {error.filename or folder}: {error.strerror}; "
             "free it, or choose another folder with --data"
         ) from error
+
+
+def _special(arguments: argparse.Namespace) -> bool:
+    """Whether a flag asks for what docker-compose.yml does not know."""
+    known = (arguments.ladder, arguments.listen, arguments.data.resolve(), ports(arguments))
+    usual = (LADDER, LOOPBACK, DATA, Ports())
+    return known != usual or arguments.hold is not None or arguments.effective is not None
+
+
+def _prepare(arguments: argparse.Namespace, folder: Path) -> int:
+    files = (arguments.contacts, arguments.config, arguments.baseline)
+    prepare_compose(folder / "compose", *files)
+    _say_who_is_told(folder / "compose" / "alertmanager", arguments.contacts)
+    return 0
 
 
 def _say_who_is_told(folder: Path, contacts: Path) -> None:

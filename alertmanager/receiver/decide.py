@@ -243,13 +243,15 @@ class _Round:
     def _knows_the_epoch(self, *, settled: bool) -> bool:
         """Whether the evidence is of every exporter's own epoch, of all rules if it is settled.
 
-        A late ruler stores its records one by one: its evidence has always to settle.
+        A late ruler stores its records one by one: its evidence has always to settle. Otherwise
+        one evaluation more is enough: a group that runs late on a busy machine may still have read
+        the figures from before the grant.
         """
         exporters, epochs = self.observed.answered_exporters(), self.observed.epochs()
         if any(epochs.get(one.ledger, 0) != one.epoch for one in exporters):
             return False
-        chains = [ruler.settling - ruler.delay for ruler in self.observed.rulers() if ruler.delay]
-        at_once = not settled and not chains
-        return at_once or self.observed.evaluated_at() > self.state.epoch_at + max(
-            chains, default=0
-        )
+        rulers = self.observed.rulers()
+        late = any(ruler.delay for ruler in rulers)
+        chains = (ruler.settling - ruler.delay if late else ruler.interval for ruler in rulers)
+        known_at = self.state.epoch_at + max(chains, default=0)
+        return not (settled or late) or self.observed.evaluated_at() > known_at

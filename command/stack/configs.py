@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from command.paths import ALERTMANAGER, RULES
+from command.paths import ALERTMANAGER, DASHBOARDS, LADDER, RULES
 from command.stack.contacts import Contacts, template
 from common.files import replace_file
 from common.yamlfile import dump, read_as, read_document
@@ -24,8 +24,19 @@ COMPOSE_ADDRESSES = {
     "alertmanager": "alertmanager:9093",
 }
 COMPOSE_RULES = Path("/etc/prometheus/rules")
-# People fill these in; empty files keep the mounts whole.
-PEOPLES_SECRETS = ("pagerduty_routing_key", "slack_webhook_url")
+PEOPLES_SECRETS = ("pagerduty_routing_key", "slack_webhook_url")  # they fill these in
+PROVISIONED = ("alerting", "dashboards", "datasources", "plugins")
+COMPOSE_FOLDERS = (
+    "exporter", "receiver", "prometheus/rules", "alertmanager", "scraper", "grafana/dashboards",
+    *(f"grafana/provisioning/{name}" for name in PROVISIONED),
+)  # fmt: skip
+COMPOSE_SECRETS = {
+    "exporter": ("ingest_token", "admin_token"),
+    "receiver": ("webhook_token", "admin_token"),
+    "alertmanager": ("webhook_token", *PEOPLES_SECRETS),
+    "grafana": ("grafana_admin_password",),
+    "scraper": ("ingest_token",),
+}
 
 
 def prometheus_config(
@@ -68,31 +79,51 @@ def write_alertmanager(folder: Path, addresses: Mapping[str, str], contacts: Pat
     write(folder / "alertmanager.yml", config)
 
 
-def ensure_secret(path: Path, mode: int = 0o600, text: str | None = None) -> None:
-    """A text, by default a random one, in a file of this mode, unless it is there."""
+def ensure_secret(path: Path) -> None:
+    """A random text in a file of mode 0600, unless it is there."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
-        content = f"{secrets.token_urlsafe(32)}\n" if text is None else text
-        replace_file(path, content.encode(), mode=mode)
+        replace_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
 
 
-def prepare_compose(folder: Path, contacts: Path) -> None:
-    """Write everything that the compose file mounts; tokens stay as they are, in data/secrets.
+def prepare_compose(folder: Path, contacts: Path, budget: Path, baseline: Path) -> None:
+    """Write what the compose file mounts: a folder for each service, with its configs and secrets.
 
-    folder: data/compose, for its owner only (0700); the files in it are readable by all, because
-    the containers run as different users and see single files only. Raises UserError.
+    folder: data/compose, for its owner only (0700); what is in it is readable by all whatever the
+    umask, because the containers run as different users and see only their own folder. Tokens stay
+    as they are, in data/secrets. Raises UserError.
     """
-    mounted = folder / "secrets"
-    mounted.mkdir(parents=True, exist_ok=True)
+    data, shared = folder.parent, [folder.parent / "spool", folder.parent / "followed"]
+    for made in (*shared, *(folder / name for name in COMPOSE_FOLDERS)):
+        made.mkdir(parents=True, exist_ok=True)
+    copied = {
+        "exporter/budget.yml": budget,
+        "receiver/degradation.yml": LADDER,
+        "receiver/llm_config.yml": baseline,
+        **{f"prometheus/rules/{file.name}": file for file in RULES.glob("*.yml")},
+        **{f"grafana/dashboards/{file.name}": file for file in DASHBOARDS.glob("*.json")},
+        **{
+            f"grafana/provisioning/{file.stem}/llm-budget.yml": file
+            for file in DASHBOARDS.glob("provisioning/*.yml")
+        },
+    }
+    for name, file in copied.items():
+        replace_file(folder / name, file.read_bytes())
+    configured = prometheus_config(COMPOSE_ADDRESSES, COMPOSE_RULES)
+    write(folder / "prometheus" / "prometheus.yml", configured)
+    write_alertmanager(folder / "alertmanager", COMPOSE_ADDRESSES, contacts)
+    for service, names in COMPOSE_SECRETS.items():
+        _copy_secrets(data / "secrets", folder / service / "secrets", names)
+    for path in (*folder.rglob("*"), *shared):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     folder.chmod(0o700)
-    write(folder / "prometheus.yml", prometheus_config(COMPOSE_ADDRESSES, COMPOSE_RULES))
-    write_alertmanager(folder, COMPOSE_ADDRESSES, contacts)
-    for name in (f"{token}_token" for token in TOKENS):
-        made = folder.parent / "secrets" / name  # where the command line looks, too
-        ensure_secret(made)
-        replace_file(mounted / name, made.read_bytes(), mode=0o644)
-    ensure_secret(mounted / "grafana_admin_password", mode=0o644)
-    for name in PEOPLES_SECRETS:
-        ensure_secret(mounted / name, mode=0o644, text="")
-        if (said := folder.parent / "secrets" / name).exists():
-            replace_file(mounted / name, said.read_bytes(), mode=0o644)
+
+
+def _copy_secrets(kept: Path, mounted: Path, names: tuple[str, ...]) -> None:
+    """kept: where the command line looks, too. What people have not filled in is empty."""
+    mounted.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if name not in PEOPLES_SECRETS:
+            ensure_secret(kept / name)
+        text = (kept / name).read_bytes() if (kept / name).exists() else b""
+        replace_file(mounted / name, text)

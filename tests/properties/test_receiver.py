@@ -676,7 +676,8 @@ class Round:
         """What is known of grants."""
         memory, told = self.memory, [heard for heard in self.heard if heard]
         agreed = all(memory.known.get(ledger, 0) == epoch for ledger, epoch in self.own.items())
-        waits = 3 * max((heard.interval for heard in told), default=0.0) if self.delay else 0.0
+        evaluations = 3 if self.delay else 1
+        waits = evaluations * max((heard.interval for heard in told), default=0.0)
         settled = agreed and evaluated_at > memory.granted_at + waits
         return {
             "of_the_grants": all(

@@ -413,7 +413,7 @@ def test_a_grant_lowers_at_once_to_what_is_still_wanted() -> None:
     assert after.level == "none"
     tuned = before_the_grant(tunings={"roaster/naivo": Active(NOW - 50, TODAY)})
     assert not decide(tuned, granted(), LADDER, HOLD, NOW).state.tunings
-    part = run(before_the_grant(), granted(firing={"control"}), 2).state
+    part = run(before_the_grant(), granted(firing={"control"}), 8).state
     assert part.level == "control"
     clear = replace(granted(), prometheuses=(prometheus(ruler=granted().rulers()[0]),))
     assert run(part, clear, HOLD - 8).state.level == "control", "that is no longer the grant's"

@@ -4,6 +4,7 @@ Whether docker-compose itself accepts it: test_versions.py.
 """
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,16 @@ def test_images_are_pinned_users_are_not_root_and_ports_are_on_loopback(name: st
         assert service["healthcheck"]["test"]
 
 
-def test_every_mount_is_a_named_volume_a_shipped_file_or_a_prepared_one(prepared: Path) -> None:
+def test_every_mount_is_a_named_volume_or_a_prepared_folder(prepared: Path) -> None:
     for service in SERVICES.values():
         for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            if source.startswith("./data/"):
-                assert (prepared / source.removeprefix("./data/")).exists(), source
-            elif source.startswith("./"):
-                assert (ROOT / source).exists(), source
+            if isinstance(volume, str):
+                assert volume.split(":")[0] in COMPOSE["volumes"]
             else:
-                assert source in COMPOSE["volumes"]
+                source = volume["source"].removeprefix("${LLM_BUDGET_LOGS:-").removesuffix("}")
+                assert source.startswith("./data/"), "what is mounted is prepared"
+                assert (prepared / source.removeprefix("./data/")).is_dir(), "files go stale"
+                assert (volume["read_only"], volume["bind"]) == (True, {"create_host_path": False})
 
 
 def test_the_prepared_configs_are_valid_and_preparing_twice_keeps_the_tokens(
@@ -60,18 +61,18 @@ def test_the_prepared_configs_are_valid_and_preparing_twice_keeps_the_tokens(
 ) -> None:
     compose = prepared / "compose"
     assert compose.stat().st_mode & 0o777 == 0o700
-    token = (compose / "secrets" / "ingest_token").read_text()
+    token = (compose / "exporter" / "secrets" / "ingest_token").read_text()
     assert (prepared / "secrets" / "ingest_token").read_text() == token
     assert (prepared / "secrets" / "ingest_token").stat().st_mode & 0o777 == 0o600
     assert main(["up", "--prepare-only", "--data", str(prepared)]) == 0
-    assert (compose / "secrets" / "ingest_token").read_text() == token
+    assert (compose / "exporter" / "secrets" / "ingest_token").read_text() == token
     subprocess.run(
-        [need("amtool"), "check-config", str(compose / "alertmanager.yml")],
+        [need("amtool"), "check-config", str(compose / "alertmanager" / "alertmanager.yml")],
         check=True,
         capture_output=True,
     )
     inside = tmp_path / "prometheus.yml"
-    text = (compose / "prometheus.yml").read_text()
+    text = (compose / "prometheus" / "prometheus.yml").read_text()
     inside.write_text(text.replace("/etc/prometheus/rules", str(ROOT / "rules")))
     subprocess.run(
         [need("promtool"), "check", "config", str(inside)], check=True, capture_output=True
@@ -79,9 +80,10 @@ def test_the_prepared_configs_are_valid_and_preparing_twice_keeps_the_tokens(
 
 
 def test_secrets_of_people_come_from_the_data_folder(tmp_path: Path) -> None:
-    mounted = tmp_path / "compose" / "secrets" / "slack_webhook_url"
+    mounted = tmp_path / "compose" / "alertmanager" / "secrets" / "slack_webhook_url"
     assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
     assert mounted.read_text() == ""
+    (tmp_path / "secrets").mkdir(exist_ok=True)
     (tmp_path / "secrets" / "slack_webhook_url").write_text("https://hooks.example\n")
     assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
     assert mounted.read_text() == "https://hooks.example\n"
@@ -89,8 +91,36 @@ def test_secrets_of_people_come_from_the_data_folder(tmp_path: Path) -> None:
 
 def test_the_dockerfile_installs_with_make_install_and_drops_root() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
-    assert "RUN make install" in lines
+    assert any(line.startswith("RUN make install && chmod -R a+rX /app") for line in lines)
     assert "USER 1000:1000" in lines
     for line in lines:
         if line.startswith("COPY"):
             assert all((ROOT / source).exists() for source in line.split()[1:-1]), line
+
+
+def test_the_containers_users_read_what_a_careful_user_prepared(tmp_path: Path) -> None:
+    """Under umask 077, as users 1000 and 65534, who see their own folders only."""
+    data = tmp_path / "data"
+    argv = [sys.executable, "-m", "command.main", "up", "--prepare-only", "--data", str(data)]
+    subprocess.run(argv, cwd=ROOT, umask=0o077, check=True, capture_output=True)
+    files = [path for path in (data / "compose").rglob("*") if path.is_file()]
+    assert len(files) > 30
+    modes = {path: path.stat().st_mode & 0o777 for path in (data / "compose").rglob("*")}
+    assert all(mode == (0o755 if path.is_dir() else 0o644) for path, mode in modes.items())
+    assert {(data / name).stat().st_mode & 0o777 for name in ("spool", "followed")} == {0o755}
+    assert (data / "secrets" / "admin_token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_service_sees_its_own_secrets_only(prepared: Path) -> None:
+    found = {
+        name: {one.name for one in (prepared / "compose" / name).glob("secrets/*")}
+        for name in ("exporter", "receiver", "alertmanager", "grafana", "scraper", "prometheus")
+    }
+    assert found == {
+        "exporter": {"ingest_token", "admin_token"},
+        "receiver": {"webhook_token", "admin_token"},
+        "alertmanager": {"webhook_token", "pagerduty_routing_key", "slack_webhook_url"},
+        "grafana": {"grafana_admin_password"},
+        "scraper": {"ingest_token"},
+        "prometheus": set(),
+    }

@@ -1,0 +1,64 @@
+"""In which of two ways the bundle runs: as local processes, or in containers by docker compose."""
+
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+from command.paths import LEDGER
+from common.errors import UserError
+
+Way = Literal["processes", "compose"]
+ENGINE = (("docker", "info"), ("docker", "compose", "version"))  # what compose needs
+FILE = "way"  # in the data folder: how it is used
+TIMEOUT_SECONDS = 20
+LEDGERS = {"processes": f"{LEDGER} in it", "compose": "the volume `ledger` of docker compose"}
+
+
+def choose(asked: str, folder: Path, special: bool) -> Way:
+    """The way asked for; of auto, compose where an engine answers. Says which it is, and why.
+
+    special: flags were given that only processes follow. Raises UserError where the data folder was
+    used the other way, whose ledger it would leave.
+    """
+    way, why = _possible(special) if asked == "auto" else (asked, "as --way says")
+    before = _before(folder)
+    if before and before != way:
+        raise UserError(
+            f"{folder} was used with {before}, and its ledger is {LEDGERS[before]}; it would run "
+            f"with {way} now ({why}) and begin another. Say --way {before} to go on, or another "
+            "folder with --data to begin anew"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(f"{way}\n")
+    print(f"Running with {way} ({why}). The ledger is {LEDGERS[way]}.", flush=True)
+    return "compose" if way == "compose" else "processes"
+
+
+def _possible(special: bool) -> tuple[str, str]:
+    if special:
+        return "processes", "only they follow these flags"
+    for argv in ENGINE:
+        if problem := _problem(argv):
+            return "processes", f"`{' '.join(argv)}` {problem}"
+    return "compose", "a Docker engine answers"
+
+
+def _problem(argv: tuple[str, ...]) -> str:
+    """Why it does not work, in a few words; empty: it does."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    except FileNotFoundError:
+        return "is not installed"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"does not answer: {error}"
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    return f"fails: {lines[-1][:200] if lines else done.returncode}" if done.returncode else ""
+
+
+def _before(folder: Path) -> str:
+    """How the folder was used; empty: not yet."""
+    try:
+        said = (folder / FILE).read_text().strip()
+    except (OSError, UnicodeError):
+        said = ""
+    return said if said in LEDGERS else "processes" * (folder / LEDGER).exists()
