@@ -84,9 +84,10 @@ bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossi
 	@status=0; for benchmark in client latency ingest metrics rules loop; do \
 	  $(BIN)/python -m tests.benchmarks.$$benchmark || status=1; done; exit $$status
 
-golden: $(VENV)/.dev ## write the golden /metrics page and notifications anew, after a change that is meant
+golden: $(VENV)/.dev ## write the golden /metrics page, notifications and docs/api.json anew, after a change that is meant
 	$(BIN)/python -m tests.support.golden_metrics
 	$(BIN)/python -m tests.support.notifications
+	$(BIN)/python -m tests.support.api_schemas
 
 bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through the real rules, beside others (ten minutes)
 	@test -x $(VENV)/rivals/bin/python || $(PYTHON) -m venv $(VENV)/rivals

@@ -42,6 +42,10 @@ def _names(text: str) -> dict[str, str]:
     return names
 
 
+COLUMNS = flag("--columns", type=_names, default={}, metavar="time=…,cost_usd=…",
+               help="what the CSV calls them, as in time=created_at,cost_usd=cost")  # fmt: skip
+
+
 @command(
     "replay a usage history through the real rules",
     one_of(
@@ -49,8 +53,7 @@ def _names(text: str) -> dict[str, str]:
         file_flag("--ledger", help="a ledger, along the course of its days"),
         required=True,
     ),
-    flag("--columns", type=_names, default={}, metavar="time=…,cost_usd=…",
-         help="what the CSV calls them, as in time=created_at,cost_usd=cost"),
+    COLUMNS,
     flag("--limit", type=_usd, required=True, metavar="USD", help="daily budget"),
     flag("--usd-per-token", type=_usd, default=RUNBOOK_USD_PER_TOKEN, metavar="USD",
          help=f"price of a token; default: {RUNBOOK_USD_PER_TOKEN:f}, the runbook's input"),

@@ -4,6 +4,7 @@ import argparse
 
 from command import adjust, backtest, backup, check, degrade, history, optimize, reprice, status, up
 from command.plan import plan
+from command.reconcile import reconcile
 from command.rehearse import rehearse
 from command.report import report
 from command.verify import verify
@@ -12,7 +13,7 @@ from exporter import __version__
 COMMANDS = (
     *(status.status, report, plan, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
     *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize),
-    *(rehearse, verify),
+    *(rehearse, verify, reconcile),
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )
 

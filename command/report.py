@@ -9,8 +9,18 @@ from typing import Any
 
 from rich.table import Column
 
-from command.flags import command, file_flag, flag, json_flag, one_of, print_json, print_table
-from command.remote import EXPORTER_URL, call
+from command.digest import digest
+from command.flags import (
+    RECEIVER,
+    command,
+    file_flag,
+    flag,
+    json_flag,
+    one_of,
+    print_json,
+    print_table,
+)
+from command.remote import EXPORTER_URL, PROMETHEUS_URL, call
 from common.auth import read_token
 from common.clock import SystemClock
 from common.errors import UserError
@@ -27,14 +37,19 @@ FORMULA = re.compile("^(?=[=+@\uff1d\uff0b\uff0d\uff20-])")  # what a spreadshee
 @command(
     "calls, tokens and cost of any days, by day, roaster, field, model",
     flag("--from", dest="since", default="7d", metavar="DAY", help="date, today, 7d (ago), month"),
-    flag("--to", dest="until", default="today", metavar="DAY", help="the last day"),
+    flag("--to", dest="until", metavar="DAY", help="the last day; default: today"),
     flag("--by", default="day", metavar="NAMES", help=f"some of {','.join(GROUPS)}, with commas"),
-    one_of(flag("--csv", action="store_true", help="for spreadsheets"), json_flag()),
-    *SOURCE,
-)
+    one_of(flag("--csv", action="store_true", help="for spreadsheets"), json_flag(),
+           flag("--digest", action="store_true", help="the daily mail, of --to or yesterday")),
+    *(*SOURCE, RECEIVER, flag("--prometheus", default=PROMETHEUS_URL, metavar="URL")),
+)  # fmt: skip
 def report(arguments: argparse.Namespace) -> int:
     """Sums of the budget days from --from to --to, exact; what the ledger has not seen is said."""
-    found = ask(arguments, arguments.since, arguments.until, arguments.by)
+    if arguments.digest:
+        for line in digest(arguments, ask):
+            print("".join(sign if sign.isprintable() else "\ufffd" for sign in line))
+        return 0
+    found = ask(arguments, arguments.since, arguments.until or "today", arguments.by)
     by, rows = found["by"], found["rows"]
     columns = [*by, *FIGURES]
     if arguments.json:

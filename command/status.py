@@ -64,6 +64,7 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
         "by_field": _merge(report.by_field for report in reports),
         "roaster_caps": _highest(report.roaster_limits_usd for report in reports),
         "field_caps": _highest(report.field_limits_usd for report in reports),
+        "balance": next((one.document()["balance"] for one in reports if one.balance), None),
         "unpriced_tokens": sum(report.unpriced_tokens for report in reports),
         "warnings": sorted(set.intersection(*(set(report.warnings) for report in reports))),
         "config_problems": [report.config.problem for report in reports if report.config.problem],
@@ -112,6 +113,11 @@ def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
     return found
 
 
+def _balance(amounts: dict[str, str], days_left: float | None, **_: object) -> str:
+    named = " and ".join(f"{amount} {currency}" for currency, amount in amounts.items())
+    return f"Provider's balance: {named}" + (f", {days_left} usual days" if days_left else "")
+
+
 def _print(summary: dict[str, Any]) -> None:
     print(f"Budget Status: {summary['status']}")
     if "error" in summary:
@@ -130,8 +136,9 @@ def _print(summary: dict[str, Any]) -> None:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
     asked = summary.get("alerts_ask_for") or level
+    paid = _balance(**summary["balance"]) if summary["balance"] else ""
     why = [asked != level and f"The alerts ask for: {asked}.", *summary.get("held", ())]
-    why.append(summary["month_text"])
+    why += [summary["month_text"], paid]
     lines = (*why, *not_live(summary), *problems, *summary["warnings"], summary["question"])
     for line in filter(None, lines):
         print(line)

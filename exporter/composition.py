@@ -50,7 +50,7 @@ class Exporter:
         self.usage = UsageEndpoint(self.ledger, self.intake, lambda: self.config.limits, clock)
         self.logs = LogSource([*self.config.log, *logs], self.ledger, self.intake, clock)
         self.page = Page(self.ledger, lambda: self.config, registry)
-        self.provider = ProviderPoller(lambda: self.config.provider)
+        self.provider = ProviderPoller(lambda: self.config.provider, self.ledger.keep_balances)
         registry.register(self.provider)
         registry.register(self)
         self._log_warnings()

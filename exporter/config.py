@@ -143,8 +143,11 @@ class Provider(_Strict, frozen=True):
     balance_url: str = "https://api.deepseek.com/user/balance"
     key_file: str | None = None
     every_seconds: Count = 60
+    usd_per_unit: Decimal | None = None  # of the account's currency, when it is not USD
 
     def __post_init__(self) -> None:
+        if self.usd_per_unit is not None and not 0 < picodollars(self.usd_per_unit) < 10**18:
+            raise UserError("usd_per_unit must be above 0 and below 1,000,000")
         url = urlsplit(self.balance_url)
         plain_here = url.scheme == "http" and is_loopback(url.hostname or "")
         if not url.hostname or not (url.scheme == "https" or plain_here):

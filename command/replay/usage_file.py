@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from command.replay.history import EVEN, MAX_DAYS, MINUTES_PER_DAY, History, of_minutes, spread
 from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD
+from exporter.ledger.balances import USD
 
 MIDNIGHT = clock()
 BLANK = re.compile(r"\s+(?=[+-]|UTC$)")  # before an offset
@@ -26,13 +27,17 @@ When = tuple[int, date | None]  # the minute since some midnight UTC, the day th
 
 
 def read_csv(
-    path: Path, usd_per_token: Decimal, called: Mapping[str, str] | None = None
+    path: Path,
+    usd_per_token: Decimal | None,
+    called: Mapping[str, str] | None = None,
+    usd_per_unit: Decimal | None = None,
 ) -> History:
     """The history in a CSV file: columns minute or time (ISO 8601), and cost_usd or tokens.
 
     Gzip by the suffix .gz; separated by commas, semicolons or tabs. called: the file's names for
     them. Times are of any zone, UTC when they name none; days begin at midnight UTC. Where all
-    are dates or midnights, a line is a day's. Raises UserError that names the line.
+    are dates or midnights, a line is a day's. usd_per_token: None: tokens are not wanted.
+    usd_per_unit: of another currency, which a column tells. Raises UserError that names the line.
     """
     minutes: Counter[int] = Counter()
     days: Counter[date | None] = Counter()
@@ -40,15 +45,15 @@ def read_csv(
         # Spreadsheets put a byte order mark before the header.
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            for (minute, day), cost in _rows(path, file, usd_per_token, called or {}):
+            for (minute, day), cost in _rows(path, file, usd_per_token, called or {}, usd_per_unit):
                 minutes[minute] += cost
                 days[day] += cost
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if not minutes:
-        raise UserError(f"{path} has no lines after its header; nothing to replay")
+        raise UserError(f"{path} has no lines after its header")
     if max(minutes) - min(minutes) >= MAX_DAYS * MINUTES_PER_DAY:
-        raise UserError(f"{path} spans more than {MAX_DAYS} days; replay a shorter history")
+        raise UserError(f"{path} spans more than {MAX_DAYS} days; take a part of it")
     if None in days:
         return of_minutes(minutes)
     even = {
@@ -60,15 +65,20 @@ def read_csv(
 
 
 def _rows(
-    path: Path, file: TextIO, usd_per_token: Decimal, called: Mapping[str, str]
+    path: Path,
+    file: TextIO,
+    usd_per_token: Decimal | None,
+    called: Mapping[str, str],
+    usd_per_unit: Decimal | None,
 ) -> Iterator[tuple[When, int]]:
     lines = _bounded_lines(path, file)
     header = next(lines, "")
     mark = max(",;\t", key=header.count)
     form: dict[str, Any] = {"delimiter": mark, "skipinitialspace": True}
     found = [name.strip() for name in next(csv.reader([header], **form), [])]
-    when, cost = _columns(path, found, called)
-    usd_per_unit = usd_per_token if cost == "tokens" else Decimal(1)
+    when, cost = _columns(path, found, called, COSTS if usd_per_token else COSTS[:-1])
+    factor = usd_per_token if usd_per_token and cost == "tokens" else Decimal(1)
+    currency = next((name for name in found if name.lower().endswith("currency")), "")
     reader = csv.DictReader(lines, found, **form)
     for row in reader:
         where = f"{path}, line {reader.line_num + 1}: "
@@ -76,10 +86,21 @@ def _rows(
         amount = row[called.get(cost, cost)]
         if amount and mark != ",":
             amount = amount.replace(",", ".")  # the decimal comma
-        usd = _number(amount, f"{where}{cost}") * usd_per_unit
+        usd = _number(amount, f"{where}{cost}") * factor
+        if cost != "tokens":
+            usd *= _rate(row.get(currency) or USD, usd_per_unit, where)
         yield moment, int((usd * PICODOLLARS_PER_USD).to_integral_value())
     if when == "minute" and reader.line_num:
         yield (0, None), 0  # minutes count from the first midnight
+
+
+def _rate(currency: str, usd_per_unit: Decimal | None, where: str) -> Decimal:
+    if (name := currency.strip().upper()) == USD:
+        return Decimal(1)
+    if usd_per_unit is None:
+        known = f"set provider.usd_per_unit in budget.yml, the USD for a {name}"
+        raise UserError(f"{where}the currency is {name[:20]}; to reconcile it {known}")
+    return usd_per_unit
 
 
 def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
@@ -90,18 +111,20 @@ def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
         if len(line) == MAX_LINE_CHARACTERS:
             raise UserError(f"{where}: {MAX_LINE_CHARACTERS} characters or more; is this a CSV?")
         if number > MAX_LINES:
-            raise UserError(f"{where}: more than {MAX_LINES} lines; replay a shorter history")
+            raise UserError(f"{where}: more than {MAX_LINES} lines; take a part of it")
         yield line
 
 
-def _columns(path: Path, found: Sequence[str], called: Mapping[str, str]) -> tuple[str, str]:
+def _columns(
+    path: Path, found: Sequence[str], called: Mapping[str, str], costs: Sequence[str]
+) -> tuple[str, str]:
     """What tells when, and what the cost. Raises UserError with the columns found and wanted."""
-    for when, cost in product(READERS, COSTS):
+    for when, cost in product(READERS, costs):
         if called.get(when, when) in found and called.get(cost, cost) in found:
             return when, cost
     names = " and ".join(f"{known}={name}" for known, name in called.items())
     raise UserError(
-        f"{path}, line 1: the columns must be time or minute, and cost_usd or tokens"
+        f"{path}, line 1: the columns must be time or minute, and {' or '.join(costs[::2])}"
         f"{f' ({names})' if names else ''}, not {', '.join(found) or 'none'}"
         "; name others with --columns time=…,cost_usd=…"
     )

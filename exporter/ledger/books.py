@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from exporter.event import OUTCOMES
+from exporter.ledger.balances import Balance, newest
 from exporter.ledger.course import REMEMBERED_DAYS, Costs, Course, Gap, read_courses
 
 UNPRICED_VERSION = 0  # of the accounts whose price was not known: tokens count, cost is withheld
@@ -119,6 +120,7 @@ class Books:
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
     courses: dict[date, Course] = field(default_factory=lambda: defaultdict(Counter))
     gaps: list[Gap] = field(default_factory=list)
+    balances: dict[str, Balance] = field(default_factory=dict)  # the newest, by currency
     _adjusted: Counter[tuple[date, str, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
     _day_tokens: Counter[date] = field(default_factory=Counter)  # priced or not
@@ -218,6 +220,7 @@ def read_books(db: sqlite3.Connection) -> Books:
     books.gaps = db.execute("SELECT * FROM gaps").fetchall()
     (oldest,) = db.execute("SELECT min(day) FROM accounts").fetchone()
     books.first_day = date.fromisoformat(min(meta["first_day"], oldest or meta["first_day"]))
+    books.balances = newest(db)
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import date
 from pathlib import Path
@@ -13,8 +14,9 @@ from common.files import FileLock
 from exporter.budget.calendars import BudgetDay, Calendars, read_calendars, set_calendar
 from exporter.config import Budget, Config
 from exporter.event import UsageEvent
-from exporter.ledger import adjustments, repricing
+from exporter.ledger import adjustments, balances, repricing
 from exporter.ledger.adjustments import BookedAdjustment, Reset
+from exporter.ledger.balances import Balance
 from exporter.ledger.booking import Booking, SubmissionResult
 from exporter.ledger.books import read_books
 from exporter.ledger.course import note_gaps, set_limit
@@ -74,11 +76,16 @@ class Ledger:
         self, events: list[UsageEvent], progress: LogProgress | None = None
     ) -> "Future[SubmissionResult]":
         """Book events, and progress with them; see Writer.submit."""
-        if (today := self.today().date) != self._tidied:
-            self._tidied = today
-            if self.clock.now() < self.books.last_commit + TIDY_WITHIN_SECONDS:
-                self._tidy(today)
+        self._tidy_once_a_day()
         return self.writer.submit(events, progress)
+
+    def keep_balances(self, found: Mapping[str, tuple[int, ...]]) -> "Future[dict[str, Balance]]":
+        """Record a poll of the provider's balance: total and granted by currency, millionths."""
+        self._tidy_once_a_day()  # before this commit hides that the clock jumped
+        return self.writer.run(
+            lambda db, now: balances.keep(db, self.books.balances, found, now),
+            lambda kept: setattr(self.books, "balances", kept),
+        )
 
     def adjust(self, asked: Reset) -> "Future[BookedAdjustment]":
         """Grant money for today, write off what today has cost so far, or revoke either."""
@@ -115,6 +122,12 @@ class Ledger:
     def prices_in_force(self) -> dict[str, TokenPrice]:
         """The price by the clock, of every configured model and of those genai-prices priced."""
         return self._booking.prices.in_force(self.clock.now(), dict(self._booking.genai_models))
+
+    def _tidy_once_a_day(self) -> None:
+        if (today := self.today().date) != self._tidied:
+            self._tidied = today
+            if self.clock.now() < self.books.last_commit + TIDY_WITHIN_SECONDS:
+                self._tidy(today)
 
     def _tidy(self, today: date) -> None:
         """Sum up and forget old days, piece by piece, each behind what waits."""

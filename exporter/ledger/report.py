@@ -39,7 +39,7 @@ def report(ledger: Path, since: str, until: str, by: str, now: float) -> dict[st
     with ledger_at(ledger) as db:
         try:
             today = read_calendars(db).at(now).date
-            first, last = _day(since, today), _day(until, today, last=True)
+            first, last = day_named(since, today), day_named(until, today, last=True)
             if first > last:
                 raise UserError(f"the range begins on {first} and ends before it, on {last}")
             begins, ends, forgotten = db.execute(_EXTENT).fetchone()
@@ -64,7 +64,7 @@ def report(ledger: Path, since: str, until: str, by: str, now: float) -> dict[st
     return head | {"total": _figures(total), "notes": [text for text in notes if notes[text]]}
 
 
-def _day(text: str, today: date, *, last: bool = False) -> date:
+def day_named(text: str, today: date, *, last: bool = False) -> date:
     """Raises UserError. last: whether a month means its last day."""
     if text == "month":
         return today.replace(day=monthrange(today.year, today.month)[1] if last else 1)

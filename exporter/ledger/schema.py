@@ -181,8 +181,17 @@ def m_course(db: sqlite3.Connection) -> None:
     )
 
 
+def m_balances(db: sqlite3.Connection) -> None:
+    """The provider's balance as it was polled, in millionths of the currency's unit."""
+    db.execute(
+        """CREATE TABLE balances (id INTEGER PRIMARY KEY, currency TEXT NOT NULL,
+            total INTEGER NOT NULL, granted INTEGER NOT NULL, since REAL NOT NULL,
+            until REAL NOT NULL) STRICT"""
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
-    *(m001_initial, m_unpriced_minutes, m_logs, m_extras, m_revokes, m_course),
+    *(m001_initial, m_unpriced_minutes, m_logs, m_extras, m_revokes, m_course, m_balances),
 )
 
 

@@ -14,11 +14,12 @@ from common import names
 from common.auth import read_token
 from common.errors import UserError
 from common.fetch import FetchError, fetch
+from common.money import MAX_USD
 from exporter.config import Provider
+from exporter.ledger.balances import MILLIONTHS, USD
 from exporter.metrics.page import family
 
 MAX_ANSWER_BYTES = 64 << 10
-USD = "USD"
 KINDS = ("total", "granted", "topped_up")
 _CURRENCY = re.compile("[A-Z]{3}")  # ISO 4217; others do not become label values
 MAX_CURRENCIES = 8
@@ -43,9 +44,16 @@ class _Answer(Struct):
 class ProviderPoller:
     """Asks in a thread of its own, and publishes the last answer; a scrape never waits for it."""
 
-    def __init__(self, config: Callable[[], Provider | None]) -> None:
-        """config: gives `provider:` as it is now, None = do not ask."""
-        self._config = config
+    def __init__(
+        self,
+        config: Callable[[], Provider | None],
+        keep: Callable[[dict[str, tuple[int, ...]]], object],
+    ) -> None:
+        """config: gives `provider:` as it is now, None = do not ask.
+
+        keep: is given each answer's total and granted balance by currency, in millionths.
+        """
+        self._config, self._keep = config, keep
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="provider", daemon=True)
         self._families: Sequence[Metric] = ()  # of the last answer
@@ -70,7 +78,9 @@ class ProviderPoller:
             url, most = provider.balance_url, MAX_ANSWER_BYTES
             said = fetch(url, token=key, max_bytes=most, use_environment=True)
             answer = said.decode(_Answer, strict=False)
-            self._families = list(_families(answer.is_available, _balances(answer)))
+            balances = _balances(answer)
+            self._families = list(_families(answer.is_available, _shown(balances)))
+            self._keep(_kept(balances))
             problem = ""
         except UserError as error:
             self._families = list(_families(False, {}))
@@ -91,17 +101,31 @@ class ProviderPoller:
 
 
 def _balances(answer: _Answer) -> Balances:
-    """Without USD when the account's money is in another currency. Raises UserError.
-
-    An account in yuan may list a row of 0 USD, too: that is no empty account.
-    """
+    """As the provider lists them. Raises UserError."""
     sums: Balances = defaultdict(Decimal)
     for info in answer.balance_infos:
         for kind in KINDS:
             amount: Decimal = getattr(info, f"{kind}_balance")
-            if not amount.is_finite():
-                raise UserError("a balance is not a number")
+            if not amount.is_finite() or abs(amount) > MAX_USD // len(answer.balance_infos):
+                raise UserError("a balance is not a number, or is more than anybody has")
             sums[info.currency, kind] += amount
+    return sums
+
+
+def _kept(sums: Balances) -> dict[str, tuple[int, ...]]:
+    """Total and granted of each currency, in millionths of its unit."""
+    currencies = sorted({currency for currency, _ in sums if _CURRENCY.fullmatch(currency)})
+    return {
+        one: tuple(int(sums[one, kind] * MILLIONTHS) for kind in KINDS[:2])
+        for one in currencies[:MAX_CURRENCIES]
+    }
+
+
+def _shown(sums: Balances) -> Balances:
+    """Without USD when the account's money is in another currency.
+
+    An account in yuan may list a row of 0 USD, too: that is no empty account.
+    """
     funded = {currency for (currency, _), amount in sums.items() if amount}
     others = sorted({currency for currency, _ in sums if _CURRENCY.fullmatch(currency)} - {USD})
     shown = others[:MAX_CURRENCIES] + ([USD] if USD in funded or not funded else [])

@@ -19,6 +19,7 @@ from common.budget_status import LogStatus
 from common.errors import UserError
 from exporter.composition import Exporter
 from exporter.ledger.adjustments import Grant, Reset, Revoke
+from exporter.ledger.reconcile import reconcile
 from exporter.ledger.report import report
 from exporter.ledger.repricing import Reprice
 from exporter.ledger.writer import LedgerUnavailableError
@@ -59,6 +60,7 @@ def application(
             route("/metrics", "metrics", web.metrics),
             route("/api/v1/status", "metrics", web.status),
             route("/api/v1/report", "metrics", web.report),
+            route("/api/v1/reconcile", "metrics", web.reconcile),
             route("/v1/usage", "ingest", exporter.usage.post, "POST"),
             route("/-/reload", "admin", web.reload, "POST"),
             *(
@@ -130,6 +132,21 @@ class Web:
         asked = (self._ledger.path, since, until, by, self._exporter.clock.now())
         async with self._one_report_at_a_time:
             return await run_in_threadpool(lambda: http.json_response(report(*asked)))
+
+    async def reconcile(self, request: Request) -> Response:
+        """The provider's balance (or without it, balance=0) against the books; like a report."""
+        since = request.query_params.get("since", "")
+        balance = request.query_params.get("balance") != "0"
+        asked = (
+            self._ledger.path,
+            since,
+            self._exporter.clock.now(),
+            self._exporter.config.provider,
+        )
+        async with self._one_report_at_a_time:
+            return await run_in_threadpool(
+                lambda: http.json_response(reconcile(*asked, balance=balance))
+            )
 
     async def index(self, _: Request) -> Response:
         """Today's budget for people."""

@@ -3,11 +3,14 @@
 from collections import Counter
 from decimal import Decimal
 
-from common.budget_status import BudgetStatus, StatusDay, by_amount
+from common.budget_status import BudgetStatus, ProviderBalance, StatusDay, by_amount
+from common.errors import UserError
 from common.money import picodollars, usd
 from exporter.composition import Exporter
+from exporter.ledger.balances import MILLIONTHS, USD
 from exporter.ledger.books import Series
 from exporter.ledger.month import month_of
+from exporter.metrics.history import past_days
 
 
 def budget_status(exporter: Exporter) -> BudgetStatus:
@@ -42,6 +45,7 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
         field_limits_usd=budget.fields,
         warnings=exporter.warnings(),
         unpriced_tokens=unpriced,
+        balance=_balance(exporter, now),
         config=exporter.reload_status,
         logs=exporter.logs.report(),
     )
@@ -49,12 +53,33 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
 
 def spend_line(exporter: Exporter) -> str:
     """Today's cost in USD, written off or not, utilization (1 is the limit) and tokens: logfmt."""
-    books = exporter.ledger.books
-    with books.lock:
-        status, tokens = budget_status(exporter), books.tokens_of(exporter.ledger.today().date)
+    status, today = budget_status(exporter), exporter.ledger.today().date
     return (
         f"cost_usd={status.spend_usd:f} budget_utilization={status.utilization:.4f} "
-        f"tokens={tokens} unpriced_tokens={status.unpriced_tokens}"
+        f"tokens={exporter.ledger.books.tokens_of(today)} unpriced_tokens={status.unpriced_tokens}"
+    )
+
+
+def _balance(exporter: Exporter, now: float) -> ProviderBalance | None:
+    ledger, provider = exporter.ledger, exporter.config.provider
+    with ledger.books.lock:
+        known = ledger.books.balances.values()
+        past = past_days(ledger.books, ledger.calendars, ledger.calendars.at(now), now)
+        costs = [spend["end"] for _, _, spend in past]
+    if not known or not provider:
+        return None
+    polled = max(one.until for one in known)
+    held = [one for one in known if one.until == polled and (one.total or one.currency == USD)]
+    usual = sum(costs) // len(costs) if costs else None
+    try:
+        total = sum(one.in_usd(provider.usd_per_unit).total for one in held)
+    except UserError:
+        total = None
+    days = None if total is None or not usual else round(max(total, 0) / usual, 1)
+    return ProviderBalance(
+        {one.currency: Decimal(one.total) / MILLIONTHS for one in held},
+        *(polled, None if total is None else _usd(total), None if usual is None else _usd(usual)),
+        days,
     )
 
 

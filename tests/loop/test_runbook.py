@@ -68,9 +68,14 @@ class Step(NamedTuple):
 
 
 def steps() -> Iterator[Step]:
-    text = re.sub(r"\\\n +", "", STEPS)
-    for command, token in re.findall(r"^    (\S.*?) +# token: (.+)$", text, re.MULTILINE):
-        yield Step(command, token)
+    """Each command with the token that is written above it, in the same block."""
+    for block in re.findall(r"(?:^    \S.*\n(?:      .*\n)?)+", STEPS, re.MULTILINE):
+        token = ""
+        for line in re.sub(r"\\\n +", "", block).splitlines():
+            if line.startswith("    # token: "):
+                token = line.partition(": ")[2]
+            elif not line.startswith("    export "):
+                yield Step(line.strip(), token)
 
 
 @pytest.fixture
@@ -204,10 +209,10 @@ def signalled(command: str, loop: Loop) -> None:
 
 
 def test_every_command_of_the_steps_names_its_token() -> None:
-    lines = re.findall(r"^    (?!export |[ -]).+$", STEPS, re.MULTILINE)
-    assert len([line for line in lines if not line.endswith("\\")]) + 2 == len([*steps()])
     known = {"none", "metrics", "admin", "ingest", "receiver", "the provider's API key"}
     assert {step.token for step in steps()} == known
+    lines = re.findall(r"^    [^ #].*$", STEPS, re.MULTILINE)
+    assert len([line for line in lines if "export " not in line]) == len([*steps()])
 
 
 def test_metrics_is_named_where_a_metrics_token_is_asked_for(tmp_path: Path) -> None:

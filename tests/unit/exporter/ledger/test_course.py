@@ -268,7 +268,7 @@ def test_an_upgraded_ledger_notes_its_first_day_and_from_when_on_it_keeps_course
     with Exporter(tmp_path, "", NOON - 5 * DAY) as exporter:
         exporter.book(event())
     with sqlite3.connect(path) as db:  # as the schema before wrote it
-        for table in ("slots", "limits", "gaps", "closed"):
+        for table in ("slots", "limits", "gaps", "closed", "balances"):
             db.execute(f"DROP TABLE {table}")
         db.execute(f"PRAGMA user_version = {[m.__name__ for m in MIGRATIONS].index('m_course')}")
     db.close()

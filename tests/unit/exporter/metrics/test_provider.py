@@ -63,7 +63,8 @@ class Polled:
 
     def __init__(self, provider: Provider) -> None:
         self.registry = CollectorRegistry()
-        self.poller = ProviderPoller(lambda: provider)
+        self.kept: list[dict[str, tuple[int, ...]]] = []
+        self.poller = ProviderPoller(lambda: provider, self.kept.append)
         self.registry.register(self.poller)
         self.poller.poll(provider)
 
