@@ -105,7 +105,8 @@ class Child:
         process = self._process
         if process is None:
             return None
-        self.log.with_suffix(".pid").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.log.with_suffix(".pid").unlink()
         process.send_signal(number)  # which sends none to one that has ended
         process.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         try:

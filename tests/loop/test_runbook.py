@@ -167,7 +167,7 @@ def test_each_step_works_as_printed_with_the_token_that_it_names(
     services = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
     for words in map(str.split, asked):
         assert words[-1] in (services if words[0] == "docker" else UNITS), words
-    assert len(asked) == 8
+    assert len(asked) == 9
 
 
 def yesterday(loop: Loop) -> None:
@@ -198,10 +198,10 @@ def follow(command: str, token: str, holder: Host, bare: Host) -> None:
 
 def signalled(command: str, loop: Loop) -> None:
     """What a signal does, and `up` after it: test_up.py shows that it starts again what ends."""
-    child = loop.bundle.exporter if "exporter.pid" in command else loop.bundle.receiver
-    if "-HUP" in command:  # the second reload: the first was asked for over HTTP
-        reloads = "the config was reloaded"
-        until(lambda: child.log.read_text().count(reloads) == 2, what="the reload")
+    (child,) = (one for one in loop.bundle.children if f"/{one.name}.pid" in command)
+    if "-HUP" in command:  # the second load: the exporter's first reload was asked for over HTTP
+        loaded = {"exporter": "config was reloaded", "prometheus": "Completed loading of conf"}
+        until(lambda: child.log.read_text().count(loaded[child.name]) == 2, what="the reload")
         return
     until(lambda: not child.running, what="its end")
     child.start()
