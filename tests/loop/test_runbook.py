@@ -22,7 +22,9 @@ import pytest
 import requests
 import yaml
 
+from command import remote
 from command.commands import parser
+from command.main import main
 from command.stack.bundle import Ports
 from command.stack.processes import Child, free_port
 from tests.support.exporters import Exporter, event
@@ -129,6 +131,19 @@ class Host:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=120, **options)
         return done.returncode, done.stdout + done.stderr
 
+    def is_refused(self, command: str) -> bool:
+        """Whether it fails here. llm-budget is called in this process, which is faster."""
+        argv = shlex.split(command)
+        if "llm-budget" not in argv[0]:
+            return self.run(command)[0] != 0
+        known = parser().parse_args(argv[1:])
+        for peer in ("exporter", "receiver"):
+            if peer in known:
+                argv += [f"--{peer}", self.loop.bundle.url(peer)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(remote, "DATA", self.folder / "data")
+            return main(argv[1:]) != 0
+
     def _followed(self, command: str) -> str:
         """What a terminal shows; grep holds back what it writes into a pipe."""
         ours, its = pty.openpty()
@@ -186,8 +201,7 @@ def yesterday(loop: Loop) -> None:
 def follow(command: str, token: str, holder: Host, bare: Host) -> None:
     needs = token in ("admin", "ingest", "receiver")
     if needs:
-        status, said = bare.run(command)
-        assert status, f"{command} works without its token: {said}"
+        assert bare.is_refused(command), f"{command} works without its token"
     status, said = (holder if needs else bare).run(command)
     wanted = next((code for part, code in STATUSES.items() if part in command), 0)
     assert status == wanted, f"{command} ended with {status}: {said}"
