@@ -24,6 +24,10 @@ from exporter.composition import Exporter
 from exporter.config import Log
 from exporter.web.app import application
 from exporter.web.peers import Peers
+from exporter.web.status import spend_line
+
+log = logging.getLogger("exporter")
+SPEND_LINE_SECONDS = 60.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,11 +105,13 @@ async def run(arguments: argparse.Namespace) -> int:
                 peers = Peers(arguments.receiver, arguments.prometheus)
                 app = application(exporter, peers, dict(arguments.link))
                 reloading = asyncio.create_task(reload_at(hangups, exporter.reload))
+                telling = asyncio.create_task(tell_spend(partial(spend_line, exporter)))
                 address = f"http://{host}:{listener.getsockname()[1]}"
                 with contextlib.suppress(OSError):  # a full disk keeps nobody from booking
                     print(f"exporter: listening on {address}", flush=True)  # noqa: T201
                 await serving
                 reloading.cancel()
+                telling.cancel()
             finally:
                 await asyncio.to_thread(exporter.close)
         finally:
@@ -120,3 +126,13 @@ async def reload_at(hangups: asyncio.Event, reload: Callable[[], Awaitable[None]
         hangups.clear()
         with contextlib.suppress(Exception):  # it is logged, measured and in the status
             await reload()
+
+
+async def tell_spend(line: Callable[[], str], every: float = SPEND_LINE_SECONDS) -> None:
+    """Log what today has cost at once, and again after so many seconds each; it never ends."""
+    while True:
+        try:
+            log.info("%s", line())
+        except Exception:  # of one line; the next may work
+            log.exception("today's spend cannot be told")
+        await asyncio.sleep(every)

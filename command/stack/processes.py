@@ -1,5 +1,6 @@
 """One child process: started with a log of its own, ended by its own process id, never orphaned."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -42,7 +43,7 @@ class Child:
 
     name: str
     argv: list[str]
-    log: Path  # its output, appended
+    log: Path  # its output, appended; beside it, while it runs, its process id (.pid)
     ready_url: str  # answers 200 when it is up
     environment: Mapping[str, str] = field(default_factory=dict)  # on top of ours
     folder: Path | None = None  # it works there
@@ -74,6 +75,8 @@ class Child:
                 start_new_session=True,  # Ctrl-C reaches the parent, which stops them in order
                 preexec_fn=_die_with_parent,
             )
+        with contextlib.suppress(OSError):  # a full disk keeps nothing from starting again
+            self.log.with_suffix(".pid").write_text(f"{self.pid}\n")
 
     def wait_ready(self, timeout: float = READY_TIMEOUT_SECONDS) -> None:
         """Raises UserError with the last lines of its log, Interrupted at a signal."""
@@ -102,6 +105,8 @@ class Child:
         process = self._process
         if process is None:
             return None
+        with contextlib.suppress(OSError):
+            self.log.with_suffix(".pid").unlink()
         process.send_signal(number)  # which sends none to one that has ended
         process.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         try:

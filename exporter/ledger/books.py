@@ -123,6 +123,7 @@ class Books:
     balances: dict[str, Balance] = field(default_factory=dict)  # the newest, by currency
     _adjusted: Counter[tuple[date, str, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
+    _day_tokens: Counter[date] = field(default_factory=Counter)  # priced or not
     _month_cost: Counter[tuple[int, int]] = field(default_factory=Counter)  # of whole months
 
     def book(
@@ -147,13 +148,14 @@ class Books:
                     self.pending_tokens[key.series.model] += amounts.tokens
                     self.unpriced_tokens[key.series.model] += max(0, amounts.tokens)
                 self._day_cost[key.day][key.series] += amounts.cost_picodollars
+                self._day_tokens[key.day] += amounts.tokens
                 self._month_cost[key.day.year, key.day.month] += amounts.cost_picodollars
                 self.first_day = min(self.first_day, key.day)
                 self.changed.add(key.series)
             for (day, slot), cost in (costs or {}).items():
                 self.courses[day][slot] += cost
             for forgotten in sorted(self._day_cost)[:-RECENT_DAYS]:
-                del self._day_cost[forgotten]
+                del self._day_cost[forgotten], self._day_tokens[forgotten]
             for forgotten in sorted(self.courses)[:-REMEMBERED_DAYS]:
                 del self.courses[forgotten]
 
@@ -165,6 +167,11 @@ class Books:
                 if day >= today:
                     spend.update(costs)
             return spend
+
+    def tokens_of(self, today: date) -> int:
+        """Tokens of the same days, those without a price among them."""
+        with self.lock:
+            return sum(tokens for day, tokens in self._day_tokens.items() if day >= today)
 
     def spent_before(self, today: date) -> int:
         """Pico-dollars of the days of a day's month that lie before it."""

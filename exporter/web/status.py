@@ -1,4 +1,4 @@
-"""Today's budget as /api/v1/status serves it."""
+"""Today's budget as /api/v1/status serves it, and in one line for the log."""
 
 from collections import Counter
 from decimal import Decimal
@@ -48,6 +48,15 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
         balance=_balance(exporter, now),
         config=exporter.reload_status,
         logs=exporter.logs.report(),
+    )
+
+
+def spend_line(exporter: Exporter) -> str:
+    """Today's cost in USD, written off or not, utilization (1 is the limit) and tokens: logfmt."""
+    status, today = budget_status(exporter), exporter.ledger.today().date
+    return (
+        f"cost_usd={status.spend_usd:f} budget_utilization={status.utilization:.4f} "
+        f"tokens={exporter.ledger.books.tokens_of(today)} unpriced_tokens={status.unpriced_tokens}"
     )
 
 

@@ -1,7 +1,13 @@
 """docs/degradation.md describes the levels and tunings of the shipped ladder."""
 
+import inspect
 import re
+from typing import get_args
 
+from alertmanager.receiver import ledgers
+from alertmanager.receiver.controller import Controller
+from alertmanager.receiver.hooks import HookStep
+from alertmanager.receiver.store import Store
 from tests.support.ladders import shipped_ladder
 from tests.support.paths import ROOT
 
@@ -24,3 +30,18 @@ def test_the_tunings_are_those_of_the_shipped_ladder_in_order() -> None:
         for tuning in shipped_ladder().tunings
     ]
     assert first_cells("tuning") == written
+
+
+def test_the_problems_are_those_that_the_receiver_names() -> None:
+    named = {*get_args(HookStep)}
+    for code in (Controller.problems, Controller.failures, ledgers.problems):
+        named |= set(re.findall(r'"([a-z ]+)":|found\["([a-z ]+)"\]', inspect.getsource(code)))
+    named |= set(re.findall(r'_done\("(\w+)"', inspect.getsource(Store)))
+    flat = {word for one in named for word in ([one] if isinstance(one, str) else one) if word}
+    (table,) = re.findall(r"^\| about \|.*\n\|.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    told = {
+        about
+        for row in table.splitlines()
+        for about in re.findall("`([a-zU RL]+)`", row.split("|")[1])
+    }
+    assert told == flat | {"ruler of URL"}

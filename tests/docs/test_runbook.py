@@ -23,6 +23,13 @@ def commands() -> Iterator[str]:
         yield " ".join(span.split())
 
 
+def test_its_contents_lead_to_every_section() -> None:
+    contents, _, rest = TEXT.partition("Always look here first")
+    headings = re.findall(r"^###? (.+)$", rest, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+    assert set(re.findall(r"\(#([^)]+)\)", contents)) == anchors - {"when-the-budget-runs-out"}
+
+
 def test_its_sections_are_the_alerts() -> None:
     assert set(SECTIONS) | FORECAST == set(alerts()) | FORECAST
 

@@ -71,10 +71,14 @@ def test_up_books_revives_what_dies_stops_at_ctrl_c_and_keeps_the_data(tmp_path:
         )
         assert answer.json()["accepted"] == 1
         killed = pid_of(ports)
+        pid_file = tmp_path / "logs" / "exporter.pid"
+        assert int(pid_file.read_text()) == killed
         os.kill(killed, signal.SIGKILL)
         until(lambda: requests_booked(ports) == 1 and pid_of(ports) != killed, what="the revival")
+        assert int(pid_file.read_text()) == pid_of(ports)
         for port, path in ((ports.prometheus, "/-/ready"), (ports.alertmanager, "/-/ready")):
             assert requests.get(f"http://127.0.0.1:{port}{path}", timeout=5).status_code == 200
+    assert not pid_file.exists()
     for port in asdict(ports).values():
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://127.0.0.1:{port}/", timeout=5)

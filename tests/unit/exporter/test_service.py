@@ -2,9 +2,10 @@
 
 import argparse
 import asyncio
+import logging
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import requests
 
 from command.stack.processes import Child
 from common.http import bind
-from exporter.service import main, named_link, reload_at
+from exporter.service import main, named_link, reload_at, tell_spend
 from tests.support.exporters import event, write_config
+from tests.support.waiting import until
 
 Start = Callable[..., Child]
 
@@ -138,3 +140,33 @@ def test_a_link_is_a_name_and_an_address_of_the_web() -> None:
     for wrong in ("Grafana", "=http://a", "x=javascript:alert(1)", "x=http://", "x=//host"):
         with pytest.raises(argparse.ArgumentTypeError, match="is not like"):
             named_link(wrong)
+
+
+def test_the_log_tells_todays_spend_soon_after_the_start_and_no_secret(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", "admin-token-0123456789")
+    first = start()
+    requests.post(url(first, "/v1/usage"), json=event(), timeout=10).raise_for_status()
+    first.stop()
+    again = start()
+    line = "INFO cost_usd=0.00038 budget_utilization=0.0000 tokens=1100 unpriced_tokens=0\n"
+    until(lambda: again.log.read_text().endswith(line), what="the line of the second start")
+    assert "admin-token" not in again.log.read_text()
+
+
+def test_spend_is_told_again_and_again_also_after_a_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    lines: Iterator[str | Exception] = iter(["cost_usd=1", ValueError("one"), "cost_usd=3"])
+
+    def line() -> str:
+        found = next(lines, asyncio.CancelledError())
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(tell_spend(line, every=0))
+    assert caplog.messages == ["cost_usd=1", "today's spend cannot be told", "cost_usd=3"]

@@ -37,6 +37,24 @@ def test_a_child_gets_ready_and_ends_on_stop(tmp_path: Path) -> None:
     assert child.stop() == -signal.SIGTERM  # twice is harmless
 
 
+def test_its_process_id_lies_beside_its_log_while_it_runs(tmp_path: Path) -> None:
+    child = Child("sleeper", ["sleep", "600"], tmp_path / "sleeper.log", "")
+    child.start()
+    assert (tmp_path / "sleeper.pid").read_text() == f"{child.pid}\n"
+    child.stop()
+    assert not (tmp_path / "sleeper.pid").exists()
+
+
+def test_a_disk_that_takes_no_process_id_keeps_nothing_from_starting_and_stopping(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sleeper.pid").mkdir()
+    child = Child("sleeper", ["sleep", "600"], tmp_path / "sleeper.log", "")
+    child.start()
+    assert child.running
+    assert child.stop() == -signal.SIGTERM
+
+
 def test_a_child_that_ends_at_once_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     child = Child(
         "liar",

@@ -13,6 +13,7 @@ from tests.support.rule_files import alerts
 
 def test_every_alerts_anchor_is_there() -> None:
     anchors = set(re.findall(r'<h\d id="([^"]+)">', page().body.decode()))
+    assert set(re.findall(r'href="#([^"]+)"', page().body.decode())) <= anchors
     rules = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in alerts().values()}
     assert rules <= anchors
 
