@@ -14,7 +14,7 @@ from msgspec.structs import force_setattr, replace
 
 from common.errors import UserError
 from common.http import is_loopback
-from common.money import picodollars
+from common.money import picodollars, usd
 from common.yamlfile import read_as
 from exporter.budget.day import BudgetCalendar
 from exporter.event import is_label
@@ -47,11 +47,14 @@ class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
     """An unknown key is an error that names it."""
 
 
+_RESERVE_USD = Decimal(20)
+
+
 class Budget(_Strict, frozen=True):
     """How much a budget day may cost, and when it begins."""
 
     daily_limit_usd: Decimal = Decimal(100)
-    reserve_usd: Decimal = Decimal(20)
+    reserve_usd: Decimal = _RESERVE_USD  # if it is not given, at most a fifth of the limit
     timezone: str = "UTC"
     day_starts_at: str = "00:00"
     monthly_limit_usd: Decimal | None = None  # of a calendar month; without it there is none
@@ -80,6 +83,9 @@ class Budget(_Strict, frozen=True):
         for name, amount in amounts.items():
             if not amount.is_finite() or picodollars(amount) < 0:
                 raise UserError(f"{name} must be an amount, and must not be negative")
+        if self.reserve_usd is _RESERVE_USD:
+            fifth = Decimal(usd(picodollars(self.daily_limit_usd) // 5))
+            force_setattr(self, "reserve_usd", min(_RESERVE_USD, fifth))
 
     @property
     def calendar(self) -> BudgetCalendar:

@@ -44,6 +44,24 @@ def book(exporter: Exporter, *events: dict[str, Any]) -> dict[str, Any]:
     return dict(exporter.post(list(events), Authorization=f"Bearer {INGEST}").json())
 
 
+@pytest.mark.parametrize(
+    ("budget", "reserve"),
+    [
+        ("daily_limit_usd: 1", 0.2),
+        ("daily_limit_usd: 0.000000000001", 0),
+        ("daily_limit_usd: 99.9", 19.98),
+        ("daily_limit_usd: 500", 20),
+        ("daily_limit_usd: 50, reserve_usd: 20", 20),
+        ("daily_limit_usd: 500, reserve_usd: 0", 0),
+    ],
+)
+def test_a_limit_alone_leaves_four_fifths_of_it_or_more_to_allocate(
+    exporter: Exporter, budget: str, reserve: float
+) -> None:
+    assert reload(exporter, f"budget: {{{budget}}}").json()["problem"] is None
+    assert exporter.value("llm_budget_reserve_usd") == reserve
+
+
 def test_limits_and_caps_apply_at_once(exporter: Exporter) -> None:
     config = """
         budget: {daily_limit_usd: 60.3, reserve_usd: 5, roasters: {blue-tokai: 7.5}}
