@@ -815,6 +815,27 @@ def test_where_nothing_says_what_to_obey_the_answer_is_no_and_a_warning(
     assert caplog.text.count("LLM_BUDGET_CONFIG_URL is set") == 1
 
 
+@pytest.mark.usefixtures("instant")
+def test_only_a_config_that_was_there_is_said_to_be_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "effective.json"
+    client = Client(effective=path)
+    for wrong in ("", "["):
+        path.write_text(wrong)
+        module._next_warning.clear()
+        assert client.current() is None
+    assert caplog.text.count("there is no config yet; ") == 2
+    assert "keeping" not in caplog.text
+    path.write_text('{"enabled": true}')
+    assert client.current() == {"enabled": True}
+    path.write_text("[")
+    module._next_warning.clear()
+    assert client.current() == {"enabled": True}
+    assert caplog.messages[2:] == [caplog.messages[2]]
+    assert f"keeping the last good config; {path}: " in caplog.messages[2]
+
+
 def test_a_strange_url_is_refused_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     module._next_warning.clear()
     client = Client(config_url="file:///etc/passwd")
