@@ -67,14 +67,7 @@ class Budget(_Strict, frozen=True):
     fields: dict[str, Decimal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("daily_limit_usd", "monthly_limit_usd"):
-            amount = getattr(self, name)
-            if amount is not None and picodollars(amount) <= 0:
-                raise UserError(f"{name} must be above 0")
-        if self.monthly_limit_usd is None and (
-            self.month_opening_usd or self.monthly_spread != "none"
-        ):
-            raise UserError("monthly_spread and month_opening_usd need a monthly_limit_usd")
+        self._check_limits()
         if wrong := [one for one in (*self.roasters, *self.fields) if not is_label(one)]:
             raise UserError(f"a cap names {wrong[0][:80]!a}, which no event may be called")
         amounts = {"reserve_usd": self.reserve_usd}
@@ -86,6 +79,16 @@ class Budget(_Strict, frozen=True):
         if self.reserve_usd is _RESERVE_USD:
             fifth = Decimal(usd(picodollars(self.daily_limit_usd) // 5))
             force_setattr(self, "reserve_usd", min(_RESERVE_USD, fifth))
+
+    def _check_limits(self) -> None:
+        for name in ("daily_limit_usd", "monthly_limit_usd"):
+            amount = getattr(self, name)
+            if amount is not None and picodollars(amount) <= 0:
+                raise UserError(f"{name} must be above 0")
+        if self.monthly_limit_usd is None and (
+            self.month_opening_usd or self.monthly_spread != "none"
+        ):
+            raise UserError("monthly_spread and month_opening_usd need a monthly_limit_usd")
 
     @property
     def calendar(self) -> BudgetCalendar:
