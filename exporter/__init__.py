@@ -1,3 +1,3 @@
 """llm-budget exporter: exact books of LLM tokens and cost, published to Prometheus."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
