@@ -57,7 +57,7 @@ demo: install ## watch a small budget run out, the config degrade and come back 
 
 test: $(VENV)/.dev ## lint, types, rules, unit, end to end; CI runs test-versions after it
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m command.stack.binaries strace chromium chromium-driver
+	@$(BIN)/python -m command.stack.binaries strace chromium chromium-driver systemd
 	$(BIN)/python -m pytest
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)

@@ -17,7 +17,10 @@ BINARIES = ("prometheus", "promtool", "alertmanager", "amtool")  # as upstream c
 # promtool out of prometheus; apt ignores no name it lacks, so the split package is asked for only
 # after the others left promtool missing.
 DEBIANS = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
-PROGRAMS = {"chromium-driver": "chromedriver"}  # of packages that are called otherwise
+PROGRAMS = {
+    "chromium-driver": "chromedriver",
+    "systemd": "systemd-analyze",
+}  # of packages that are called otherwise
 SYSTEMD = Path("/run/systemd/system")  # there when systemd runs the machine
 TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
 
