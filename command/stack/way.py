@@ -11,7 +11,6 @@ Way = Literal["processes", "compose"]
 ENGINE = (("docker", "info"), ("docker", "compose", "version"))  # what compose needs
 FILE = "way"  # in the data folder: how it is used
 TIMEOUT_SECONDS = 20
-LEDGERS = {"processes": f"{LEDGER} in it", "compose": "the volume `ledger` of docker compose"}
 
 
 def choose(asked: str, folder: Path, special: bool) -> Way:
@@ -21,16 +20,17 @@ def choose(asked: str, folder: Path, special: bool) -> Way:
     used the other way, whose ledger it would leave.
     """
     way, why = _possible(special) if asked == "auto" else (asked, "as --way says")
+    ledgers = {"processes": f"{folder / LEDGER}", "compose": "docker compose's volume `ledger`"}
     before = _before(folder)
     if before and before != way:
         raise UserError(
-            f"{folder} was used with {before}, and its ledger is {LEDGERS[before]}; it would run "
+            f"{folder} was used with {before}, and its ledger is {ledgers[before]}; it would run "
             f"with {way} now ({why}) and begin another. Say --way {before} to go on, or another "
             "folder with --data to begin anew"
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).write_text(f"{way}\n")
-    print(f"Running with {way} ({why}). The ledger is {LEDGERS[way]}.", flush=True)
+    print(f"Running with {way} ({why}). The ledger is {ledgers[way]}.", flush=True)
     return "compose" if way == "compose" else "processes"
 
 
@@ -61,4 +61,4 @@ def _before(folder: Path) -> str:
         said = (folder / FILE).read_text().strip()
     except (OSError, UnicodeError):
         said = ""
-    return said if said in LEDGERS else "processes" * (folder / LEDGER).exists()
+    return said if said in ("processes", "compose") else "processes" * (folder / LEDGER).exists()
