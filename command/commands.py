@@ -9,6 +9,7 @@ from command.paths import DATA
 from command.plan import plan
 from command.reconcile import reconcile
 from command.rehearse import rehearse
+from command.render import render
 from command.report import report
 from command.verify import verify
 from exporter import __version__
@@ -16,7 +17,7 @@ from exporter import __version__
 COMMANDS = (
     *(status.status, report, plan, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
     *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize),
-    *(rehearse, verify, reconcile),
+    *(rehearse, verify, reconcile, render),
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )
 

@@ -69,14 +69,24 @@ def write_alertmanager(folder: Path, addresses: Mapping[str, str], contacts: Pat
 
     Raises UserError when contacts.yml is not valid.
     """
-    config = read_document(ALERTMANAGER / "alertmanager.yml")
-    for receiver in config["receivers"]:
-        for webhook in receiver.get("webhook_configs", []):
-            webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, addresses["receiver"])
-    shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
+    write_templates(folder, contacts)
+    write(folder / "alertmanager.yml", alertmanager_config(addresses["receiver"]))
+
+
+def alertmanager_config(receiver: str) -> dict[str, Any]:
+    """alertmanager/alertmanager.yml for a degradation receiver at HOST:PORT."""
+    config: dict[str, Any] = read_document(ALERTMANAGER / "alertmanager.yml")
+    for one in config["receivers"]:
+        for webhook in one.get("webhook_configs", []):
+            webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, receiver)
+    return config
+
+
+def write_templates(folder: Path, contacts: Path) -> None:
+    """The messages' templates, and what contacts.yml says. Raises UserError: it is not valid."""
     text = template(read_as(contacts, Contacts))
+    shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())
-    write(folder / "alertmanager.yml", config)
 
 
 def ensure_secret(path: Path) -> None:
