@@ -163,7 +163,8 @@ def test_the_whole_loop_on_a_real_trace(
         for percent, level, seconds in latencies:
             print(f"  {percent:3d} %  {level:10s} {seconds:6.3f} s")
         late = restored - (time.monotonic() - time.time() + turn.timestamp())
-        print(f"  new day -> restored    {late:6.3f} s  (floor: {2 * INTERVAL_SECONDS} s)")
+        most = 2 * INTERVAL_SECONDS  # and the receiver's round
+        print(f"  new day -> restored    {late:6.3f} s  (a scrape, an evaluation: {most} s)")
 
 
 def test_every_panel_and_variable_of_the_dashboards_has_data_or_a_reason(loop: Loop) -> None:
