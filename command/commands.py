@@ -3,6 +3,7 @@
 import argparse
 
 from command import adjust, backtest, backup, check, degrade, history, optimize, reprice, status, up
+from command.doctor import doctor
 from command.plan import plan
 from command.rehearse import rehearse
 from command.report import report
@@ -13,7 +14,15 @@ COMMANDS = (
     *(status.status, report, plan, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
     *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize),
     *(rehearse, verify),
-    *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
+    *(
+        history.history,
+        backtest.backtest,
+        backup.backup,
+        backup.restore,
+        check.check,
+        doctor,
+        up.up,
+    ),
 )
 
 
