@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from command import adjust, backtest, backup, check, degrade, history, optimize, reprice, status, up
+from command.doctor import doctor
 from command.flags import flag
 from command.paths import DATA
 from command.plan import plan
@@ -17,7 +18,7 @@ from exporter import __version__
 COMMANDS = (
     *(status.status, report, plan, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
     *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize),
-    *(rehearse, verify, reconcile, render),
+    *(rehearse, verify, reconcile, render, doctor),
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )
 

@@ -15,7 +15,7 @@ from common.auth import read_token
 from common.budget_status import BudgetStatus
 from common.clock import SystemClock
 from common.errors import UserError
-from common.fetch import FetchError, fetch
+from common.fetch import FetchError, fetch, without_password
 from common.yamlfile import read_as
 from exporter.config import load_config
 from exporter.ledger.ledger import Ledger
@@ -45,16 +45,17 @@ def call(service: str, base: str, path: str, **asked: Any) -> Any:
     it refuses.
     """
     url = base.rstrip("/") + path
+    named = without_password(url)
     try:
         answer = fetch(url, **asked)
         found = msgspec.json.decode(answer.body)
     except FetchError as error:
         raise UnreachableError(
-            f"cannot reach the {service} at {url} ({error.cause}); is it running?"
+            f"cannot reach the {service} at {named} ({error.cause}); is it running?"
         ) from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreachableError(
-            f"{url} answered {answer.status} without JSON; is the {service} listening there?"
+            f"{named} answered {answer.status} without JSON; is the {service} listening there?"
         ) from error
     if answer.status >= 400:
         reason = found.get("error", found) if isinstance(found, dict) else found

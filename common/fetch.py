@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -48,6 +48,7 @@ class Answer:
     url: str
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def decode(self, kind: type[T], *, strict: bool = True) -> T:
         """The JSON body as kind. Raises FetchError, also when the status is no success."""
@@ -108,7 +109,7 @@ def fetch(
                     body = connection.read(answer.raw, max_bytes) if max_bytes else b""
             if len(body) > max_bytes:
                 raise FetchError(url, f"more than {max_bytes >> 10} KiB")
-            future.set_result(Answer(url, answer.status_code, body))
+            future.set_result(Answer(url, answer.status_code, body, answer.headers))
         except BaseException as error:
             future.set_exception(error)
 

@@ -16,7 +16,7 @@ MAX_CA_BYTES = 1 << 20  # a system's whole bundle is a quarter of it
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110: a token
 
 
-def add_flags(command: argparse.ArgumentParser) -> None:
+def add_flags(command: argparse._ActionsContainer) -> None:
     """--header and --ca-file."""
     header = "a header for every source, its value in a file; repeat for several"
     several: dict[str, Any] = {"action": "append", "default": []}

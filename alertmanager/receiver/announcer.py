@@ -34,7 +34,7 @@ class Announcer:
         self.counts: Counter[tuple[str, str]] = Counter()  # by the metric's name, its label's value
         self.failing: dict[HookStep, str] = {}  # those that failed last time, in a sentence
         self.holds: list[Hold] = []  # of the last round
-        self.watchdog_at = 0.0
+        self.watchdog_at = self.config_read_at = 0.0
         self._store = store
         self._clock = clock
         self.hooks = Hooks(lambda step: getattr(store.configs.ladder, step), self._hook_ran)

@@ -86,6 +86,7 @@ class ReceiverApp:
     async def config(self, request: Request) -> Response:
         """The effective config (in shadow mode the baseline), by Accept as YAML, with an ETag."""
         name, kind = "config.json", JSON
+        self.announcer.config_read_at = self.controller.clock.now()
         if "yaml" in request.headers.get("accept", ""):
             name, kind = "config.yml", "application/yaml"
         store = self.store

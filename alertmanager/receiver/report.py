@@ -29,6 +29,7 @@ def report(controller: Controller) -> dict[str, Any]:
         store, observed, now = controller.store, controller.observed, controller.clock.now()
         state, configs = store.state, store.configs
         claimed = state.claimed() | observed.claimed()
+        read_at = controller.announcer.config_read_at
         sources = [*observed.alertmanagers, *observed.prometheuses, *observed.exporters]
         return {
             "level": store.in_force.level,
@@ -61,6 +62,7 @@ def report(controller: Controller) -> dict[str, Any]:
             "hold_seconds": controller.hold_seconds,
             "ruler_delay_seconds": controller.sources.ruler_delay,
             "applied_at": store.applied_at and iso8601(store.applied_at),
+            "config_read_at": iso8601(read_at) if read_at else None,  # by GET /config
             "reconciled_at": controller.reconciled_at and iso8601(controller.reconciled_at),
             "now": iso8601(now),
         }

@@ -62,7 +62,7 @@ FLOORS = {
     "command": (
         ("command.paths",),
         ("command.stack",),
-        ("command.replay",),
+        ("command.replay", "command.diagnosis"),
         ("command",),
     ),
 }

@@ -82,3 +82,10 @@ def test_a_reader_that_ends_early_is_no_error() -> None:
             error = process.stderr.read()
         assert process.returncode == 0, error
         assert b"Traceback" not in error
+
+
+def test_a_password_in_a_url_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--exporter", "http://ann:hunter2@127.0.0.1:1"]) == 3
+    error = capsys.readouterr().err
+    assert "cannot reach the exporter at http://127.0.0.1:1/" in error
+    assert "hunter2" not in error

@@ -1,0 +1,1 @@
+"""What `llm-budget doctor` asks the parts of a running loop, and how it judges their answers."""
