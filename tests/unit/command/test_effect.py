@@ -51,7 +51,7 @@ def test_a_level_is_told_with_its_rise_its_cost_and_its_calls(
     ]
     found = dict(effect_of("emergency", url, NOBODY))
     assert (found["since"], round(found["calls"], 6)) == (rose, -0.58)
-    text = f" since {rose[:16]}Z: -61% cost a minute, -58% calls"
+    text = f" since {rose[:16]}Z (X): -61% cost a minute, -58% calls"
     assert sentence(found) == text
 
 
@@ -60,13 +60,13 @@ def test_why_its_calls_are_not_judged_is_said(
 ) -> None:
     receiver.webhook(alert("control"))
     found = dict(effect_of("control", url, NOBODY))
-    assert sentence(found).endswith("Z: calls not judged (yet)")
+    assert sentence(found).endswith("Z (X): calls not judged (yet)")
     vector += [
         sample("1.034", entry="control", of="cost"),
         sample("1", entry="control", reason="two_rises"),
     ]
     found = dict(effect_of("control", url, NOBODY))
-    assert sentence(found).endswith("Z: +3% cost a minute, calls not judged (two rises)")
+    assert sentence(found).endswith("Z (X): +3% cost a minute, calls not judged (two rises)")
 
 
 def test_a_level_that_the_audit_trail_does_not_know_has_no_since(
@@ -82,4 +82,4 @@ def test_what_is_known_before_prometheus_is_found_away_is_kept(
     found: dict[str, Any] = {}
     with pytest.raises(UnreachableError, match="cannot reach the Prometheus server at"):
         found.update(effect_of("control", url, NOBODY))
-    assert sentence(found) == f" since {found['since'][:16]}Z"
+    assert sentence(found) == f" since {found['since'][:16]}Z (X)"

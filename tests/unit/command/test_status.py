@@ -126,7 +126,13 @@ def test_the_exit_status_says_what_the_lines_say(
 def test_the_level_is_followed_by_what_it_saves(
     serve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    risen = {"time": "2026-11-24T14:02:11.123Z", "from": "control", "level": "emergency"}
+    risen: dict[str, Any] = {
+        "time": "2026-11-24T14:02:11.123Z",
+        "from": "control",
+        "level": "emergency",
+        "why": "alert",
+    }
+    risen["alerts"] = ["LLMBudgetCritical"]
     sample = {"metric": {"entry": "emergency", "of": "calls"}, "value": [1.5, "0.42"]}
     answers = {
         "/api/v1/status": report("95"),
@@ -137,7 +143,7 @@ def test_the_level_is_followed_by_what_it_saves(
     url = serve(answers)
     words = ["status", "--exporter", url, "--receiver", url, "--prometheus", url]
     assert main(words) == 2
-    line = "Degradation: emergency since 2026-11-24T14:02Z: -58% calls"
+    line = "Degradation: emergency since 2026-11-24T14:02Z (LLMBudgetCritical): -58% calls"
     assert line in capsys.readouterr().out.splitlines()
     # A service that is away or another one is named, and changes no exit status.
     for other in ([], {"data": []}, {"data": {"result": [{"metric": {}, "value": "x"}]}}):
@@ -147,7 +153,10 @@ def test_the_level_is_followed_by_what_it_saves(
     del answers["/api/v1/query"]
     assert main([*words, "--json"]) == 2
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["effect"] == {"since": risen["time"]}
+    assert json.loads(printed.out)["effect"] == {
+        "since": risen["time"],
+        "because": "LLMBudgetCritical",
+    }
     assert "llm-budget status: the Prometheus server refused with 404" in printed.err
 
 
