@@ -6,6 +6,7 @@ from command import adjust, backtest, backup, check, degrade, history, optimize,
 from command.doctor import doctor
 from command.plan import plan
 from command.rehearse import rehearse
+from command.render import render
 from command.report import report
 from command.verify import verify
 from exporter import __version__
@@ -13,16 +14,8 @@ from exporter import __version__
 COMMANDS = (
     *(status.status, report, plan, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
     *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize),
-    *(rehearse, verify),
-    *(
-        history.history,
-        backtest.backtest,
-        backup.backup,
-        backup.restore,
-        check.check,
-        doctor,
-        up.up,
-    ),
+    *(rehearse, verify, history.history, backtest.backtest, backup.backup, backup.restore),
+    *(check.check, doctor, render, up.up),
 )
 
 

@@ -6,6 +6,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BUDGET = REPOSITORY / "budget.yml"
 CONTACTS = REPOSITORY / "contacts.yml"
 RULES = REPOSITORY / "rules"
+DASHBOARDS = REPOSITORY / "dashboards"
 ALERTMANAGER = REPOSITORY / "alertmanager"
 LADDER = ALERTMANAGER / "degradation.yml"
 BASELINE = ALERTMANAGER / "llm_config.yml"

@@ -100,7 +100,8 @@ def _exporter(answers: Answers) -> Judgement:
 def _receiver(answers: Answers) -> Judgement:
     state = answers.json("state")
     if problems := [f"{name}: {text}" for name, text in state["problems"].items()]:
-        return wrong(some(problems), "see its log")
+        failed = answers.raw("health").status >= 500
+        return (wrong if failed else doubt)(some(problems), "see its log, and docs/runbook.md")
     if state["shadow"]:
         return doubt("it only logs what it would do", "start it without --shadow")
     return ok(f"level {state['level']}")

@@ -53,19 +53,29 @@ def write(path: Path, config: dict[str, Any]) -> None:
     replace_file(path, dump(config, path))
 
 
+def alertmanager_config(receiver: str) -> dict[str, Any]:
+    """alertmanager.yml for a receiver at this HOST:PORT; paths are relative to its folder."""
+    config: dict[str, Any] = read_document(ALERTMANAGER / "alertmanager.yml")
+    for one in config["receivers"]:
+        for webhook in one.get("webhook_configs", []):
+            webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, receiver)
+    return config
+
+
+def write_templates(folder: Path, contacts: Path) -> None:
+    """Put the messages' templates into templates/. Raises UserError: contacts.yml is not valid."""
+    shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
+    text = template(read_as(contacts, Contacts))
+    replace_file(folder / "templates" / "contacts.tmpl", text.encode())
+
+
 def write_alertmanager(folder: Path, addresses: Mapping[str, str], contacts: Path) -> None:
     """Put alertmanager.yml and its templates into the folder; its secrets/ is relative to it too.
 
     Raises UserError when contacts.yml is not valid.
     """
-    config = read_document(ALERTMANAGER / "alertmanager.yml")
-    for receiver in config["receivers"]:
-        for webhook in receiver.get("webhook_configs", []):
-            webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, addresses["receiver"])
-    shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
-    text = template(read_as(contacts, Contacts))
-    replace_file(folder / "templates" / "contacts.tmpl", text.encode())
-    write(folder / "alertmanager.yml", config)
+    write_templates(folder, contacts)
+    write(folder / "alertmanager.yml", alertmanager_config(addresses["receiver"]))
 
 
 def ensure_secret(path: Path, mode: int = 0o600, text: str | None = None) -> None:

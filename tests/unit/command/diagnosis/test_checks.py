@@ -254,7 +254,7 @@ ODD = [
     ("exporter", ("warning", "hm"), ("status", "warnings"), ["hm"]),
     ("exporter", ("error", "line 3"), ("status", "config", "problem"), "line 3"),
     ("exporter", ("error", "wrong answer"), ("status", "spend_usd"), "many"),
-    ("receiver", ("error", "write: disk full"), ("state", "problems"), {"write": "disk full"}),
+    ("receiver", ("warning", "write: disk full"), ("state", "problems"), {"write": "disk full"}),
     ("receiver", ("warning", "only logs"), ("state", "shadow"), True),
     ("receiver", ("error", "cannot be read: AttributeError"), ("state", "problems"), None),
     ("receiver's sources", ("warning", "asks no Prometheus"), ("state", "confirmed"), False),
@@ -322,6 +322,12 @@ def test_a_rule_of_another_version_and_one_that_fails(
     assert found.status == "error"
     assert words in found.found
     assert "budget:llm_utilization:ratio" in found.found
+
+
+def test_what_the_receiver_itself_calls_failed_is_an_error(loop: Loop) -> None:
+    answers = altered(loop, "state", put("problems", value={"write": "disk full"}))
+    answers._found["health"] = Answer("http://x", 503, b"{}")
+    assert CHECKS["receiver"](answers).status == "error"
 
 
 def test_a_watchdog_that_is_old_or_never_came(loop: Loop) -> None:
