@@ -292,8 +292,9 @@ def _route(answers: Answers) -> Judgement:
         arrived = arrivals(config["route"], labels)
         if not (mine := [one for one in arrived if one.receiver in targets]):
             return _astray(config, labels, [one.receiver for one in arrived], targets)
-        late |= {one.wait for one in mine if seconds(one.wait) > LATE_SECONDS}
-        muted |= {one.receiver for one in mine if one.muted}
+        best = min(mine, key=lambda one: (one.muted, seconds(one.wait)))
+        late |= {best.wait} if seconds(best.wait) > LATE_SECONDS else set()
+        muted |= {best.receiver} if best.muted else set()
     for rule in config.get("inhibit_rules") or []:
         tests = matchers(rule, "target_")
         if any(all(holds(one, labels) for one in tests) for labels in alerts):

@@ -76,12 +76,12 @@ class Adopters(Bundle):
 
     def _alertmanager(self) -> bytes:
         ours = yaml.safe_load((self.folder / "llm" / "alertmanager.yml").read_text())
-        theirs = {"receiver": "degradation", "matchers": ['severity=~".*"']}
+        theirs = {"receiver": "team", "matchers": ['severity=~".*"']}
         own = {
             "route": {"receiver": "watchdog", "routes": [*ours["route"]["routes"], theirs]},
             "receivers": [
                 {"name": "watchdog"},
-                {"name": "degradation", "webhook_configs": [{"url": "http://127.0.0.1:1/people"}]},
+                {"name": "team", "webhook_configs": [{"url": "http://127.0.0.1:1/people"}]},
                 *ours["receivers"],
             ],
             "inhibit_rules": ours["inhibit_rules"],
@@ -117,7 +117,7 @@ def test_a_crossing_reaches_the_config_and_their_own_watchdog_goes_on(loop: Loop
     loop.spend_to(LIMIT * 8 // 10)
     loop.wait_level("control")
     watchdog = loop.get("alertmanager", '/api/v2/alerts?filter=alertname="Watchdog"')[0]
-    assert {one["name"] for one in watchdog["receivers"]} == {"llm-watchdog", "degradation"}
+    assert {one["name"] for one in watchdog["receivers"]} == {"llm-watchdog", "team"}
 
 
 def test_the_services_commands_parse() -> None:

@@ -14,7 +14,8 @@ from command.stack.binaries import need
 
 FLAGS = ("--exporter", "http://budget:8000",
          "--receiver", "https://budget.example:8443/",
-         "--prometheus", "http://prom:9090", "--interval", "15s", "--seen-as", "/srv/llm")  # fmt: skip
+         "--prometheus", "http://prom:9090", "--interval", "15s",
+         "--seen-as", "/srv/llm")  # fmt: skip
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def swallowed(document: Any) -> None:
 
 
 def unhooked(document: Any) -> None:
-    document["receivers"][0]["webhook_configs"][0]["url"] = "http://127.0.0.1:1/elsewhere"
+    del document["receivers"][0]["webhook_configs"]
 
 
 def hidden(document: Any) -> None:
@@ -322,6 +322,27 @@ def test_a_rule_of_another_version_and_one_that_fails(
     assert found.status == "error"
     assert words in found.found
     assert "budget:llm_utilization:ratio" in found.found
+
+
+@pytest.mark.parametrize(
+    ("route", "status", "words"),
+    [
+        ({"group_wait": "30s"}, "warning", "alerts wait 30s there"),
+        ({"group_wait": "0s", "mute_time_intervals": ["night"]}, "error", "is muted at times"),
+        ({"group_wait": "0s", "active_time_intervals": ["day"]}, "error", "is muted at times"),
+    ],
+)
+def test_a_route_that_is_late_or_muted(
+    loop: Loop, route: dict[str, Any], status: str, words: str
+) -> None:
+    config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
+    tree = {"receiver": "mail", "routes": [{"receiver": "degradation", **route}]}
+    text = yaml.safe_dump({**config, "route": tree})
+    found = CHECKS["route to the receiver"](
+        altered(loop, "routing", put("config", "original", value=text))
+    )
+    assert found.status == status
+    assert words in found.found
 
 
 def test_what_the_receiver_itself_calls_failed_is_an_error(loop: Loop) -> None:
