@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from rich.table import Column
 from rich.text import Text
 
 from command.check import COLOURS
@@ -43,6 +44,9 @@ def doctor(arguments: argparse.Namespace) -> int:
         )
     else:
         colours = COLOURS | {"unknown": "yellow"}
-        rows = ((name, Text(word, colours[word]), found, do) for name, word, found, do in findings)
-        print_table(("check", "", "found", "what to do"), rows)
+        said = [
+            (name, word, f"{found}\n→ {do}" if do else found) for name, word, found, do in findings
+        ]
+        rows = ((name, Text(word, colours[word]), text) for name, word, text in said)
+        print_table(("check", "", Column("found → what to do", overflow="fold")), rows)
     return int(any(status == "error" for _, status, _, _ in findings))

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ import requests
 import yaml
 
 from command.diagnosis import answers as answers_module
+from command.diagnosis import checks as checks_module
 from command.diagnosis.answers import QUESTIONS, Answers
-from command.diagnosis.checks import CHECKS, Judgement
+from command.diagnosis.checks import CHECKS, SENTENCES, Judgement
 from command.main import main
 from command.stack.bundle import Bundle
 from common.fetch import Answer
@@ -378,7 +380,7 @@ def test_clocks_that_differ_are_named(loop: Loop) -> None:
     assert "prometheus +9 s" in CHECKS["clocks"](answers).found
     assert CHECKS["clocks"](answers).status == "error"
     answers.offsets.clear()
-    assert CHECKS["clocks"](answers).status == "warning"
+    assert CHECKS["clocks"](answers).status == "unknown"
 
 
 def test_a_way_by_which_nothing_arrives_tells_nobody(loop: Loop) -> None:
@@ -440,3 +442,22 @@ def test_prometheus_configured_wrongly(loop: Loop) -> None:
         until_judged(loop, "receiver scraped", "/alerts: server returned HTTP status 405")
         until_judged(loop, "rules", "rules are not loaded: LLMDegradationIneffective")
         until_judged(loop, "alertmanager reached", "Prometheus has no Alertmanager")
+
+
+def test_every_sentence_is_said_and_says_what_to_do() -> None:
+    source = Path(checks_module.__file__).read_text()
+    said = set(re.findall(r'"(\w+)"', source))
+    assert not SENTENCES.keys() - said, "nobody says these"
+    keys = set(re.findall(r'say\("(\w+)"', source))
+    assert len(keys) > 30
+    assert not keys - SENTENCES.keys(), "these are not written"
+    for key, (status, found, do) in SENTENCES.items():
+        assert found
+        assert do or status in ("ok", "unknown"), key
+
+
+def test_the_degradation_receiver_is_not_people(loop: Loop) -> None:
+    config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
+    text = yaml.safe_dump({**config, "route": {"receiver": "degradation"}})
+    answers = altered(loop, "routing", put("config", "original", value=text))
+    assert CHECKS["critical alerts"](answers).found == "nobody is told: degradation has no way"
