@@ -11,6 +11,7 @@ from command.diagnosis.answers import Answers
 from command.diagnosis.checks import CHECKS
 from command.flags import command, flag, json_flag, print_json, print_table
 from command.remote import EXPORTER_URL, PROMETHEUS_URL, RECEIVER_URL
+from common.errors import UserError
 from common.gateway import Gateway, add_flags
 
 URLS = {
@@ -36,17 +37,16 @@ def doctor(arguments: argparse.Namespace) -> int:
     given = vars(arguments)
     urls = {one: given[one] or os.environ.get(f"LLM_BUDGET_{one.upper()}") or url
             for one, url in URLS.items()}  # fmt: skip
+    for one, url in urls.items():
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"--{one} {url!r} is not a URL like {URLS[one]}")
     answers = Answers(urls, Gateway.from_flags(arguments).options())
-    findings = [(name, *judge(answers)) for name, judge in CHECKS.items()]
+    findings = {name: judge(answers) for name, judge in CHECKS.items()}
     if arguments.json:
-        print_json(
-            [dict(zip(("check", "status", "found", "do"), one, strict=True)) for one in findings]
-        )
+        print_json([{"check": name, **one._asdict()} for name, one in findings.items()])
     else:
         colours = COLOURS | {"unknown": "yellow"}
-        said = [
-            (name, word, f"{found}\n→ {do}" if do else found) for name, word, found, do in findings
-        ]
-        rows = ((name, Text(word, colours[word]), text) for name, word, text in said)
+        rows = ((name, Text(one.status, colours[one.status]), "\n→ ".join(filter(None, one[1:])))
+                for name, one in findings.items())  # fmt: skip
         print_table(("check", "", Column("found → what to do", overflow="fold")), rows)
-    return int(any(status == "error" for _, status, _, _ in findings))
+    return int(any(one.status == "error" for one in findings.values()))

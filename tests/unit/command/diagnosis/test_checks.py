@@ -415,6 +415,8 @@ def test_with_all_parts_away_it_ends_with_a_table(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as usage:
         main(["doctor", "--nothing"])
     assert usage.value.code == 2
+    assert main(["doctor", "--exporter", "127.0.0.1:8000"]) == 2
+    assert "is not a URL like http://127.0.0.1:8000" in capsys.readouterr().err
 
 
 def test_the_environment_says_where_the_parts_are(
