@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -221,9 +222,15 @@ def test_it_tells_nobody_a_token(loop: Loop, capsys: pytest.CaptureFixture[str])
     assert not [name for name in TOKENS if loop.bundle.token(name) in text]
 
 
+@cache
+def live(loop: Loop) -> Answers:
+    """The answers of one moment, for tests that alter a copy."""
+    return ask(loop)
+
+
 def altered(loop: Loop, question: str, change: Callable[[Any], Any], status: int = 200) -> Answers:
     """The live answers, one of them changed."""
-    answers = copy.copy(ask(loop))
+    answers = copy.copy(live(loop))
     document = json.loads(answers.raw(question).body)
     replaced = change(document)
     body = json.dumps(document if replaced is None else replaced).encode()
