@@ -2,12 +2,14 @@
 
 import argparse
 
+from rich.table import Column
 from rich.text import Text
 
 from command.check import COLOURS
 from command.diagnosis.answers import Answers
 from command.diagnosis.checks import CHECKS
 from command.flags import command, json_flag, print_json, print_table, service
+from common.errors import UserError
 from common.gateway import Gateway, add_flags
 
 SERVICES = ("exporter", "receiver", "prometheus", "alertmanager")
@@ -23,14 +25,16 @@ def doctor(arguments: argparse.Namespace) -> int:
     wrong usage. A warning is no reason for 1.
     """
     urls = {one: getattr(arguments, one) for one in SERVICES}
+    for one, url in urls.items():
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"--{one} {url!r} is not a URL like http://127.0.0.1:8000")
     answers = Answers(urls, arguments.data, Gateway.from_flags(arguments).options())
-    findings = [(name, *judge(answers)) for name, judge in CHECKS.items()]
+    findings = {name: judge(answers) for name, judge in CHECKS.items()}
     if arguments.json:
-        print_json(
-            [dict(zip(("check", "status", "found", "do"), one, strict=True)) for one in findings]
-        )
+        print_json([{"check": name, **one._asdict()} for name, one in findings.items()])
     else:
         colours = COLOURS | {"unknown": "yellow"}
-        rows = ((name, Text(word, colours[word]), found, do) for name, word, found, do in findings)
-        print_table(("check", "", "found", "what to do"), rows)
-    return int(any(status == "error" for _, status, _, _ in findings))
+        rows = ((name, Text(one.status, colours[one.status]), "\n→ ".join(filter(None, one[1:])))
+                for name, one in findings.items())  # fmt: skip
+        print_table(("check", "", Column("found → what to do", overflow="fold")), rows)
+    return int(any(one.status == "error" for one in findings.values()))

@@ -1,103 +1,115 @@
-"""`llm-budget render`: what your own Prometheus, Alertmanager and Grafana have to include."""
+"""`llm-budget render`: what your own Prometheus, Alertmanager and Grafana include."""
 
 import argparse
+import re
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
+from command.diagnosis.promql import seconds
 from command.flags import command, file_flag, flag
-from command.paths import CONTACTS, DASHBOARDS, RULES
+from command.paths import CONTACTS, DASHBOARDS
+from command.remote import DEFAULTS
 from command.stack import configs
 from common.errors import UserError
 from common.files import replace_file
-from common.yamlfile import dump, read_document
+from common.yamlfile import read_document
 
-OURS = ("degradation", "watchdog")  # of the receivers; people's are yours
-SECRET = "/etc/alertmanager/secrets/webhook_token"  # noqa: S105  where it may lie
-WHERE = """\
-prometheus/rules/*.yml      rule_files of prometheus.yml
-prometheus/scrape.yml       scrape_config_files (Prometheus 2.43), or its jobs under scrape_configs
-alertmanager/routes.yml     its routes first under route.routes, its receivers under receivers
-alertmanager/templates      templates of alertmanager.yml, for messages to people
-grafana/                    provisioning/datasources, provisioning/dashboards, and the dashboards
-docs/bring-your-own.md shows each place; `llm-budget doctor` looks whether it works."""
+HOOKS = ("degradation", "watchdog")  # of alertmanager.yml's receivers; the others are people
+_GROUP = re.compile(r"^(  - name: .+\n)(?!    interval:)", re.MULTILINE)
+DONE = """\
+prometheus.yml    rule_files: [{seen}/rules/*.yml]
+                  scrape_config_files: [{seen}/scrape.yml]   (before 2.43: copy its jobs)
+alertmanager.yml  put the routes of {seen}/alertmanager.yml before yours, its receivers and inhibit rules beside yours
+Grafana           provisioning: {seen}/grafana/datasources.yml, {seen}/grafana/dashboards.yml
+tokens            {to}/secrets: for the exporter, the receiver, and Alertmanager, which must be able to read webhook_token
+Then: llm-budget doctor. See docs/bring-your-own.md."""  # noqa: E501
+
+
+def _address(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL like http://budget.internal:8000")
+    return text.rstrip("/")
+
+
+def _interval(text: str) -> str:
+    if not 5 <= seconds(text) <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 5s to 60s")
+    return text
 
 
 @command(
-    "write the files that your own Prometheus, Alertmanager and Grafana include",
-    flag("--to", type=Path, required=True, metavar="FOLDER"),
-    flag("--exporter", default="127.0.0.1:8000", metavar="HOST:PORT", help="as Prometheus sees it"),
-    flag("--receiver", default="127.0.0.1:8001", metavar="HOST:PORT", help="as both see it"),
-    flag("--prometheus", default="http://127.0.0.1:9090", metavar="URL", help="as Grafana sees it"),
-    flag("--webhook-token-file", default=SECRET, metavar="FILE", help=f"default: {SECRET}"),
-    flag("--metrics-token-file", metavar="FILE", help="where Prometheus reads it, if one is set"),
+    "write what your own Prometheus, Alertmanager and Grafana include",
+    flag("--to", type=Path, required=True, metavar="FOLDER", help="may be rendered into again"),
+    flag("--seen-as", metavar="PATH", help="that folder, as those three see it; default: the same"),
+    *(
+        flag(f"--{one}", type=_address, default=DEFAULTS[one], metavar="URL")
+        for one in ("exporter", "receiver", "prometheus")
+    ),
+    flag("--interval", type=_interval, default="5s", help="of scrapes and rules: 5s to 60s"),
     file_flag("--contacts", CONTACTS),
 )
 def render(arguments: argparse.Namespace) -> int:
-    """Writes rules, scrape jobs, routes, templates, data source and dashboards into a folder; when
-    called again anew, without rules that are no longer shipped. There is no secret in them.
+    """Writes rules, scrape jobs, routes and receivers, data source, dashboards and tokens for
+    services at these URLs. Tokens that are there stay.
     """
-    for address in (arguments.exporter, arguments.receiver):
-        if "://" in address or not address.rpartition(":")[2].isdecimal():
-            raise UserError(f"{address!r} is not HOST:PORT, like budget.example.net:8000")
-    files = {
-        **_prometheus(arguments),
-        "alertmanager/routes.yml": _alertmanager(arguments),
-        **_grafana(arguments),
-    }
-    folder = arguments.to
+    to, seen = arguments.to.resolve(), Path(arguments.seen_as or arguments.to.resolve())
     try:
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            replace_file(folder / name, content)
-        configs.write_templates(folder / "alertmanager", arguments.contacts)
-        for old in folder.glob("prometheus/rules/*.yml"):
-            if f"prometheus/rules/{old.name}" not in files:
-                old.unlink()
+        _prometheus(to, arguments)
+        _alertmanager(to, seen, arguments)
+        _grafana(to, seen, arguments.prometheus)
     except OSError as error:
-        raise UserError(f"cannot write {error.filename or folder}: {error.strerror}") from error
-    print(f"Written to {folder}:\n{WHERE}")
+        raise UserError(f"cannot write {error.filename or to}: {error.strerror}") from error
+    print(DONE.format(seen=seen, to=to))
     return 0
 
 
-def _prometheus(arguments: argparse.Namespace) -> dict[str, bytes]:
-    config = configs.prometheus_config(
-        {**vars(arguments), "alertmanager": "", "prometheus": ""}, RULES
-    )
-    jobs = [job for job in config["scrape_configs"] if job["job_name"].startswith("llm-")]
+def _prometheus(to: Path, arguments: argparse.Namespace) -> None:
+    urls = {
+        name: urlsplit(vars(arguments)[name]) for name in ("exporter", "receiver", "prometheus")
+    }
+    addresses = {name: url.netloc for name, url in urls.items()} | {"alertmanager": ""}
+    config = configs.prometheus_config(addresses)
+    (to / "rules").mkdir(parents=True, exist_ok=True)
+    for path in map(Path, config["rule_files"]):
+        text = _GROUP.sub(rf"\1    interval: {arguments.interval}\n", path.read_text())
+        replace_file(to / "rules" / path.name, text.encode())
+    jobs = [one for one in config["scrape_configs"] if one["job_name"].startswith("llm-")]
     for job in jobs:
-        job["scrape_interval"] = config["global"]["scrape_interval"]
-        if arguments.metrics_token_file and job["job_name"] == "llm-exporter":
-            job["authorization"] = {"credentials_file": arguments.metrics_token_file}
-    rules = {f"prometheus/rules/{Path(one).name}": Path(one) for one in config["rule_files"]}
-    return {
-        **{name: file.read_bytes() for name, file in rules.items()},
-        "prometheus/scrape.yml": _yaml({"scrape_configs": jobs}),
-    }
+        url = urls[job["job_name"].removeprefix("llm-")]
+        job.update(scheme=url.scheme, scrape_interval=arguments.interval)
+    configs.write(to / "scrape.yml", {"scrape_configs": jobs})
 
 
-def _alertmanager(arguments: argparse.Namespace) -> bytes:
-    """The routes and webhooks of the receiver alone."""
-    config = configs.alertmanager_config(arguments.receiver)
-    receivers = [one for one in config["receivers"] if one["name"] in OURS]
-    for webhook in (webhook for one in receivers for webhook in one["webhook_configs"]):
-        webhook["http_config"]["authorization"]["credentials_file"] = arguments.webhook_token_file
-    # Yours see these alerts, too: a Watchdog of your own goes on to where it went.
-    shipped = config["route"]["routes"]
-    routes = [one | {"continue": True} for one in shipped if one["receiver"] in OURS]
-    return _yaml({"routes": routes, "receivers": receivers})
+def _alertmanager(to: Path, seen: Path, arguments: argparse.Namespace) -> None:
+    url = urlsplit(arguments.receiver)
+    config = configs.alertmanager_config(url.netloc)
+    routes = [one for one in config["route"]["routes"] if one["receiver"] in HOOKS]
+    receivers = [one for one in config["receivers"] if one["name"] in HOOKS]
+    for route in routes:  # their own watchdog, and people's routes, come after
+        route.update({"receiver": f"llm-{route['receiver']}", "continue": True})
+    for receiver in receivers:
+        receiver["name"] = f"llm-{receiver['name']}"
+        (webhook,) = receiver["webhook_configs"]
+        webhook["url"] = webhook["url"].replace("http:", f"{url.scheme}:", 1)
+        token = {"credentials_file": str(seen / "secrets" / "webhook_token")}
+        webhook["http_config"]["authorization"] = token
+    for rule in config["inhibit_rules"]:  # nobody else's alerts
+        rule["target_matchers"].append('alertname=~"LLM.*"')
+    parts = {"route": {"routes": routes}, "receivers": receivers}
+    configs.write(to / "alertmanager.yml", parts | {"inhibit_rules": config["inhibit_rules"]})
+    configs.write_templates(to, arguments.contacts)
+    for name in configs.TOKENS:
+        configs.ensure_secret(to / "secrets" / f"{name}_token")
 
 
-def _grafana(arguments: argparse.Namespace) -> dict[str, bytes]:
-    sources = read_document(DASHBOARDS / "provisioning" / "datasources.yml")
-    sources["datasources"][0].update(url=arguments.prometheus, isDefault=False)
-    provider = (DASHBOARDS / "provisioning" / "dashboards.yml").read_bytes()
-    boards = {f"grafana/dashboards/{one.name}": one for one in DASHBOARDS.glob("*.json")}
-    return {
-        "grafana/provisioning/datasources/llm-budget.yml": _yaml(sources),
-        "grafana/provisioning/dashboards/llm-budget.yml": provider,
-        **{name: file.read_bytes() for name, file in boards.items()},
-    }
-
-
-def _yaml(document: Any) -> bytes:
-    return dump(document, Path("a.yml"))
+def _grafana(to: Path, seen: Path, prometheus: str) -> None:
+    source, provider = (read_document(DASHBOARDS / "provisioning" / f"{name}.yml")
+                        for name in ("datasources", "dashboards"))  # fmt: skip
+    source["datasources"][0].update(name="LLM budget", url=prometheus, isDefault=False)
+    provider["providers"][0]["options"]["path"] = str(seen / "grafana" / "dashboards")
+    (to / "grafana" / "dashboards").mkdir(parents=True, exist_ok=True)
+    configs.write(to / "grafana" / "datasources.yml", source)
+    configs.write(to / "grafana" / "dashboards.yml", provider)
+    for path in DASHBOARDS.glob("*.json"):
+        replace_file(to / "grafana" / "dashboards" / path.name, path.read_bytes())

@@ -47,6 +47,7 @@ QUESTIONS = {
     "ingest": Question("exporter", "/v1/usage", "ingest", []),
     "grants": Question("exporter", "/api/v1/grants", "admin"),
     "state": Question("receiver", "/state"),
+    "health": Question("receiver", "/health"),
     "receiver_metrics": Question("receiver", "/metrics"),
     "override": Question("receiver", "/api/v1/override", "admin", {}),
     "webhook": Question("receiver", "/watchdog", "webhook", {}),

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import cache, partial, wraps
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from command.stack.reach import SEVERITIES, ways_of
 from common import names
 from common.budget_status import BudgetStatus
 from common.errors import UserError
-from common.yamlfile import parse_document, read_document
+from common.yamlfile import parse_document, read_as, read_document
 
 MAX_SCRAPE_SECONDS = 60  # rules/prometheus.yml: the rules are made for 5 to 60 s
 MAX_SKEW_SECONDS = 5.0  # the receiver believes nothing that is further ahead
@@ -32,7 +32,6 @@ UNPROVEN = {
     "unwritable": "a ledger cannot be written",
     "unknown": "an alert's condition is unknown",
 }
-FOLDER = "llm-budget render --to FOLDER"
 
 
 class Judgement(NamedTuple):
@@ -40,92 +39,87 @@ class Judgement(NamedTuple):
 
     status: Literal["ok", "warning", "error", "unknown"]
     found: str
-    do: str = ""
+    do: str
 
 
 Check = Callable[[Answers], Judgement]
 CHECKS: dict[str, Check] = {}
-ok, doubt, wrong = (partial(Judgement, status) for status in ("ok", "warning", "error"))
+SENTENCES = read_as(Path(__file__).with_name("sentences.yml"), dict[str, Judgement])
 
 
-def check(
-    name: str, unanswered: Literal["error", "unknown"] = "unknown"
-) -> Callable[[Check], Check]:
-    """Put a check into the table. unanswered: its status when a part gives no answer."""
-
-    def add(judge: Check) -> Check:
-        @wraps(judge)
-        def judged(answers: Answers) -> Judgement:
-            try:
-                return judge(answers)
-            except UserError as error:
-                do = "start it, or name its URL" if unanswered == "error" else ""
-                return Judgement(unanswered, str(error), do)
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                found = f"an answer cannot be read: {type(error).__name__}: {error}"
-                return Judgement("error", found, "is another program, or version, listening?")
-
-        CHECKS[name] = judged
-        return judged
-
-    return add
+def say(key: str, *values: Any) -> Judgement:
+    """A sentence of sentences.yml; of a list of words the first few."""
+    status, found, do = SENTENCES[key]
+    return Judgement(
+        status, found.format(*(_some(v) if isinstance(v, list) else v for v in values)), do
+    )
 
 
-def some(words: list[str]) -> str:
-    """The first few of many."""
+def _some(words: list[str]) -> str:
     more = len(words) - SHOWN
     return ", ".join(words[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-@check("exporter", unanswered="error")
+def check(name: str, unanswered: str = "unknown") -> Callable[[Check], None]:
+    """Put a check into the table. unanswered: the sentence when a part gives no answer."""
+
+    def add(judge: Check) -> None:
+        def judged(answers: Answers) -> Judgement:
+            try:
+                return judge(answers)
+            except UserError as error:
+                return say(unanswered, error)
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+                return say("unreadable", type(error).__name__, error)
+
+        CHECKS[name] = judged
+
+    return add
+
+
+@check("exporter", unanswered="away")
 def _exporter(answers: Answers) -> Judgement:
     answer = answers.raw("status")
     if answer.status == 401:
-        return wrong("it refuses our metrics token", "set LLM_BUDGET_METRICS_TOKEN_FILE")
+        return say("exporter_token")
     status = answer.decode(BudgetStatus)
-    problems = [
+    logs = [
         f"log {log.path}: {log.problem or log.state}" for log in status.logs if log.state != "ok"
     ]
-    problems += filter(None, [status.config.problem])
     if not status.writable:
-        return wrong("its ledger cannot be written", "see its log: disk full, read-only, replaced?")
-    if problems:
-        return wrong(some(problems), "correct budget.yml, or the log's path and rights")
+        return say("exporter_unwritable")
+    if problems := [*logs, *filter(None, [status.config.problem])]:
+        return say("exporter_problems", problems)
     if status.warnings:
-        return doubt(some(status.warnings), "correct budget.yml")
-    return ok(f"ledger {status.ledger}, day {status.day.date}, {status.requests} calls")
+        return say("exporter_warnings", status.warnings)
+    return say("exporter", status.ledger, status.day.date, status.requests)
 
 
-@check("receiver", unanswered="error")
+@check("receiver", unanswered="away")
 def _receiver(answers: Answers) -> Judgement:
     state = answers.json("state")
     if problems := [f"{name}: {text}" for name, text in state["problems"].items()]:
-        return wrong(some(problems), "see its log")
-    if state["shadow"]:
-        return doubt("it only logs what it would do", "start it without --shadow")
-    return ok(f"level {state['level']}")
+        failed = answers.raw("health").status >= 500
+        return say("receiver_failed" if failed else "receiver_problems", problems)
+    return say("receiver_shadow") if state["shadow"] else say("receiver", state["level"])
 
 
-@check("prometheus", unanswered="error")
+@check("prometheus", unanswered="away")
 def _prometheus(answers: Answers) -> Judgement:
     answers.facts("complete")
     try:
         runtime = answers.json("runtime")["data"]
     except UserError:
-        return ok("answers queries; it does not tell about itself")
-    if not runtime["reloadConfigSuccess"]:
-        return wrong(
-            "its changed config is wrong; the old one is in force", "promtool check config"
-        )
-    return ok(f"up since {runtime['startTime']}")
+        return say("prometheus_silent")
+    good = runtime["reloadConfigSuccess"]
+    return say("prometheus", runtime["startTime"]) if good else say("prometheus_config")
 
 
-@check("alertmanager", unanswered="error")
+@check("alertmanager", unanswered="away")
 def _alertmanager(answers: Answers) -> Judgement:
-    status = answers.json("routing")
-    if "alertmanager_config_last_reload_successful 0\n" in answers.text("notified"):
-        return wrong("its changed config is wrong; the old one is in force", "amtool check-config")
-    return ok(f"version {status['versionInfo']['version']}")
+    version = answers.json("routing")["versionInfo"]["version"]
+    wrong = "alertmanager_config_last_reload_successful 0\n" in answers.text("notified")
+    return say("alertmanager_config") if wrong else say("alertmanager", version)
 
 
 def _scraped(answers: Answers, fact: str, job: str, own: dict[str, str]) -> Judgement:
@@ -142,19 +136,13 @@ def _scraped(answers: Answers, fact: str, job: str, own: dict[str, str]) -> Judg
     named = mine or [one for one in targets if job in one["labels"]["job"]]
     down = [f"{one['scrapeUrl']}: {one['lastError']}" for one in named if one["health"] == "down"]
     if down:
-        return wrong(f"Prometheus cannot scrape {some(down)}", "correct the target, or its token")
+        return say("scrape_fails", down)
     if not samples:
-        which = "".join(f" of {name} {value}" for name, value in own.items())
-        return wrong(f"Prometheus has no samples{which}", f"add the scrape job: {FOLDER}")
+        return say("scrape_missing", "".join(f" of {name} {value}" for name, value in own.items()))
     said = [f"job {one['labels']['job']} every {one['scrapeInterval']}" for one in mine]
     if slow := [one for one in mine if seconds(one["scrapeInterval"]) > MAX_SCRAPE_SECONDS]:
-        do = f"scrape_interval: {MAX_SCRAPE_SECONDS}s at most; 5s is better"
-        return wrong(f"{some(said)}: {len(slow)} too slowly for the rules", do)
-    if not said:
-        return doubt(
-            "samples come from no target of this Prometheus", "well if another pushes them"
-        )
-    return ok(some(said))
+        return say("scrape_slow", said, len(slow))
+    return say("scraped", said) if said else say("scrape_pushed")
 
 
 @check("exporter scraped")
@@ -171,10 +159,10 @@ def _receiver_scraped(answers: Answers) -> Judgement:
 @cache
 def shipped() -> list[dict[str, Any]]:
     """Every rule of this checkout."""
-    files = [
+    files = (
         read_document(RULES / name)
         for name in read_document(RULES / "prometheus.yml")["rule_files"]
-    ]
+    )
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
@@ -196,24 +184,20 @@ def _running(answers: Answers) -> dict[str, list[dict[str, Any]]]:
 def _rules(answers: Answers) -> Judgement:
     running = _running(answers)
     if missing := sorted({_name(rule) for rule in shipped()} - running.keys()):
-        found = f"{len(missing)} rules are not loaded: {some(missing)}"
-        return wrong(found, f"add the rule files, reload Prometheus: {FOLDER}")
+        return say("rules_missing", len(missing), missing)
     loaded = {name: [meaning(one["query"]) for one in rules] for name, rules in running.items()}
     other = {_name(one) for one in shipped() if meaning(str(one["expr"])) not in loaded[_name(one)]}
     if other:
-        do = f"load these files and reload Prometheus: {FOLDER}"
-        return wrong(f"{len(other)} are not as in {RULES}: {some(sorted(other))}", do)
+        return say("rules_other", len(other), sorted(other), RULES)
     every = [rule for rules in running.values() for rule in rules]
     if sick := [f"{one['name']}: {one['lastError']}" for one in every if one["health"] == "err"]:
-        return wrong(f"{len(sick)} cannot be evaluated: {some(sick)}", "see Prometheus' log")
+        return say("rules_fail", len(sick), sick)
     wanted = running[names.DEGRADATION_WANTED]  # other groups may be slow on purpose
     slowest = max(float(one["interval"]) for one in wanted)
     if slowest > MAX_SCRAPE_SECONDS:
-        do = f"evaluation_interval: {MAX_SCRAPE_SECONDS}s at most; 5s is better"
-        return wrong(f"evaluated every {slowest:g} s only", do)
+        return say("rules_slow", slowest)
     new = sum(one["health"] == "unknown" for one in every)
-    not_yet = f", {new} of them not evaluated yet" if new else ""
-    return ok(f"all {len(shipped())} of this version{not_yet}")
+    return say("rules", len(shipped()), f", {new} of them not evaluated yet" if new else "")
 
 
 @check("evidence")
@@ -223,37 +207,31 @@ def _evidence(answers: Answers) -> Judgement:
         for fact, words in UNPROVEN.items()
         for labels, _ in answers.facts(fact)
     ]
-    wanted = answers.facts("wanted")
+    wanted = [value for _, value in answers.facts("wanted")]
     if wanted and not reasons:
-        return ok(
-            f"complete; {sum(value for _, value in wanted):g} of {len(wanted)} entries wanted"
-        )
-    found = some(reasons) or "the rules record none: no exporter, no rules, or no utilization"
-    return wrong(found, "until then nothing is lowered; bring it back, or llm-budget retire LEDGER")
+        return say("evidence", sum(wanted), len(wanted))
+    none = "the rules record none: no exporter, no rules, or no utilization"
+    return say("evidence_missing", reasons or none)
 
 
 @check("receiver's sources")
 def _sources(answers: Answers) -> Judgement:
     state = answers.json("state")
     if away := [f"{url} {said}" for url, said in state["sources"].items() if said[:2] != "ok"]:
-        return wrong(some(away), "correct --prometheus, --alertmanager, --exporter of the receiver")
-    if not state["confirmed"]:
-        return doubt("it asks no Prometheus before it lowers", "give the receiver --prometheus URL")
-    return ok(f"{len(state['sources'])} answer the receiver")
+        return say("sources_away", away)
+    return (
+        say("sources", len(state["sources"])) if state["confirmed"] else say("sources_unconfirmed")
+    )
 
 
 @check("alertmanager reached")
 def _reached(answers: Answers) -> Judgement:
     managers = [one["url"] for one in answers.json("managers")["data"]["activeAlertmanagers"]]
     if not managers:
-        return wrong("Prometheus has no Alertmanager", "add it under alerting: in prometheus.yml")
-    ours = next(rule for rule in shipped() if _name(rule) == "Watchdog")["annotations"][
-        "runbook_url"
-    ]
-    if not any(one["annotations"].get("runbook_url") == ours for one in answers.json("watchdogs")):
-        found = f"it has no Watchdog of these rules; Prometheus sends to {some(managers)}"
-        return wrong(found, "see Prometheus' log; is this the Alertmanager that it sends to?")
-    return ok(f"Prometheus sends to {some(managers)}")
+        return say("reached_none")
+    notes = next(rule["annotations"] for rule in shipped() if _name(rule) == "Watchdog")
+    theirs = [one["annotations"].get("runbook_url") for one in answers.json("watchdogs")]
+    return say("reached" if notes["runbook_url"] in theirs else "reached_other", managers)
 
 
 def _routing(answers: Answers) -> dict[str, Any]:
@@ -292,34 +270,26 @@ def _route(answers: Answers) -> Judgement:
         arrived = arrivals(config["route"], labels)
         if not (mine := [one for one in arrived if one.receiver in targets]):
             return _astray(config, labels, [one.receiver for one in arrived], targets)
-        late |= {one.wait for one in mine if seconds(one.wait) > LATE_SECONDS}
-        muted |= {one.receiver for one in mine if one.muted}
+        best = min(mine, key=lambda one: (one.muted, seconds(one.wait)))
+        late |= {best.wait} if seconds(best.wait) > LATE_SECONDS else set()
+        muted |= {best.receiver} if best.muted else set()
     for rule in config.get("inhibit_rules") or []:
         tests = matchers(rule, "target_")
         if any(all(holds(one, labels) for one in tests) for labels in alerts):
-            return wrong(
-                f"an inhibit rule hides alerts with {some(tests)}", 'add degradation="", tuning=""'
-            )
-    if muted:
-        return wrong(f"{some(sorted(muted))} is muted at times", "remove the time intervals there")
-    if late:
-        return doubt(f"alerts wait {some(sorted(late))} there", "group_wait: 0s in that route")
-    return ok(f"{len(alerts)} alerts that ask for a level or tuning end there")
+            return say("route_inhibited", tests)
+    if muted or late:
+        return say("route_muted", sorted(muted)) if muted else say("route_late", sorted(late))
+    return say("route", len(alerts))
 
 
 def _astray(
     config: dict[str, Any], labels: dict[str, str], arrived: list[str], targets: set[str]
 ) -> Judgement:
     if not targets:
-        return wrong("no receiver has a webhook to the degradation receiver", f"add it: {FOLDER}")
+        return say("route_none")
     kept_out = min(unmet(config["route"], labels, targets), key=len, default=())
-    found = f"{labels['alertname']} ends at {some(arrived)}"
-    if not kept_out:
-        return wrong(
-            found, f"move the route to {some(sorted(targets))} to the top, or continue: true above"
-        )
-    do = "remove the matcher (alertmanagerConfigMatcherStrategy: None), or add the label"
-    return wrong(f"{found}: the route wants {some(list(kept_out))}", do)
+    found = labels["alertname"], arrived, list(kept_out)
+    return say("route_matcher" if kept_out else "route_taken", *found)
 
 
 @check("webhook heard")
@@ -327,12 +297,13 @@ def _webhook(answers: Answers) -> Judgement:
     text = answers.text("receiver_metrics")
     heard = _sum(text, names.WATCHDOG_SEEN)
     refused = _sum(text, names.DEGRADATION_NOTIFICATIONS, 'result="refused"')
-    age = answers.now("receiver") - heard
+    age = max(0.0, answers.now("receiver") - heard)
     if heard and age < WATCHDOG_SECONDS:
-        return ok(f"the Watchdog came {max(age, 0):.0f} s ago")
+        return say("webhook", age)
     found = f"no Watchdog for {age:.0f} s" if heard else "no Watchdog since the receiver started"
-    hint = f"; {refused:g} notifications were refused" if refused else ""
-    return wrong(found + hint, "look at Alertmanager's log: its route, the URL, the webhook token")
+    return say(
+        "webhook_silent", found, f"; {refused:g} notifications were refused" if refused else ""
+    )
 
 
 def _sum(text: str, name: str, label: str = "") -> float:
@@ -352,34 +323,29 @@ def _tokens(answers: Answers) -> Judgement:
         status = answers.raw(question).status
         (refused if status in (401, 403) else right).append(f"{name} at the {service}")
     if refused:
-        do = "give the service the same file: LLM_BUDGET_…_TOKEN_FILE; reload or restart it"
-        return wrong(f"refused: {some(refused)}", do)
+        return say("tokens_refused", refused)
     if missing:
-        do = "say LLM_BUDGET_…_TOKEN_FILE to have them tried"
-        return doubt(f"not here: {some(sorted(set(missing)))}; right: {some(right) or 'none'}", do)
-    return ok(f"right: {some(right)}")
+        return say("tokens_missing", sorted(set(missing)), right or "none")
+    return say("tokens", right)
 
 
 @check("config is read")
 def _read(answers: Answers) -> Judgement:
     at = answers.json("state")["config_read_at"]
-    age = answers.now("receiver") - datetime.fromisoformat(at).timestamp() if at else None
-    if age is not None and age < READ_SECONDS:
-        return ok(f"GET /config came {max(age, 0):.0f} s ago")
-    ago = "since the receiver started" if age is None else f"for {age / 60:.0f} min"
-    return doubt(
-        f"no GET /config {ago}", "no fault if the scraper reads the file; else docs/adopt.md"
-    )
+    if at is None:
+        return say("read_not", "since the receiver started")
+    age = max(0.0, answers.now("receiver") - datetime.fromisoformat(at).timestamp())
+    return say("read", age) if age < READ_SECONDS else say("read_not", f"for {age / 60:.0f} min")
 
 
 def _people(severity: str, answers: Answers) -> Judgement:
     config = _routing(answers)
-    arrived = arrivals(config["route"], {**_external(answers), "severity": severity})
+    told = arrivals(config["route"], {**_external(answers), "severity": severity})
+    arrived = [one for one in told if one.receiver not in hooks(config)]
     known = {one["name"]: ways_of(one) for one in config["receivers"]}
     ways = {way: one.receiver for one in arrived for way in known[one.receiver]}
-    do = "docs/notifications.md; llm-budget check --send-test tries it"
     if not ways:
-        return wrong(f"nobody is told: {some([one.receiver for one in arrived])} has no way", do)
+        return say("people_no_way", [one.receiver for one in told])
     text, said, arrive = answers.text("notified"), [], set()
     for way, receiver in ways.items():
         counts = (f"alertmanager_notifications{kind}_total" for kind in ("", "_failed"))
@@ -388,8 +354,8 @@ def _people(severity: str, answers: Answers) -> Judgement:
         tried = f", {failed:g} of {sent:g} failed" * bool(failed) if sent else ", not tried yet"
         said.append(f"{receiver} by {way}{tried}")
     if True in arrive:
-        return ok(some(said))
-    return doubt(some(said), do) if None in arrive else wrong(f"nobody is told: {some(said)}", do)
+        return say("people", said)
+    return say("people_untried" if None in arrive else "people_fail", said)
 
 
 for _severity in SEVERITIES:
@@ -398,11 +364,12 @@ for _severity in SEVERITIES:
 
 @check("clocks")
 def _clocks(answers: Answers) -> Judgement:
-    offsets = answers.offsets
-    said = ", ".join(f"{name} {offset:+.0f} s" for name, offset in sorted(offsets.items()))
-    if offsets and max(offsets.values()) - min(offsets.values()) > MAX_SKEW_SECONDS:
-        return wrong(f"they differ, from here: {said}", "let NTP set the clocks of all machines")
-    return ok(f"from here: {said}") if offsets else doubt("nobody tells the time")
+    told = answers.offsets
+    said = [f"{name} {offset:+.0f} s" for name, offset in sorted(told.items())]
+    if not told:
+        return say("clocks_silent")
+    skew = max(told.values()) - min(told.values())
+    return say("clocks_differ" if skew > MAX_SKEW_SECONDS else "clocks", said)
 
 
 @check("retention")
@@ -410,9 +377,5 @@ def _retention(answers: Answers) -> Judgement:
     said = answers.json("runtime")["data"]["storageRetention"]
     kept = [one for one in said.split(" or ") if re.fullmatch(r"[\dsmhdwy]+", one)]
     if kept and seconds(kept[0]) < seconds(RETENTION):
-        return wrong(
-            f"Prometheus keeps {said}", f"--storage.tsdb.retention.time={RETENTION} or more"
-        )
-    if "B" in said:
-        return doubt(f"Prometheus keeps {said}: a size says no time", f"leave room for {RETENTION}")
-    return ok(f"Prometheus keeps {said}")
+        return say("retention_short", said)
+    return say("retention_size" if "B" in said else "retention", said)

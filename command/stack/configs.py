@@ -64,17 +64,8 @@ def write(path: Path, config: dict[str, Any]) -> None:
     replace_file(path, dump(config, path))
 
 
-def write_alertmanager(folder: Path, addresses: Mapping[str, str], contacts: Path) -> None:
-    """Put alertmanager.yml and its templates into the folder; its secrets/ is relative to it too.
-
-    Raises UserError when contacts.yml is not valid.
-    """
-    write_templates(folder, contacts)
-    write(folder / "alertmanager.yml", alertmanager_config(addresses["receiver"]))
-
-
 def alertmanager_config(receiver: str) -> dict[str, Any]:
-    """alertmanager/alertmanager.yml for a degradation receiver at HOST:PORT."""
+    """alertmanager.yml for a receiver at this HOST:PORT; paths are relative to its folder."""
     config: dict[str, Any] = read_document(ALERTMANAGER / "alertmanager.yml")
     for one in config["receivers"]:
         for webhook in one.get("webhook_configs", []):
@@ -83,10 +74,19 @@ def alertmanager_config(receiver: str) -> dict[str, Any]:
 
 
 def write_templates(folder: Path, contacts: Path) -> None:
-    """The messages' templates, and what contacts.yml says. Raises UserError: it is not valid."""
-    text = template(read_as(contacts, Contacts))
+    """Put the messages' templates into templates/. Raises UserError: contacts.yml is not valid."""
     shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
+    text = template(read_as(contacts, Contacts))
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())
+
+
+def write_alertmanager(folder: Path, addresses: Mapping[str, str], contacts: Path) -> None:
+    """Put alertmanager.yml and its templates into the folder; its secrets/ is relative to it too.
+
+    Raises UserError when contacts.yml is not valid.
+    """
+    write_templates(folder, contacts)
+    write(folder / "alertmanager.yml", alertmanager_config(addresses["receiver"]))
 
 
 def ensure_secret(path: Path) -> None:

@@ -1,90 +1,128 @@
-"""llm-budget render: what an Alertmanager and a Prometheus of somebody's own include."""
+"""llm-budget render: it is valid, has the given addresses, and harms nothing of yours."""
 
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from command.main import main
+from command.paths import RULES
 from command.stack.binaries import need
-from tests.support.rule_files import rule_files
 
-WHERE = ("--exporter", "b.example:8100", "--receiver", "b.example:8101")
-
-
-def rendered(folder: Path, *flags: str) -> Path:
-    assert main(["render", "--to", str(folder), *WHERE, *flags]) == 0
-    return folder
+FLAGS = ("--exporter", "http://budget:8000",
+         "--receiver", "https://budget.example:8443/",
+         "--prometheus", "http://prom:9090", "--interval", "15s",
+         "--seen-as", "/srv/llm")  # fmt: skip
 
 
-def test_rules_and_jobs_are_valid_and_at_their_addresses(tmp_path: Path) -> None:
-    folder = rendered(tmp_path / "to", "--metrics-token-file", "/etc/prometheus/token")
-    rules = sorted(folder.glob("prometheus/rules/*.yml"))
-    assert {one.name for one in rules} == {one.name for one in rule_files()}
-    document = yaml.safe_load((folder / "prometheus" / "scrape.yml").read_text())
-    targets = [job["static_configs"][0]["targets"] for job in document["scrape_configs"]]
-    assert targets == [["b.example:8100"], ["b.example:8101"]]
-    exporter = document["scrape_configs"][0]
-    assert exporter["authorization"] == {"credentials_file": "/etc/prometheus/token"}
-    del exporter["authorization"]  # promtool would look for the file
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    assert main(["render", "--to", str(tmp_path / "llm"), *FLAGS]) == 0
+    return tmp_path / "llm"
+
+
+def document(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def test_the_rules_are_valid_and_every_group_has_an_interval(folder: Path) -> None:
+    files = sorted((folder / "rules").iterdir())
+    argv = [need("promtool"), "check", "rules", *map(str, files)]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for file in files:
+        theirs, ours = document(file)["groups"], document(RULES / file.name)["groups"]
+        assert [one["rules"] for one in theirs] == [one["rules"] for one in ours]
+        wanted = [one.get("interval", "15s") for one in ours]
+        assert [one["interval"] for one in theirs] == wanted
+
+
+def test_the_scrape_jobs_reach_the_given_addresses(folder: Path) -> None:
+    jobs = document(folder / "scrape.yml")["scrape_configs"]
+    said = {
+        one["job_name"]: (one["scheme"], one["scrape_interval"], one["static_configs"])
+        for one in jobs
+    }
+    assert said == {
+        "llm-exporter": ("http", "15s", [{"targets": ["budget:8000"]}]),
+        "llm-receiver": ("https", "15s", [{"targets": ["budget.example:8443"]}]),
+    }
+
+
+def test_a_config_that_includes_them_is_valid(folder: Path, tmp_path: Path) -> None:
     config = tmp_path / "prometheus.yml"
-    config.write_text(yaml.safe_dump(document | {"rule_files": [str(one) for one in rules]}))
-    subprocess.run([need("promtool"), "check", "config", config], check=True, capture_output=True)
-
-
-def test_the_routes_fit_into_an_alertmanager_whose_own_routes_see_the_alerts(
-    tmp_path: Path,
-) -> None:
-    folder = rendered(tmp_path / "to", "--webhook-token-file", "/run/token")
-    ours = yaml.safe_load((folder / "alertmanager" / "routes.yml").read_text())
-    config = tmp_path / "alertmanager.yml"
-    own = {"receiver": "own", "routes": [*ours["routes"], {"receiver": "own"}]}
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "route": own,
-                "receivers": [{"name": "own"}, *ours["receivers"]],
-                "templates": [f"{folder}/alertmanager/templates/*.tmpl"],
-            }
-        )
+    own = {"rule_files": ["llm/rules/*.yml"], **document(folder / "scrape.yml")}
+    config.write_text(yaml.safe_dump(own))
+    subprocess.run([need("promtool"), "check", "config", str(config)], check=True)
+    routing = document(folder / "alertmanager.yml")
+    routing["route"]["receiver"] = "llm-watchdog"
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(
+        yaml.safe_dump({**routing, "templates": [str(folder / "templates" / "*.tmpl")]})
     )
-    subprocess.run([need("amtool"), "check-config", config], check=True, capture_output=True)
-    for labels, receivers in (
-        ("alertname=LLMBudgetExhausted degradation=fallback", "degradation,own"),
-        ("alertname=LLMRoasterCapReached tuning=roaster_stop", "degradation,own"),
-        ("alertname=Watchdog", "watchdog,own"),
-        ("alertname=LLMRequestCostHigh severity=warning", "own"),
-    ):
-        argv = [need("amtool"), "config", "routes", "test", f"--config.file={config}"]
-        done = subprocess.run([*argv, *labels.split()], capture_output=True, text=True)
-        assert done.stdout.strip() == receivers
-    text = (folder / "alertmanager" / "routes.yml").read_text()
-    assert text.count("credentials_file: /run/token") == 2
+    subprocess.run([need("amtool"), "check-config", str(path)], check=True)
 
 
-def test_rendered_again_it_forgets_rules_that_are_no_longer_shipped(tmp_path: Path) -> None:
-    rendered(tmp_path)
-    old = tmp_path / "prometheus" / "rules" / "gone.yml"
-    old.write_text("groups: []\n")
-    (tmp_path / "prometheus" / "mine.yml").touch()
-    rendered(tmp_path)
-    assert not old.exists()
-    assert (tmp_path / "prometheus" / "mine.yml").exists()
+def test_alertmanager_is_told_the_receiver_and_where_the_token_is_seen(folder: Path) -> None:
+    routing = document(folder / "alertmanager.yml")
+    assert all(route["continue"] for route in routing["route"]["routes"]), "yours come after"
+    hooks = {one["name"]: one["webhook_configs"][0] for one in routing["receivers"]}
+    assert {name: hook["url"] for name, hook in hooks.items()} == {
+        "llm-degradation": "https://budget.example:8443/alerts",
+        "llm-watchdog": "https://budget.example:8443/watchdog",
+    }
+    tokens = {hook["http_config"]["authorization"]["credentials_file"] for hook in hooks.values()}
+    assert tokens == {"/srv/llm/secrets/webhook_token"}
+
+
+def test_no_alert_of_others_is_inhibited(folder: Path) -> None:
+    for rule in document(folder / "alertmanager.yml")["inhibit_rules"]:
+        assert any(one.startswith('alertname="LLM') or one == 'alertname=~"LLM.*"'
+                   for one in rule["target_matchers"])  # fmt: skip
+
+
+def test_grafana_gets_another_data_source_beside_yours(folder: Path) -> None:
+    (source,) = document(folder / "grafana" / "datasources.yml")["datasources"]
+    assert (source["name"], source["url"], source["isDefault"]) == (
+        "LLM budget",
+        "http://prom:9090",
+        False,
+    )
+    (provider,) = document(folder / "grafana" / "dashboards.yml")["providers"]
+    assert provider["options"]["path"] == "/srv/llm/grafana/dashboards"
+    names = {one.name for one in (folder / "grafana" / "dashboards").iterdir()}
+    assert names == {"budget.json", "pipeline.json", "roasters.json"}
+
+
+def test_tokens_are_secret_and_stay_when_rendered_again(folder: Path) -> None:
+    secrets = {path: path.read_text() for path in (folder / "secrets").iterdir()}
+    assert {path.name for path in secrets} == {"ingest_token", "admin_token", "webhook_token"}
+    assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main(["render", "--to", str(folder), *FLAGS]) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--exporter", "http://b.example:8000"], "is not HOST:PORT"),
-        (["--receiver", "b.example"], "is not HOST:PORT"),
-        (["--to", "/proc/nowhere"], "cannot write"),
-    ],
-)
-def test_what_cannot_be_written_is_a_sentence(
-    flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    "wrong",
+    [["--exporter", "budget:8000"], ["--receiver", "ftp://x"], ["--receiver", "http://x/path"],
+     ["--interval", "1s"], ["--interval", "2m"], ["--interval", "soon"]],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(wrong: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as usage:
+        main(["render", "--to", str(tmp_path / "llm"), *wrong])
+    assert usage.value.code == 2
+    assert not (tmp_path / "llm").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["render", "--to", str(tmp_path), *WHERE, *flags]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
+    (tmp_path / "file").write_text("")
+    assert main(["render", "--to", str(tmp_path / "file" / "llm")]) == 2
+    said = capsys.readouterr().err
+    assert "cannot write" in said
+    assert os.fspath(tmp_path / "file") in said

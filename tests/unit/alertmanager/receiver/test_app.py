@@ -37,6 +37,15 @@ def test_tokens_methods_hosts_and_sizes(receiver: Receiver) -> None:
     assert http.get("/config", headers={"Host": "evil.example"}).status_code == 403
 
 
+def test_the_state_says_when_the_config_was_read(receiver: Receiver) -> None:
+    assert receiver.http.get("/state").json()["config_read_at"] is None
+    etag = receiver.http.get("/config").headers["ETag"]
+    assert receiver.http.get("/state").json()["config_read_at"] == iso8601(NOW)
+    receiver.clock.advance(60)
+    receiver.http.get("/config", headers={"If-None-Match": etag})  # an unchanged one counts
+    assert receiver.http.get("/state").json()["config_read_at"] == iso8601(NOW + 60)
+
+
 def test_the_config_has_an_etag_and_two_formats(receiver: Receiver) -> None:
     first = receiver.http.get("/config")
     assert first.json()["batch_size"] == 10

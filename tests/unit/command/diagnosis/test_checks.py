@@ -3,10 +3,12 @@
 import copy
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import requests
 import yaml
 
 from command.diagnosis import answers as answers_module
+from command.diagnosis import checks as checks_module
 from command.diagnosis.answers import QUESTIONS, Answers
-from command.diagnosis.checks import CHECKS, Judgement
+from command.diagnosis.checks import CHECKS, SENTENCES, Judgement
 from command.main import main
 from command.stack.bundle import Bundle
 from common.fetch import Answer
@@ -143,7 +146,7 @@ def swallowed(document: Any) -> None:
 
 
 def unhooked(document: Any) -> None:
-    document["receivers"][0]["webhook_configs"][0]["url"] = "http://127.0.0.1:1/elsewhere"
+    del document["receivers"][0]["webhook_configs"]
 
 
 def hidden(document: Any) -> None:
@@ -230,9 +233,15 @@ def test_it_tells_nobody_a_token(loop: Loop, capsys: pytest.CaptureFixture[str])
     assert not [name for name in TOKENS if loop.bundle.token(name) in text]
 
 
+@cache
+def live(loop: Loop) -> Answers:
+    """The answers of one moment, for tests that alter a copy."""
+    return ask(loop)
+
+
 def altered(loop: Loop, question: str, change: Callable[[Any], Any], status: int = 200) -> Answers:
     """The live answers, one of them changed."""
-    answers = copy.copy(ask(loop))
+    answers = copy.copy(live(loop))
     document = json.loads(answers.raw(question).body)
     replaced = change(document)
     body = json.dumps(document if replaced is None else replaced).encode()
@@ -265,7 +274,7 @@ ODD = [
     ("exporter", ("warning", "hm"), ("status", "warnings"), ["hm"]),
     ("exporter", ("error", "line 3"), ("status", "config", "problem"), "line 3"),
     ("exporter", ("error", "wrong answer"), ("status", "spend_usd"), "many"),
-    ("receiver", ("error", "write: disk full"), ("state", "problems"), {"write": "disk full"}),
+    ("receiver", ("warning", "write: disk full"), ("state", "problems"), {"write": "disk full"}),
     ("receiver", ("warning", "only logs"), ("state", "shadow"), True),
     ("receiver", ("error", "cannot be read: AttributeError"), ("state", "problems"), None),
     ("receiver's sources", ("warning", "asks no Prometheus"), ("state", "confirmed"), False),
@@ -335,6 +344,33 @@ def test_a_rule_of_another_version_and_one_that_fails(
     assert "budget:llm_utilization:ratio" in found.found
 
 
+@pytest.mark.parametrize(
+    ("route", "status", "words"),
+    [
+        ({"group_wait": "30s"}, "warning", "alerts wait 30s there"),
+        ({"group_wait": "0s", "mute_time_intervals": ["night"]}, "error", "is muted at times"),
+        ({"group_wait": "0s", "active_time_intervals": ["day"]}, "error", "is muted at times"),
+    ],
+)
+def test_a_route_that_is_late_or_muted(
+    loop: Loop, route: dict[str, Any], status: str, words: str
+) -> None:
+    config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
+    tree = {"receiver": "mail", "routes": [{"receiver": "degradation", **route}]}
+    text = yaml.safe_dump({**config, "route": tree})
+    found = CHECKS["route to the receiver"](
+        altered(loop, "routing", put("config", "original", value=text))
+    )
+    assert found.status == status
+    assert words in found.found
+
+
+def test_what_the_receiver_itself_calls_failed_is_an_error(loop: Loop) -> None:
+    answers = altered(loop, "state", put("problems", value={"write": "disk full"}))
+    answers._found["health"] = Answer("http://x", 503, b"{}")
+    assert CHECKS["receiver"](answers).status == "error"
+
+
 def test_a_watchdog_that_is_old_or_never_came(loop: Loop) -> None:
     answers = ask(loop)
     page = 'llm_degradation_notifications_total{{result="refused"}} 3.0\n{} {}\n'
@@ -362,7 +398,7 @@ def test_clocks_that_differ_are_named(loop: Loop) -> None:
     assert "prometheus +9 s" in CHECKS["clocks"](answers).found
     assert CHECKS["clocks"](answers).status == "error"
     answers.offsets.clear()
-    assert CHECKS["clocks"](answers).status == "warning"
+    assert CHECKS["clocks"](answers).status == "unknown"
 
 
 def test_a_way_by_which_nothing_arrives_tells_nobody(loop: Loop) -> None:
@@ -397,6 +433,8 @@ def test_with_all_parts_away_it_ends_with_a_table(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as usage:
         main(["doctor", "--nothing"])
     assert usage.value.code == 2
+    assert main(["doctor", "--exporter", "127.0.0.1:8000"]) == 2
+    assert "is not a URL like http://127.0.0.1:8000" in capsys.readouterr().err
 
 
 def test_the_environment_says_where_the_parts_are(
@@ -424,3 +462,22 @@ def test_prometheus_configured_wrongly(loop: Loop) -> None:
         until_judged(loop, "receiver scraped", "/alerts: server returned HTTP status 405")
         until_judged(loop, "rules", "rules are not loaded: LLMDegradationIneffective")
         until_judged(loop, "alertmanager reached", "Prometheus has no Alertmanager")
+
+
+def test_every_sentence_is_said_and_says_what_to_do() -> None:
+    source = Path(checks_module.__file__).read_text()
+    said = set(re.findall(r'"(\w+)"', source))
+    assert not SENTENCES.keys() - said, "nobody says these"
+    keys = set(re.findall(r'say\("(\w+)"', source))
+    assert len(keys) > 30
+    assert not keys - SENTENCES.keys(), "these are not written"
+    for key, (status, found, do) in SENTENCES.items():
+        assert found
+        assert do or status in ("ok", "unknown"), key
+
+
+def test_the_degradation_receiver_is_not_people(loop: Loop) -> None:
+    config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
+    text = yaml.safe_dump({**config, "route": {"receiver": "degradation"}})
+    answers = altered(loop, "routing", put("config", "original", value=text))
+    assert CHECKS["critical alerts"](answers).found == "nobody is told: degradation has no way"

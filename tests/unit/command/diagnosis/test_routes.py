@@ -45,8 +45,10 @@ def test_every_alert_goes_where_amtool_says(tree: int, tmp_path: Path) -> None:
     for labels in ALERTS:
         argv = [need("amtool"), "config", "routes", "test", f"--config.file={config}"]
         argv += [f"{name}={json.dumps(value)}" for name, value in labels.items()]
-        said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
-        assert ",".join(one.receiver for one in arrivals(TREES[tree], labels)) == said, labels
+        said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        assert (
+            ",".join(one.receiver for one in arrivals(TREES[tree], labels)) == said.splitlines()[-1]
+        ), labels
 
 
 def test_what_a_route_inherits_and_what_not() -> None:

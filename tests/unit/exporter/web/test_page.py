@@ -155,12 +155,19 @@ def shown_again(driver: webdriver.Chrome) -> None:
     driver.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
 
 
+def shown(driver: webdriver.Chrome, selector: str) -> str:
+    """In one step: the page may renew itself between finding an element and reading it."""
+    script = "return document.querySelector(arguments[0]).innerText"
+    lines = str(driver.execute_script(script, selector)).splitlines()
+    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
+
+
 def word(driver: webdriver.Chrome) -> str:
-    return driver.find_element(By.ID, "state").text
+    return shown(driver, "#state")
 
 
 def text(driver: webdriver.Chrome) -> str:
-    return driver.find_element(By.TAG_NAME, "main").text
+    return shown(driver, "main")
 
 
 def test_fresh(opened: Open, exporter: Exporter) -> None:
@@ -284,7 +291,7 @@ def test_it_is_renewed_in_place_and_says_when_it_is_not(
     assert page.switch_to.active_element.get_attribute("id") == "more-roaster-shown"
     site.app = Response(status_code=503)
     shown_again(page)
-    until(lambda: "does not answer" in page.find_element(By.TAG_NAME, "header").text)
+    until(lambda: "does not answer" in shown(page, "header"))
     page.get_log("browser")  # of the 503
 
 
