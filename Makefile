@@ -59,7 +59,7 @@ demo: install ## watch a small budget run out, the config degrade and come back 
 
 test: $(VENV)/.dev ## lint, types, rules, unit, end to end; CI runs test-versions after it
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m command.stack.binaries strace
+	@$(BIN)/python -m command.stack.binaries strace chromium chromium-driver
 	$(BIN)/python -m pytest
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
@@ -84,8 +84,9 @@ bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossi
 	@status=0; for benchmark in client latency ingest metrics rules loop; do \
 	  $(BIN)/python -m tests.benchmarks.$$benchmark || status=1; done; exit $$status
 
-golden: $(VENV)/.dev ## write the golden /metrics page and docs/api.json anew, after a change that is meant
+golden: $(VENV)/.dev ## write the golden /metrics page, notifications and docs/api.json anew, after a change that is meant
 	$(BIN)/python -m tests.support.golden_metrics
+	$(BIN)/python -m tests.support.notifications
 	$(BIN)/python -m tests.support.api_schemas
 
 bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through the real rules, beside others (ten minutes)

@@ -95,11 +95,11 @@ def _follow(arguments: argparse.Namespace, roaster: str) -> int:
         print(f"The limit is not known: {error}")
     deadline = time.monotonic() + (arguments.timeout if arguments.wait else 0)
     with Console(stderr=True).status("") as shown:
-        said, settled = _level(arguments.receiver, status)
+        said, settled = _level(arguments.receiver, status, roaster)
         while not settled and time.monotonic() < deadline:
             shown.update(Text(said))
             signals.sleep(POLL_SECONDS)
-            said, settled = _level(arguments.receiver, status)
+            said, settled = _level(arguments.receiver, status, roaster)
     late = arguments.wait and not settled
     print(f"Not within {arguments.timeout:g} s: {said}" if late else said)
     return int(late)
@@ -115,7 +115,7 @@ def _limit(status: BudgetStatus, roaster: str) -> str:
     return f"By this exporter's books {what} is ${limit:.2f}; {rest}."
 
 
-def _level(receiver: str, status: BudgetStatus | None) -> tuple[str, bool]:
+def _level(receiver: str, status: BudgetStatus | None, roaster: str) -> tuple[str, bool]:
     """In force and to come, in sentences; whether it has come, by rules that know of the grant."""
     try:
         state = call("receiver", receiver, "/state")
@@ -125,8 +125,12 @@ def _level(receiver: str, status: BudgetStatus | None) -> tuple[str, bool]:
         known = {*state["levels"][1:]} <= asked | {*state["not_wanted"]}
         of_the_grant = state["epochs"].get(status.ledger, -1) >= status.epoch
         highest = [one for one in ("none", *state["levels"]) if one in {"none", *asked}][-1]
-        settled = known and of_the_grant and level == highest
-        return f"{in_force(state)}{'' if settled else _to_come(status, state)}", settled
+        own = [{one for one in state[key] if roaster and one.partition("/")[2] == roaster}
+               for key in ("tunings", "wanted", "not_wanted")]  # fmt: skip
+        follows = own[1] <= own[0] and not own[0] & own[2]
+        settled = known and of_the_grant and level == highest and follows
+        said = f" In force for {roaster}: {', '.join(sorted(own[0])) or 'nothing'}." * bool(roaster)
+        return f"{in_force(state)}{said}{'' if settled else _to_come(status, state)}", settled
     except UserError as error:
         return f"The level is not known: {error}", False
     except (LookupError, TypeError, AttributeError):
@@ -139,10 +143,12 @@ def _to_come(status: BudgetStatus, state: dict[str, Any]) -> str:
     if level == now or level not in state["levels"]:
         return ""
     when = "at the next scrape and evaluation"
-    if rank(level) < rank(now):
+    if (said := state["override"]) and (said["mode"] == "pin" or rank(level) < rank(now)):
+        when = f"once what {said['author']} says has ended (`llm-budget release`)"
+    elif rank(level) < rank(now):
         if lasting := [*not_live(state), *held(state, "hold", "evidence_missing")]:
             pin = f"`llm-budget pin {level} --until +2h --reason WHY` does not wait"
             when = f"but not before this ends: {' '.join(lasting)} {pin}"
         elif not state["confirmed"]:
             when = f"after the hold of {state['hold_seconds']:.0f} s: no Prometheus is asked"
-    return f" To come, by what is spent: {level}, {when}."
+    return f" To come, by this exporter's books: {level}, {when}."

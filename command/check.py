@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 from rich.text import Text
 
 from alertmanager.receiver.ladder.baseline import parse_baseline
-from command.flags import PORTS, command, file_flag, json_flag, ports, print_json, print_table
-from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY, RULES
+from alertmanager.receiver.ladder.ladder import parse_ladder
+from command.flags import PORTS, command, file_flag, flag, json_flag, ports, print_json, print_table
+from command.paths import BASELINE, BUDGET, CONTACTS, DATA, LADDER, LEDGER, REPOSITORY, RULES
 from command.remote import call
+from command.send_test import send_test
 from command.stack.binaries import find
 from command.stack.contacts import Contacts
+from command.stack.reach import reach
 from command.swaps import judge_swaps
 from command.thresholds import thresholds
 from common.errors import UserError
@@ -54,6 +57,7 @@ class Finding(NamedTuple):
     file_flag("--alertmanager", LADDER.with_name("alertmanager.yml")),
     file_flag("--contacts", CONTACTS),
     file_flag("--ledger", LEDGER, help="what a ladder's cheaper model would save is told by it"),
+    flag("--send-test", action="store_true", help="send an alert by each receiver that runs"),
     *(*PORTS, json_flag()),
 )
 def check(arguments: argparse.Namespace) -> int:
@@ -61,13 +65,14 @@ def check(arguments: argparse.Namespace) -> int:
     receiver = ("-m", "alertmanager.receiver", "--check")  # it knows its own files
     files = ("--config", str(arguments.ladder), "--baseline", str(arguments.baseline))
     findings = [  # one broken part does not hide the others
-        _python("budget", _budget, arguments.config, arguments.baseline),
+        _python("budget", _budget, arguments.config, arguments.baseline, arguments.ladder),
         _python("contacts", _contacts, arguments.contacts),
         _python("thresholds", _thresholds, arguments.rules.parent),
         _run("degradation", sys.executable, *receiver, *files),
         *(Finding("models", *found) for found in judge_swaps(arguments)),
         _run("rules", "promtool", "check", "config", str(arguments.rules)),
         _run("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
+        *_people(arguments),
         *_receiver(f"http://127.0.0.1:{arguments.receiver_port}"),
         *(
             _python(f"port of {service}", port_state, service, port)
@@ -89,8 +94,17 @@ def _python(part: str, say: Callable[..., str], *values: Any) -> Finding:
         return Finding(part, "error", str(error))
 
 
-def _budget(path: Path, baseline: Path) -> str:
+def _budget(path: Path, baseline: Path, ladder: Path) -> str:
     budget = load_config(path).budget
+    for key, caps, tuning in (
+        ("roasters", budget.roasters, "roaster_stop"),
+        ("fields", budget.fields, "field_stop"),
+    ):
+        if caps and tuning not in parse_ladder(read_raw(ladder), ladder).automatic:
+            raise UserError(
+                f"{path}: budget.{key} has caps, and {ladder} has no automatic tuning {tuning} to "
+                "keep them; copy it from the shipped degradation.yml"
+            )
     reserved = {
         "the roasters' caps and the reserve": sum(budget.roasters.values()) + budget.reserve_usd,
         "the fields' caps": sum(budget.fields.values()),
@@ -111,6 +125,24 @@ def _contacts(path: Path) -> str:
     contacts = read_as(path, Contacts)
     named = sum(bool(person.name) for person in contacts.people)
     return f"mail to {', '.join(contacts.mail.to)}; {named} people named"
+
+
+def _people(arguments: argparse.Namespace) -> list[Finding]:
+    """Who hears of what, and whether they can follow a link; nothing where a file is wrong."""
+    url = f"http://127.0.0.1:{arguments.alertmanager_port}"
+    found = []
+    with contextlib.suppress(UserError):  # which its own check says
+        if problem := read_as(arguments.contacts, Contacts).links.problem:
+            found.append(Finding("links", "warning", problem))
+        for severity, reached, said in reach(arguments.alertmanager, arguments.contacts, DATA):
+            found.append(Finding(f"{severity} alerts", "ok" if reached else "warning", said))
+    if arguments.send_test:
+        try:
+            for name, done, said in send_test(url):
+                found.append(Finding(f"test of {name}", "ok" if done else "error", said))
+        except (UserError, LookupError, TypeError) as error:
+            found.append(Finding("test", "error", f"no answer of an alertmanager: {error}"))
+    return found
 
 
 def _thresholds(folder: Path) -> str:

@@ -9,6 +9,7 @@ from command.paths import BASELINE, BUDGET, CONTACTS, DATA
 from command.stack.binaries import ensure
 from command.stack.bundle import Bundle
 from command.stack.configs import prepare_compose
+from command.stack.reach import reach
 from common import signals
 from common.errors import UserError
 from common.files import FileLock
@@ -43,6 +44,7 @@ def up(arguments: argparse.Namespace) -> int:
     try:
         if arguments.prepare_only:
             prepare_compose(folder / "compose", arguments.contacts)
+            _say_who_is_told(folder / "compose", arguments.contacts)
             return 0
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "up.lock", "llm-budget up"), signals.noted():
@@ -53,6 +55,11 @@ def up(arguments: argparse.Namespace) -> int:
             f"cannot use {error.filename or folder}: {error.strerror}; "
             "free it, or choose another folder with --data"
         ) from error
+
+
+def _say_who_is_told(folder: Path, contacts: Path) -> None:
+    for severity, _, said in reach(folder / "alertmanager.yml", contacts, folder):
+        print(f"{severity + ' alerts:':17} {said}")
 
 
 def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
@@ -66,6 +73,7 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
             print(f"{service:13} {bundle.url(service)}   {pages}".rstrip())
         print(f"effective config: {bundle.effective}")
         print(f"tokens and logs:  {bundle.folder}")
+        _say_who_is_told(folder, contacts)
         print("Ctrl-C stops everything; the data stays.", flush=True)
         with contextlib.suppress(signals.Interrupted):  # the way in which it ends well
             while True:

@@ -8,16 +8,22 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.auth import bearer_matches
 from common.errors import UserError
 from common.listener import Listener, port_holder
 
 BODY_TIMEOUT_SECONDS = 10.0  # a client that dribbles its body must not hold a slot
+SAFE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 
@@ -135,6 +141,25 @@ def require_token(request: Request, token: str | None) -> None:
     """Raises HttpError 401 unless token is None or the request carries it."""
     if token is not None and not bearer_matches(request.headers.get("authorization"), token):
         raise HttpError(401, "a valid bearer token is required")
+
+
+class SafeHeaders:
+    """ASGI middleware: browsers guess no type, and run, load and frame nothing that is not allowed.
+
+    A page that needs more says so in a Content-Security-Policy of its own.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                for name, value in SAFE_HEADERS.items():
+                    MutableHeaders(scope=message).setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, safely)
 
 
 class HostCheck:

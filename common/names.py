@@ -80,6 +80,7 @@ EFFECT_UNJUDGED = "budget:llm_effect_unjudged:info"
 FORECAST = "budget:llm_forecast_usd:today"
 FORECAST_LOW = "budget:llm_forecast_usd:low"
 FORECAST_HIGH = "budget:llm_forecast_usd:high"
+EXHAUSTION = "budget:llm_exhaustion:timestamp_seconds"  # label case = expected, earliest
 
 # Receiver
 DEGRADATION_LEVEL = "llm_degradation_level"

@@ -72,6 +72,12 @@ class Exporter:
             with books.lock:
                 seen = {getattr(one, label) for one in books.totals} if caps else set()
             found += [
+                f"budget.{label}s caps {name!r}, under which many names are summed up, or calls "
+                "without one: no stop can reach them; give each name its own cap"
+                for name in sorted(caps.keys() & {names.OTHER, names.UNKNOWN})
+            ]
+            seen |= {names.OTHER, names.UNKNOWN}
+            found += [
                 f"budget.{label}s caps {name!r}, which no event in this ledger names yet; is it "
                 "spelt as the scraper reports it?"
                 for name in sorted(caps.keys() - seen)

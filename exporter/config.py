@@ -17,6 +17,7 @@ from common.http import is_loopback
 from common.money import picodollars
 from common.yamlfile import read_as
 from exporter.budget.day import BudgetCalendar
+from exporter.event import is_label
 from exporter.prices.schedule import Price, Prices, schedules
 from sdk.client import MAX_CALLS
 
@@ -59,6 +60,8 @@ class Budget(_Strict, frozen=True):
     def __post_init__(self) -> None:
         if picodollars(self.daily_limit_usd) <= 0:
             raise UserError("daily_limit_usd must be above 0")
+        if wrong := [one for one in (*self.roasters, *self.fields) if not is_label(one)]:
+            raise UserError(f"a cap names {wrong[0][:80]!a}, which no event may be called")
         amounts = {"reserve_usd": self.reserve_usd}
         amounts |= {f"roasters.{name}": cap for name, cap in self.roasters.items()}
         amounts |= {f"fields.{name}": cap for name, cap in self.fields.items()}

@@ -162,11 +162,16 @@ def _tokens(event: _RawEvent) -> client.Tokens:
     return tokens
 
 
+def is_label(value: str) -> bool:
+    """Whether a roaster, field or model may be called so."""
+    return 0 < len(value) <= client.MAX_LABEL and not _CONTROLS.search(value)
+
+
 def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
     """A label value: missing or empty becomes unknown; long or with controls is refused."""
     if not value:
         return missing
-    if len(value) > client.MAX_LABEL or _CONTROLS.search(value):
+    if not is_label(value):
         rule = f"at most {client.MAX_LABEL} characters without controls"
         raise EventError("label", f"must be {rule} - at `$.{name}`")
     return value

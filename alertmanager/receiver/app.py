@@ -56,7 +56,7 @@ class ReceiverApp:
                 Route("/api/v1/history", self.history),
                 Route("/api/v1/override", self.override, methods=["POST"]),
             ],
-            middleware=[Middleware(http.HostCheck, allowed=hosts)],
+            middleware=[Middleware(http.SafeHeaders), Middleware(http.HostCheck, allowed=hosts)],
             exception_handlers={http.HttpError: http.http_error},
         )
 

@@ -1,6 +1,7 @@
 """What the receiver says of itself, read from its parts when it is asked: /state and /metrics."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -13,10 +14,13 @@ from alertmanager.receiver.controller import Controller
 from alertmanager.receiver.decide import MAX_TUNINGS, top
 from alertmanager.receiver.evidence import observations
 from alertmanager.receiver.hooks import HookStep
+from alertmanager.receiver.ladder.effective import changes
 from alertmanager.receiver.overrides import written
 from alertmanager.receiver.state import OverrideMode
 from common import names
 from common.clock import iso8601
+
+MAX_CHANGES = 50  # of the config, that /state tells
 
 
 def report(controller: Controller) -> dict[str, Any]:
@@ -42,6 +46,9 @@ def report(controller: Controller) -> dict[str, Any]:
             "ledgers": ledgers.standing(state, observed),
             "epochs": observed.epochs(),  # of each ledger, that all evidence knows of
             "sources": {source.url: _answer(source) for source in sources},
+            "changes": list(
+                islice(changes(configs.baseline, store.effective.document), MAX_CHANGES)
+            ),
             "dropped_keys": store.effective.dropped,
             "no_op_keys": store.effective.no_ops,
             "levels": configs.ladder.names,

@@ -19,6 +19,9 @@ SLOTS = MINUTES_PER_DAY // SLOT_MINUTES
 # Minutes without usage have no line: a day whose first or last line is this near its end is whole.
 QUIET_MINUTES = 60
 DAYS_AGO = (*range(1, 8), 14, 21, 28)  # the past days that an exporter tells of
+# But for days that are forgotten (ledger.keep_days), of which a part may be left.
+ACCOUNTS = """SELECT day, cost_picodollars FROM accounts
+    WHERE day > coalesce((SELECT value FROM meta WHERE key = 'forgotten'), '')"""
 EVEN = "each day's spend is spread evenly, so that only the totals are real"
 
 
@@ -66,7 +69,7 @@ def read_ledger(path: Path) -> History:
     days: Counter[int] = Counter()  # what no slot tells; SQLite's sum() fails beyond 64 bits
     slots: Counter[tuple[int, int]] = Counter()
     with _opened(path) as db:
-        for day, cost in db.execute("SELECT day, cost_picodollars FROM accounts"):
+        for day, cost in db.execute(ACCOUNTS):
             days[date.fromisoformat(day).toordinal()] += cost
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'slots'").fetchone():
             for day, slot, usd, rest in db.execute("SELECT * FROM slots"):
@@ -78,9 +81,9 @@ def read_ledger(path: Path) -> History:
                 days[ordinal] -= cost
     if not days:
         raise UserError(f"the ledger {path} has no cost yet; nothing to replay")
-    first = sorted(days)[-MAX_DAYS:][0]
+    days = Counter({day: max(0, cost) for day, cost in days.items()})  # slots outlive accounts
     minutes: list[int] = []
-    for day in range(first, min(max(days) + 1, first + MAX_DAYS)):
+    for day in range(max(min(days), max(days) + 1 - MAX_DAYS), max(days) + 1):
         whole = spread(days[day], MINUTES_PER_DAY)
         course = [m for slot in range(SLOTS) for m in spread(slots[day, slot], SLOT_MINUTES)]
         minutes += map(sum, zip(whole, course, strict=True))

@@ -17,6 +17,7 @@ BINARIES = ("prometheus", "promtool", "alertmanager", "amtool")  # as upstream c
 # promtool out of prometheus; apt ignores no name it lacks, so the split package is asked for only
 # after the others left promtool missing.
 DEBIANS = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
+PROGRAMS = {"chromium-driver": "chromedriver"}  # of packages that are called otherwise
 SYSTEMD = Path("/run/systemd/system")  # there when systemd runs the machine
 TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
 
@@ -24,7 +25,7 @@ TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other vers
 def find(name: str) -> Path | None:
     """The path of a binary by its upstream name, or None."""
     search = os.pathsep.join(filter(None, [os.environ.get(TOOLS_VARIABLE), os.environ.get("PATH")]))
-    candidates = (DEBIANS.get(name, name), name)
+    candidates = (DEBIANS.get(name, name), PROGRAMS.get(name, name))
     found = (shutil.which(candidate, path=search) for candidate in candidates)
     return next((Path(path) for path in found if path), None)
 

@@ -53,6 +53,8 @@ class Bundle:
             f"--config={self.budget}",
             f"--listen={self.address('exporter')}",
             f"--ledger={self.folder / 'ledger' / 'ledger.sqlite'}",
+            *(f"--{peer}={self.url(peer)}" for peer in ("receiver", "prometheus")),
+            *(f"--link={peer.title()}={self.url(peer)}" for peer in ("prometheus", "alertmanager")),
         )
         self.receiver = self._child(
             "receiver",

@@ -94,3 +94,5 @@ def prepare_compose(folder: Path, contacts: Path) -> None:
     ensure_secret(mounted / "grafana_admin_password", mode=0o644)
     for name in PEOPLES_SECRETS:
         ensure_secret(mounted / name, mode=0o644, text="")
+        if (said := folder.parent / "secrets" / name).exists():
+            replace_file(mounted / name, said.read_bytes(), mode=0o644)

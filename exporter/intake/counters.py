@@ -36,6 +36,7 @@ class IntakeMetrics:
         self._spent = {(s, r): spent.labels(s, r) for s in SOURCES for r in get_args(Reason)}
         self._events = {(s, what): counters[what].labels(s) for s in SOURCES for what in counters}
         self._rejected = {(s, r): rejected.labels(s, r) for s in SOURCES for r in get_args(Reason)}
+        self.rejected = rejected
         text = "Duration of a call to the provider."
         self._duration = Histogram(
             names.REQUEST_DURATION, text, [names.MODEL], buckets=DURATION_BUCKETS, registry=registry

@@ -13,9 +13,12 @@ _OF_DAY = f"""SELECT roaster, field, model, min(price_version, 1), {", ".join(CO
     FROM accounts WHERE day = ?"""  # noqa: S608  constants
 # The oldest day. Usage that waits for a price stays: `llm-budget reprice` moves it.
 _FORGET = """DELETE FROM accounts WHERE {0} AND day =
-    (SELECT min(day) FROM accounts WHERE {0} AND day <= ? AND day < ?)""".format(  # noqa: S608  constants
+    (SELECT min(day) FROM accounts WHERE {0} AND day <= ? AND day < ?) RETURNING day""".format(  # noqa: S608  constants
     "(price_version > 0 OR input_tokens + cached_input_tokens + output_tokens = 0)"
 )
+
+_NOTE_FORGOTTEN = """INSERT INTO meta VALUES ('forgotten', ?)
+    ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"""
 
 
 def closed_until(db: sqlite3.Connection) -> str:
@@ -39,5 +42,7 @@ def tidy(db: sqlite3.Connection, today: date, keep_days: int | None) -> bool:
         db.execute("INSERT OR REPLACE INTO meta VALUES ('closed', ?)", (day,))
     elif keep_days:
         until = str(today - timedelta(keep_days))
-        return db.execute(_FORGET, (closed, until)).rowcount > 0
+        day, *_ = db.execute(_FORGET, (closed, until)).fetchone() or (None,)
+        if day:  # so that what is left of it is not taken for all of it
+            db.execute(_NOTE_FORGOTTEN, (day,))
     return day is not None

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from exporter.budget.calendars import BudgetDay, Calendars
 from exporter.ledger.books import Books
-from exporter.ledger.course import Course, spent
+from exporter.ledger.course import NO_SLOT, Course, spent
 
 DAYS_AGO = (*range(1, 8), 14, 21, 28)  # the last week, and the same weekday of the weeks before
 HOURS = range(0, 25, 2)
@@ -29,6 +29,6 @@ def past_days(
             continue
         course = books.courses.get(date, Course())
         spend = {"end": course.total()}
-        if not gaps:
+        if not gaps and not course[NO_SLOT]:  # a clock that was ahead may have cost it its slots
             spend |= zip(map(str, HOURS), spent(course, length, later), strict=True)
         yield ago, day.start, spend

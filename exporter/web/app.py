@@ -2,11 +2,9 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -25,18 +23,22 @@ from exporter.ledger.reconcile import reconcile
 from exporter.ledger.report import report
 from exporter.ledger.repricing import Reprice
 from exporter.ledger.writer import LedgerUnavailableError
+from exporter.web import runbook
+from exporter.web.page import POLICY, render
+from exporter.web.peers import Peers
 from exporter.web.status import budget_status
 
 MAX_BODY_BYTES = 64 << 10  # of an admin's request
 UNTOLD = "a log cannot be read: /api/v1/status says which"
 NO_ADMIN = "no admin token is set: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE"
-_PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def application(exporter: Exporter) -> Starlette:
-    """The ASGI application."""
-    web = Web(exporter)
+def application(
+    exporter: Exporter, peers: Peers | None = None, links: Mapping[str, str] | None = None
+) -> Starlette:
+    """The ASGI application. peers, links: what the page asks, and where it leads people to."""
+    web = Web(exporter, peers or Peers(), links or {})
 
     def route(path: str, name: str, handler: Handler, *methods: str) -> Route:
         """A route that asks for a token first: 401 without it, 403 when no admin token is set."""
@@ -54,6 +56,7 @@ def application(exporter: Exporter) -> Starlette:
         routes=[
             Route("/health", web.health),
             route("/", "metrics", web.index),
+            route("/runbook", "metrics", web.runbook),
             route("/metrics", "metrics", web.metrics),
             route("/api/v1/status", "metrics", web.status),
             route("/api/v1/report", "metrics", web.report),
@@ -66,7 +69,10 @@ def application(exporter: Exporter) -> Starlette:
             ),
             route("/api/v1/reprice", "admin", web.reprice, "POST"),
         ],
-        middleware=[Middleware(http.HostCheck, allowed=exporter.hosts)],
+        middleware=[
+            Middleware(http.SafeHeaders),
+            Middleware(http.HostCheck, allowed=exporter.hosts),
+        ],
         exception_handlers={
             http.HttpError: http.http_error,
             UserError: _refuse,
@@ -84,8 +90,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
 class Web:
     """What is read; the reload, and what people add to or correct in the ledger."""
 
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter = exporter
+    def __init__(self, exporter: Exporter, peers: Peers, links: Mapping[str, str]) -> None:
+        self._exporter, self._peers = exporter, peers
+        self._links = {"Runbook": "runbook"} | dict(links)  # its own, unless another is named
         self._ledger = exporter.ledger
         self._one_report_at_a_time = asyncio.Lock()
 
@@ -143,8 +150,13 @@ class Web:
 
     async def index(self, _: Request) -> Response:
         """Today's budget for people."""
-        document = budget_status(self._exporter).document()
-        return HTMLResponse(_PAGES.get_template("status.html").render(document))
+        said = await self._peers.ask()
+        html = await run_in_threadpool(render, self._exporter, *said, self._links)
+        return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
+
+    async def runbook(self, _: Request) -> Response:
+        """What to do, by alert."""
+        return await run_in_threadpool(runbook.page)
 
     async def reload(self, _: Request) -> Response:
         """Read budget.yml and the token files again; 400 with the reason keeps the old ones."""

@@ -62,7 +62,6 @@ TESTED_BY = {
     "demo/__main__.py": "tests/loop/test_end_to_end.py",
     "exporter/config.py": "tests/docs/test_configuration.py",
     "exporter/web/app.py": "tests/unit/exporter/test_access.py",
-    "exporter/web/status.py": "tests/unit/exporter/test_composition.py",
     "exporter/intake/counters.py": "tests/unit/exporter/intake/test_http.py",
     "exporter/intake/logs/file.py": "tests/unit/exporter/intake/logs/test_source.py",
     "exporter/intake/logs/stream.py": "tests/properties/test_logs.py",

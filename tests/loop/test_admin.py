@@ -29,6 +29,13 @@ def reload_with_limit(loop: Loop, usd: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
+def pages_agree(loop: Loop) -> bool:
+    """Whether the exporter's page has state, level, thresholds and alerts from the real others."""
+    page = requests.get(loop.bundle.url("exporter"), timeout=10).text
+    parts = ("<title>WARNING: $0.20 left", '<p class="level"><bdi>control</bdi>', ">75 %</text>")
+    return all(part in page for part in (*parts, "LLMBudgetWarning")) and "cannot be" not in page
+
+
 def test_a_grant_lifts_its_revoke_and_a_lower_limit_raise_and_a_reset_lifts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,6 +43,7 @@ def test_a_grant_lifts_its_revoke_and_a_lower_limit_raise_and_a_reset_lifts_agai
         monkeypatch.setenv("LLM_BUDGET_ADMIN_TOKEN", loop.bundle.token("admin"))
         loop.spend_to(LIMIT * 80 // 100)
         loop.wait_level("control")
+        until(lambda: pages_agree(loop), what="the status page to show what all parts say")
         asked = time.monotonic()
         assert command(loop, "grant", "1", "--wait") == 0  # 40 % of two dollars
         took = time.monotonic() - asked

@@ -35,13 +35,32 @@ def test_amtool_accepts_the_config_and_its_templates() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", alerts())
+# Told by all ways but the failing one.
+OTHERS = {"pagerduty": ["chat", "mail"], "slack": ["page", "mail"], "email": ["page", "chat"]}
+
+
+@pytest.mark.parametrize("name", sorted(alerts().keys() - {"LLMNotificationsFailing"}))
 def test_every_alert_reaches_whom_its_labels_say(name: str) -> None:
     labels = {"alertname": name, **alerts()[name]["labels"]}
     expected = ["watchdog"] if name == "Watchdog" else [PEOPLE[labels["severity"]]]
     if "degradation" in labels or "tuning" in labels:
         expected = ["degradation", *expected]
     assert routed(labels) == expected
+
+
+@pytest.mark.parametrize("integration", [*OTHERS, "webhook"])
+def test_failing_notifications_are_told_by_the_other_ways(integration: str) -> None:
+    labels = alerts()["LLMNotificationsFailing"]["labels"]
+    told = routed({"alertname": "LLMNotificationsFailing", **labels, "integration": integration})
+    assert told == OTHERS.get(integration, ["page", "chat", "mail"])
+
+
+def test_only_what_can_wait_waits_for_working_hours() -> None:
+    waiting = [one for one in CONFIG["route"]["routes"] if "active_time_intervals" in one]
+    assert [route["matchers"] for route in waiting] == [['severity="info"']]
+    assert "mute_time_intervals" not in str(CONFIG)
+    named = {one["name"] for one in CONFIG["time_intervals"]}
+    assert set(waiting[0]["active_time_intervals"]) <= named
 
 
 def test_an_alert_that_nobody_planned_for_is_mailed() -> None:
@@ -52,10 +71,10 @@ def degradation_routes() -> list[dict[str, Any]]:
     return [route for route in CONFIG["route"]["routes"] if route["receiver"] == "degradation"]
 
 
-def test_the_receiver_hears_each_alert_alone_and_at_once() -> None:
-    assert len(degradation_routes()) == 2
-    for route in degradation_routes():
-        assert route["group_by"] == ["..."]
+def test_the_receiver_hears_each_level_alone_and_tunings_with_their_like_all_at_once() -> None:
+    levels, tunings = degradation_routes()
+    assert (levels["group_by"], tunings["group_by"]) == (["..."], ["alertname"])
+    for route in (levels, tunings):
         assert (route["group_wait"], route["group_interval"]) == ("0s", "1s")
         assert route["continue"] is True
 

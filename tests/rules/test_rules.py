@@ -211,6 +211,13 @@ def test_an_alert_tells_what_why_and_what_to_do(name: str) -> None:
     assert anchor in {heading.lower() for heading in headings}, "the runbook has no such section"
 
 
+def test_no_amount_is_written_with_the_prefix_of_a_unit() -> None:
+    """humanize makes $16.9m of $0.0169."""
+    for name, alert in alerts().items():
+        text = str(alert["annotations"])
+        assert not re.search(r"\$\{\{[^}]*humanize", text), name
+
+
 def test_every_threshold_stands_once() -> None:
     """A comparison in an alert reads a recorded constant; a number would be a second place."""
     zero_or_one = re.compile(r"(?:[<>]=?|==|!=)\s*(?:bool\s+)?(?!(?:0|1)\b(?![.\d]))-?\d")

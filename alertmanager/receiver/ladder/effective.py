@@ -72,6 +72,16 @@ def config_for(document: Document, roaster: str) -> Document:
     return merge(_without_roasters(document), override)
 
 
+def changes(below: Any, above: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, value below, value above) of each difference, without roasters' overrides."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        if below != above:
+            yield path, below, above
+        return
+    for key in sorted((below.keys() | above.keys()) - {ROASTERS}, key=str):
+        yield from changes(below.get(key), above.get(key), f"{path}.{key}".lstrip("."))
+
+
 def _without_roasters(document: Document) -> Document:
     return {key: value for key, value in document.items() if key != ROASTERS}
 

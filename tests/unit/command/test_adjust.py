@@ -40,6 +40,7 @@ from tests.support.receivers import Receiver, alert
 
 AWAY, RECEIVER = "http://127.0.0.1:1", "http://127.0.0.1:2"  # nothing listens there
 LEVELS = frozenset({"conserve", "control", "emergency", "fallback"})
+ENTRIES = LEVELS | {"roaster_stop/naivo"}
 
 
 def command(folder: Path, *arguments: str) -> int:
@@ -151,7 +152,7 @@ class Services:
             epochs={self.ledger: own if epoch is None else epoch},
         )  # fmt: skip
         rules = PrometheusAnswer(
-            "p", frozenset(), now, {}, LEVELS - set(wanted), frozenset(wanted), ruler
+            "p", frozenset(), now, {}, ENTRIES - set(wanted), frozenset(wanted), ruler
         )
         one = ExporterAnswer("e", day, figures("1"), ledger=self.ledger, epoch=own)
         self.receiver.observe(Observations((), (rules,), (one,)))
@@ -213,7 +214,7 @@ def test_an_overspent_day_is_told_so_and_the_level_to_come_with_it(
     assert "today's limit is $100.00; it is overspent by $35.01." in lines[1]
     assert lines[2] == (
         "In force: none. The alerts ask for: none. "
-        "To come, by what is spent: fallback, at the next scrape and evaluation."
+        "To come, by this exporter's books: fallback, at the next scrape and evaluation."
     )
 
 
@@ -234,7 +235,7 @@ def test_a_grant_tells_the_hold_from_what_the_alerts_ask_for(
     assert lines[2] == (
         "In force: fallback. The alerts ask for: none. "
         "fallback is held until 2027-01-15T12:10:04Z: clear; the hold ends in 600 s. "
-        "To come, by what is spent: none, at the next scrape and evaluation."
+        "To come, by this exporter's books: none, at the next scrape and evaluation."
     )
 
 
@@ -247,7 +248,7 @@ def test_a_grant_while_a_ledger_is_away_cannot_let_go_and_names_what_can(
     assert services.say("grant", "5", "--wait", "--timeout", "0.001") == 1
     out = capsys.readouterr().out
     assert "\nNot within 0.001 s: In force: fallback." in out
-    assert "To come, by what is spent: none, but not before this ends: Ledger bb is away. " in out
+    assert "books: none, but not before this ends: Ledger bb is away. " in out
     assert "`llm-budget pin none --until +2h --reason WHY` does not wait." in out
 
 
@@ -267,6 +268,40 @@ def test_a_wait_ends_when_the_rules_know_of_the_grant_and_not_before(
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "In force: conserve. The alerts ask for: conserve."
     assert next(rounds, None) is None
+
+
+def test_a_wait_for_a_roasters_own_money_ends_when_its_stop_does(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.round()
+    stop = {"tuning": "roaster_stop", "scope": "naivo", "roaster": "naivo"}
+    services.receiver.webhook(alert(start=NOON, **stop))
+    services.receiver.webhook(alert("", "resolved", start=NOON, end=NOON + 1, **stop))
+    services.round("roaster_stop/naivo", epoch=0)
+    rounds = iter([lambda: services.round("roaster_stop/naivo", epoch=0), services.round])
+    services.on_sleep = lambda: next(rounds)()
+    assert services.say("grant", "5", "--roaster", "naivo", "--wait") == 0
+    assert capsys.readouterr().out.endswith(" In force for naivo: nothing.\n")
+    assert next(rounds, None) is None
+    services.on_sleep = services.round
+    assert services.say("revoke", "1", "--wait") == 0
+    assert services.receiver.http.get("/state").json()["tunings"] == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "timed"), [("pin", {"until": "2027-01-15T18:00:00Z"}), ("degrade", {})]
+)
+def test_what_a_person_says_is_not_promised_to_end_by_a_grant(
+    services: Services, capsys: pytest.CaptureFixture[str], mode: str, timed: dict[str, str]
+) -> None:
+    services.round()
+    asked = {"mode": mode, "level": "control", "author": "ravi", "reason": "r", **timed}
+    assert services.receiver.post("/api/v1/override", asked, ADMIN).status_code == 200
+    assert services.say("grant", "5") == 0
+    assert capsys.readouterr().out.endswith(
+        " To come, by this exporter's books: none, once what ravi says has ended "
+        "(`llm-budget release`).\n"
+    )
 
 
 def test_a_wait_is_cut_by_a_signal_and_the_grant_stays(services: Services) -> None:

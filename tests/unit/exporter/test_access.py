@@ -28,7 +28,7 @@ POSTS = {
     "/api/v1/revokes": (ADMIN, {"number": 1, "reason": "r", "author": "a"}),
     "/-/reload": (ADMIN, {}),
 }
-READS = ("/", "/metrics", "/api/v1/status")
+READS = ("/", "/runbook", "/metrics", "/api/v1/status")
 
 
 @pytest.fixture

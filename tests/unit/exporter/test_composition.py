@@ -77,7 +77,7 @@ def test_a_cap_of_what_never_appeared_is_a_warning_until_it_does(
     assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == said
     page = exporter.http.get("/").text
     assert "caps &#39;navio&#39;, which" in page
-    assert "0.00038 of 7.5" in page
+    assert "<span>$0.00038</span> <span>of $7.50</span>" in page
     assert exporter.status()["roaster_limits_usd"] == {"blue-tokai": "7.5", "navio": "1"}
     assert exporter.value("llm_budget_field_limit_usd", field="tag") == 2
     book(exporter, event(roaster="navio", field="tag"))
@@ -91,6 +91,27 @@ def test_a_cap_that_is_no_amount_is_refused(exporter: Exporter, key: str, cap: s
     assert answer.status_code == 400
     assert "notes" in answer.json()["error"] or key in answer.json()["error"]
     assert exporter.status()[f"{key[:-1]}_limits_usd"] == {}
+
+
+@pytest.mark.parametrize("key", ["roasters", "fields"])
+@pytest.mark.parametrize("name", ["", "\\ud800", "a\\nb", "\\x1b[2J", "n" * 257])
+def test_a_cap_of_a_name_that_no_event_may_have_is_refused(
+    exporter: Exporter, key: str, name: str
+) -> None:
+    answer = reload(exporter, f'budget: {{{key}: {{"{name}": 1}}}}')
+    assert answer.status_code == 400
+    assert "which no event may be called" in answer.json()["error"]
+    assert exporter.http.get("/metrics").status_code == 200
+
+
+def test_a_cap_of_what_stands_for_many_names_is_a_warning_for_ever(exporter: Exporter) -> None:
+    assert reload(exporter, "budget: {roasters: {other: 1, unknown: 0}}").status_code == 200
+    book(exporter, event(roaster="other"), event(roaster=None))
+    said = exporter.status()["warnings"]
+    assert [one.partition(",")[0] for one in said] == [
+        "budget.roasters caps 'other'", "budget.roasters caps 'unknown'"
+    ]  # fmt: skip
+    assert all("no stop can reach them" in one for one in said)
 
 
 def test_new_prices_count_from_now_and_rewrite_nothing(exporter: Exporter) -> None:

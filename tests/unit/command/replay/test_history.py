@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command.replay.history import History, of_minutes, read_ledger
+from command.replay.history import MAX_DAYS, History, of_minutes, read_ledger
 from common.errors import UserError
 from exporter.ledger.schema import open_ledger
 
@@ -50,6 +50,28 @@ def test_a_ledgers_slots_are_its_course_and_what_they_lack_is_spread(tmp_path: P
     assert first[1435:] == [1] * 5, "the 25th hour's cost is at the end"
     assert second[:6] == [2] * 5 + [1]
     assert history.note
+
+
+def test_of_days_whose_accounts_are_forgotten_the_slots_are_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    days = [f"2026-11-{day}" for day in range(20, 24)]
+    ledger(path, *((day, 1440) for day in days))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executemany("INSERT INTO slots VALUES (?, 3, 0, 1440)", [(day,) for day in days[1:]])
+        db.execute("INSERT INTO meta VALUES ('forgotten', '2026-11-21')")
+        db.execute("UPDATE accounts SET cost_picodollars = 0 WHERE day <= '2026-11-21'")
+    history = read_ledger(path)
+    assert [sum(history.day(number)) for number in range(history.days)] == [1440] * 3
+    assert min(history.picodollars) == 0, "what is left of the first day is no day"
+    assert history.note == ""
+
+
+def test_a_ledger_with_gaps_gives_its_last_days(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger(path, ("2023-01-01", 1440), ("2026-11-20", 2880))
+    history = read_ledger(path)
+    assert history.days == MAX_DAYS
+    assert sum(history.day(MAX_DAYS - 1)) == sum(history.picodollars) == 2880
 
 
 def test_only_days_that_were_seen_whole_are_history() -> None:

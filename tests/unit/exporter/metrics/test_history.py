@@ -79,6 +79,18 @@ def test_by_this_time_moves_evenly_through_a_slot_and_is_rounded_down(tmp_path: 
         assert (history(exporter)[1]["0"], history(exporter)[1]["2"]) == (0, 0.00019)
 
 
+def test_a_day_that_lost_its_slots_is_known_by_its_total_only(tmp_path: Path) -> None:
+    with lived(tmp_path, 3) as exporter:  # forgotten under a clock that was ahead, say
+        assert len(history(exporter)[2]) > 1
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+        db.execute("DELETE FROM slots WHERE day = '2027-01-13'")
+    db.close()
+    with Exporter(tmp_path, "", NOON) as exporter:
+        past = history(exporter)
+        assert past[2] == {"end": float(2 * CALL)}
+        assert len(past[1]) > 1
+
+
 def test_late_cost_is_in_the_history_at_once_and_yesterday_is_it_when_the_day_turns(
     tmp_path: Path,
 ) -> None:
