@@ -58,12 +58,13 @@ def reconcile(
     for old, new in pairs:
         day = f"{datetime.fromtimestamp(max(began, min(new.since, ended - 1)), zone).date()}"
         moved[day, new.total > old.total] += abs(new.total - old.total)
-    # Of a slot that runs, all is of the time until now.
-    settled = ended if ended < now - SLOT_SECONDS else now + SLOT_SECONDS
+    # Of the slots in which polling began and ended, all is of the polled time: who polls books.
+    first = began if began == start.timestamp() else books.slot(began)
+    bounds = {began: first, ended: max(ended, books.slot(ended - 0.001) + SLOT_SECONDS)}
     parts: dict[str, Part] = {
         day: (
             *((None, None) if problem else (moved[day, False], moved[day, True])),
-            books.cost(a, settled if b == ended else b),
+            books.cost(bounds.get(a, a), bounds.get(b, b)),
         )
         for day, a, b in _days(began, ended, zone)
     }
@@ -110,6 +111,10 @@ class _Books:
         self._calendars = read_calendars(db)
         self.first = f"{self._calendars.at(began).date}"
         self.courses = read_courses(db, self.first)
+
+    def slot(self, at: float) -> float:
+        """When the slot of an instant began."""
+        return at - (at - self._calendars.at(at).start) % SLOT_SECONDS
 
     def cost(self, began: float, ended: float) -> int:
         """Pico-dollars by the calls' own times, linear within the slots; Unix seconds."""

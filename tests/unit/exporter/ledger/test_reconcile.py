@@ -74,6 +74,16 @@ def test_what_was_booked_and_charged_alike_makes_no_difference(exporter: Exporte
     assert [day.day for day in found.days] == ["2027-01-15"]
 
 
+def test_what_is_booked_within_five_minutes_of_the_first_and_last_poll_counts(
+    exporter: Exporter,
+) -> None:
+    exporter.clock.advance(100)  # amid a slot
+    live(exporter, 1, "10", calls=1)
+    assert figures(asked(exporter)) == ("0.27", "0", "0.27", "0")
+    exporter.clock.advance(DAY)  # while nobody polled
+    assert figures(asked(exporter)) == ("0.27", "0", "0.27", "0")
+
+
 def test_a_row_is_kept_for_each_change_and_says_until_when_it_held(
     exporter: Exporter, tmp_path: Path
 ) -> None:
