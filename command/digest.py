@@ -2,12 +2,17 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, time
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import time
 from math import isfinite
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from command.degrade import held
 from command.remote import call, exporter_status
+from common import names
 from common.clock import SystemClock, iso8601
 from common.errors import UserError
 from exporter.budget.calendars import BudgetDay, read_calendars
@@ -15,123 +20,85 @@ from exporter.budget.day import BudgetCalendar
 from exporter.ledger.backup import ledger_at
 from exporter.ledger.report import day_named
 
-LINES = 5  # of the dearest, and 10 of the levels
+SECONDS = 4.0  # for the exporter's status, and for the others, who are asked at once
 NOON = 12 * 3600  # seconds of the day after which the forecast is judged
-FORECAST = ("budget:llm_forecast_usd:low", "budget:llm_forecast_usd:high")
-LIMIT, REJECTED = "budget:llm_limit_usd:today", "sum(increase(llm_ingest_rejected_total[1d]))"
-Ask = Callable[[argparse.Namespace, str, str, str], dict[str, Any]]
+TEMPLATES = Environment(  # noqa: S701  plain text
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
+    trim_blocks=True, finalize=lambda found: "".join(
+        sign if sign.isprintable() else "\ufffd" for sign in str(found)),
+)  # fmt: skip
 
 
-def digest(arguments: argparse.Namespace, ask: Ask) -> Iterator[str]:
-    """Lines of plain text on the day --to, else on yesterday. Raises UserError: it is no day."""
-    day, note = _day(arguments)
-    yield f"LLM cost of {day.date}, {iso8601(day.start)} to {iso8601(day.end)}"
-    spent: list[float] = []
-    prometheus = _Prometheus(arguments.prometheus)
+def digest(arguments: argparse.Namespace, ask: Callable[..., Any]) -> Iterator[str]:
+    """Plain text on the day --to, else on yesterday. Raises UserError: it is no day."""
+    now = SystemClock().now()
+    day, note = _day(arguments, now)
+    noon, start, end = map(iso8601, (day.start + NOON, day.start, day.end))
+    yield f"LLM cost of {day.date}, {start} to {end}\n"
+    with ThreadPoolExecutor() as pool:
 
-    def spend() -> Iterator[str]:
-        found = ask(arguments, f"{day.date}", f"{day.date}", "roaster,field")
-        total = found["total"]
-        spent.append(float(total["cost_usd"]))
-        yield f"Spend: ${total['cost_usd']}, {total['calls']} calls"
-        for row in found["rows"][:LINES]:
-            yield f"  ${row['cost_usd']}  {row['roaster']} {row['field']}"
-        yield from found["notes"]
+        def later(who: Callable[..., Any], *asked: Any, **more: Any) -> "Future[Any]":
+            return pool.submit(who, *asked, **more, timeout=SECONDS)
 
-    def forecast() -> Iterator[str]:
-        at = day.start + NOON
-        low, high = (prometheus.at(name, at) for name in FORECAST)
-        band = f"${low:.2f} to ${high:.2f} at {iso8601(at)}"
-        over = spent and SystemClock().now() >= day.end
-        judged = ("hit" if low <= spent[0] <= high else "miss") if over else "not known yet"
-        yield f"Forecast: {judged} ({band})"
+        query = later(call, "Prometheus server", arguments.prometheus, "/api/v1/query",
+                      params={"query": _query(day, now)})  # fmt: skip
+        books = later(ask, arguments, f"{day.date}", f"{day.date}", "roaster,field")
+        changes = later(call, "receiver", arguments.receiver, "/api/v1/history",
+                        params={"limit": "1000"})  # fmt: skip
+        state = later(call, "receiver", arguments.receiver, "/state")
 
-    def money() -> Iterator[str]:
-        limit = prometheus.at(LIMIT, day.end - 60)
-        share = f", {spent[0] / limit:.1%} of it spent" if spent and limit > 0 else ""
-        yield f"Limit: ${limit:.2f}{share}"
+        def figure(name: str) -> float:
+            found = query.result()["data"]["result"]
+            known = [one["value"][1] for one in found if one["metric"].get("figure") == name]
+            if not known or not isfinite(value := float(known[0])):
+                raise UserError("Prometheus had no number")
+            return value
 
-    def rejects() -> Iterator[str]:
-        yield f"Rejected events: {prometheus.at(REJECTED, day.end):.0f}"
-
-    parts: dict[str, Callable[[], Iterator[str]]] = {
-        "Spend": spend,
-        "Limit": money,
-        "Forecast": forecast,
-        "Levels": lambda: _levels(arguments, day),
-        "Held now": lambda: _holds(arguments),
-        "Rejected events": rejects,
-    }
-    for name, part in parts.items():
-        yield from _told(name, part)
-    yield from note
+        template = TEMPLATES.get_template("digest.txt.j2")
+        context = template.new_context({
+            "start": start, "end": end, "noon": noon, "over": now >= day.end, "books": books,
+            "spent": lambda: float(books.result()["total"]["cost_usd"]), "changes": changes,
+            "state": state, "held": held, "figure": figure,
+        })  # fmt: skip
+        for name, part in template.blocks.items():
+            yield _told(name.replace("_", " ").capitalize(), part(context))
+    yield note
 
 
-def _told(name: str, part: Callable[[], Iterator[str]]) -> list[str]:
+def _told(name: str, part: Iterator[str]) -> str:
     try:
-        return list(part())
+        return "".join(part)
     except UserError as error:
-        return [f"{name}: unknown ({error})"]
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return [f"{name}: unknown (the answer is not of this program, or version)"]
+        return f"{name}: unknown ({error})\n"
+    except (TemplateError, LookupError, TypeError, ValueError, AttributeError):
+        return f"{name}: unknown (the answer is not of this program, or version)\n"
 
 
-def _day(arguments: argparse.Namespace) -> tuple[BudgetDay, list[str]]:
+def _day(arguments: argparse.Namespace, now: float) -> tuple[BudgetDay, str]:
     """The budget day; that of UTC, and a sentence, when nobody tells the calendar."""
-    now, asked = SystemClock().now(), arguments.until or "1d"
-    note: list[str] = []
+    calendar, note = BudgetCalendar(), ""
     try:
         if arguments.ledger:
             with ledger_at(arguments.ledger) as db:
-                calendars = read_calendars(db)
-            return calendars.on(day_named(asked, calendars.at(now).date)), []
-        today = exporter_status(arguments.exporter).day
-        calendar = BudgetCalendar(today.timezone, time.fromisoformat(today.day_starts_at))
-        day = day_named(asked, date.fromisoformat(today.date))
+                calendar = read_calendars(db).current(now)
+        else:
+            told = exporter_status(arguments.exporter, timeout=SECONDS).day
+            calendar = BudgetCalendar(told.timezone, time.fromisoformat(told.day_starts_at))
     except UserError as error:
-        note = [f"The budget's own day is unknown ({error}): this is UTC's."]
-        calendar = BudgetCalendar("UTC", time())
-        day = day_named(asked, datetime.fromtimestamp(now, UTC).date())
+        note = f"The budget's own day is unknown ({error}): this is UTC's.\n"
+    day = day_named(arguments.until or "1d", calendar.day_of(now))
     return BudgetDay(day, calendar.start(day), calendar.end(day)), note
 
 
-class _Prometheus:
-    """Its figures of an instant. When it did not answer once, it is not asked again."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._problem: UserError | None = None
-
-    def at(self, query: str, at: float) -> float:
-        """Raises UserError, also where it knew no number."""
-        if self._problem:
-            raise self._problem
-        asked = {"query": query, "time": f"{min(at, SystemClock().now()):.0f}"}
-        try:
-            answer = call("Prometheus server", self._url, "/api/v1/query", params=asked)
-        except UserError as error:
-            self._problem = error
-            raise
-        values = [float(one["value"][1]) for one in answer["data"]["result"]]
-        if not values or not isfinite(values[0]):
-            raise UserError(f"Prometheus had no {query}")
-        return values[0]
-
-
-def _levels(arguments: argparse.Namespace, day: BudgetDay) -> Iterator[str]:
-    asked = {"limit": "1000"}
-    changes = call("receiver", arguments.receiver, "/api/v1/history", params=asked)["changes"]
-    at = [datetime.fromisoformat(change["time"]).timestamp() for change in changes]
-    moves = [
-        one
-        for one, when in zip(changes, at, strict=True)
-        if one["from"] != one["level"] and day.start <= when < day.end
-    ]
-    yield f"Levels: {len(moves)} changes" if moves else "Levels: no change"
-    for one in moves[-2 * LINES :]:
-        yield f"  {one['time'][:19]}Z {one['from']} -> {one['level']}: {one['why']}"
-
-
-def _holds(arguments: argparse.Namespace) -> Iterator[str]:
-    state = call("receiver", arguments.receiver, "/state")
-    yield f"Held now: {' '.join(held(state)) or 'nothing'} Level now: {state['level']}."
+def _query(day: BudgetDay, now: float) -> str:
+    """What Prometheus knew then, in one question."""
+    noon, late, end = (f"{min(at, now):.0f}" for at in (day.start + NOON, day.end - 60, day.end))
+    figures = {
+        "low": f"{names.FORECAST_LOW} @ {noon}", "high": f"{names.FORECAST_HIGH} @ {noon}",
+        "limit": f"budget:llm_limit_usd:today @ {late}",
+        "rejected": f"sum(increase(llm_ingest_rejected_total[1d] @ {end}))",
+    }  # fmt: skip
+    each = (
+        f'label_replace({query}, "figure", "{name}", "", "")' for name, query in figures.items()
+    )
+    return " or ".join(each)

@@ -66,9 +66,9 @@ def call(service: str, base: str, path: str, **asked: Any) -> Any:
     return found
 
 
-def exporter_status(url: str) -> BudgetStatus:
+def exporter_status(url: str, **asked: Any) -> BudgetStatus:
     """An exporter's /api/v1/status, with the metrics token of the environment. Raises UserError."""
-    found = call("exporter", url, "/api/v1/status", token=read_token("metrics"))
+    found = call("exporter", url, "/api/v1/status", token=read_token("metrics"), **asked)
     try:
         return msgspec.convert(found, BudgetStatus)
     except msgspec.ValidationError as error:

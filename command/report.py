@@ -47,8 +47,7 @@ FORMULA = re.compile("^(?=[=+@\uff1d\uff0b\uff0d\uff20-])")  # what a spreadshee
 def report(arguments: argparse.Namespace) -> int:
     """Sums of the budget days from --from to --to, exact; what the ledger has not seen is said."""
     if arguments.digest:
-        for line in digest(arguments, ask):
-            print("".join(sign if sign.isprintable() else "\ufffd" for sign in line))
+        print(*digest(arguments, ask), sep="", end="")
         return 0
     found = ask(arguments, arguments.since, arguments.until or "today", arguments.by)
     by, rows = found["by"], found["rows"]
@@ -68,13 +67,22 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def ask(arguments: argparse.Namespace, since: str, until: str, by: str) -> dict[str, Any]:
+def ask(
+    arguments: argparse.Namespace, since: str, until: str, by: str, timeout: float = 60.0
+) -> dict[str, Any]:
     """What --ledger, else the exporter, has of these days. Raises UserError."""
     if arguments.ledger:
         return read_report(arguments.ledger, since, until, by, SystemClock().now())
-    url, asked = arguments.exporter, {"from": since, "to": until, "by": by}
-    more: dict[str, Any] = {"token": read_token("metrics"), "params": asked, "timeout": 60.0}
-    found = call("exporter", url, "/api/v1/report", **more)
-    if not isinstance(found, dict) or "notes" not in found:
-        raise UserError(f"{url}: the answer is no report; is another program listening?")
+    asked = {"from": since, "to": until, "by": by}
+    return ask_exporter(arguments.exporter, "report", asked, "notes", timeout)
+
+
+def ask_exporter(
+    url: str, path: str, asked: dict[str, str], known_by: str, timeout: float = 60.0
+) -> dict[str, Any]:
+    """What GET /api/v1/path answers; known_by: a key of it. Raises UserError."""
+    more: dict[str, Any] = {"token": read_token("metrics"), "params": asked, "timeout": timeout}
+    found = call("exporter", url, f"/api/v1/{path}", **more)
+    if not isinstance(found, dict) or known_by not in found:
+        raise UserError(f"{url}: the answer is no {path}; is another program listening?")
     return found

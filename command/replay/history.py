@@ -32,7 +32,6 @@ class History:
     picodollars: list[int]
     note: str = ""
     first_whole: int = 0  # the first day that was seen from its beginning
-    begins: date | None = None  # the first midnight's, where it is known
 
     @property
     def days(self) -> int:
@@ -55,9 +54,7 @@ def of_minutes(minutes: Mapping[int, int], note: str = "") -> History:
     midnight, left = first - first % MINUTES_PER_DAY, -(last + 1) % MINUTES_PER_DAY
     end = last + 1 + (left if left < QUIET_MINUTES else 0)
     costs = [minutes.get(minute, 0) for minute in range(midnight, end)]
-    day = midnight // MINUTES_PER_DAY
-    begins = date.fromordinal(day) if day >= MAX_DAYS else None  # else minutes of no known day
-    return History(costs, note, int(first - midnight >= QUIET_MINUTES), begins)
+    return History(costs, note, first_whole=int(first - midnight >= QUIET_MINUTES))
 
 
 def read_ledger(path: Path) -> History:

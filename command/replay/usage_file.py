@@ -23,37 +23,27 @@ MIDNIGHT = clock()
 BLANK = re.compile(r"\s+(?=[+-]|UTC$)")  # before an offset
 MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may have several lines
 MAX_LINE_CHARACTERS = 16 << 10  # a few kilobytes of .gz may be gigabytes, also in one line
-When = tuple[int, date | None]  # the minute since some midnight UTC, the day that it stands for
+When = tuple[int, datetime | None]  # the minute since some midnight UTC; the time as written
+Line = tuple[When, int]  # pico-dollars
+Rates = tuple[Decimal | None, Decimal | None]  # USD for a token, for another currency's unit
 
 
 def read_csv(
-    path: Path,
-    usd_per_token: Decimal | None,
-    called: Mapping[str, str] | None = None,
-    usd_per_unit: Decimal | None = None,
+    path: Path, usd_per_token: Decimal, called: Mapping[str, str] | None = None
 ) -> History:
     """The history in a CSV file: columns minute or time (ISO 8601), and cost_usd or tokens.
 
     Gzip by the suffix .gz; separated by commas, semicolons or tabs. called: the file's names for
     them. Times are of any zone, UTC when they name none; days begin at midnight UTC. Where all
-    are dates or midnights, a line is a day's. usd_per_token: None: tokens are not wanted.
-    usd_per_unit: of another currency, which a column tells. Raises UserError that names the line.
+    are dates or midnights, a line is a day's. Raises UserError that names the line.
     """
     minutes: Counter[int] = Counter()
     days: Counter[date | None] = Counter()
-    try:
-        # Spreadsheets put a byte order mark before the header.
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            for (minute, day), cost in _rows(path, file, usd_per_token, called or {}, usd_per_unit):
-                minutes[minute] += cost
-                days[day] += cost
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    if not minutes:
-        raise UserError(f"{path} has no lines after its header")
+    for (minute, time), cost in costs(path, called or {}, (usd_per_token, None)):
+        minutes[minute] += cost
+        days[time.date() if time and time.time() == MIDNIGHT else None] += cost
     if max(minutes) - min(minutes) >= MAX_DAYS * MINUTES_PER_DAY:
-        raise UserError(f"{path} spans more than {MAX_DAYS} days; take a part of it")
+        raise UserError(f"{path} spans more than {MAX_DAYS} days; replay a shorter history")
     if None in days:
         return of_minutes(minutes)
     even = {
@@ -64,43 +54,46 @@ def read_csv(
     return of_minutes(even, f"{path} has a line a day: {EVEN}")
 
 
-def _rows(
-    path: Path,
-    file: TextIO,
-    usd_per_token: Decimal | None,
-    called: Mapping[str, str],
-    usd_per_unit: Decimal | None,
-) -> Iterator[tuple[When, int]]:
+def costs(path: Path, called: Mapping[str, str], rates: Rates) -> Iterator[Line]:
+    """The lines of a file as read_csv has it; of tokens or currencies without a rate: UserError."""
+    try:
+        # Spreadsheets put a byte order mark before the header.
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield from _rows(path, file, called, rates)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _rows(path: Path, file: TextIO, called: Mapping[str, str], rates: Rates) -> Iterator[Line]:
     lines = _bounded_lines(path, file)
     header = next(lines, "")
     mark = max(",;\t", key=header.count)
     form: dict[str, Any] = {"delimiter": mark, "skipinitialspace": True}
     found = [name.strip() for name in next(csv.reader([header], **form), [])]
-    when, cost = _columns(path, found, called, COSTS if usd_per_token else COSTS[:-1])
-    factor = usd_per_token if usd_per_token and cost == "tokens" else Decimal(1)
+    when, cost = _columns(path, found, called, COSTS if rates[0] else COSTS[:-1])
     currency = next((name for name in found if name.lower().endswith("currency")), "")
-    reader = csv.DictReader(lines, found, **form)
+    moment, reader = None, csv.DictReader(lines, found, **form)
     for row in reader:
         where = f"{path}, line {reader.line_num + 1}: "
         moment = READERS[when](row[called.get(when, when)], f"{where}{when}")
         amount = row[called.get(cost, cost)]
         if amount and mark != ",":
             amount = amount.replace(",", ".")  # the decimal comma
-        usd = _number(amount, f"{where}{cost}") * factor
-        if cost != "tokens":
-            usd *= _rate(row.get(currency) or USD, usd_per_unit, where)
+        unit = cost if cost == "tokens" else (row.get(currency) or USD).strip().upper()
+        usd = _number(amount, f"{where}{cost}") * _rate(unit, rates, where)
         yield moment, int((usd * PICODOLLARS_PER_USD).to_integral_value())
-    if when == "minute" and reader.line_num:
+    if moment is None:
+        raise UserError(f"{path} has no lines after its header")
+    if when == "minute":
         yield (0, None), 0  # minutes count from the first midnight
 
 
-def _rate(currency: str, usd_per_unit: Decimal | None, where: str) -> Decimal:
-    if (name := currency.strip().upper()) == USD:
-        return Decimal(1)
-    if usd_per_unit is None:
-        known = f"set provider.usd_per_unit in budget.yml, the USD for a {name}"
-        raise UserError(f"{where}the currency is {name[:20]}; to reconcile it {known}")
-    return usd_per_unit
+def _rate(unit: str, rates: Rates, where: str) -> Decimal:
+    if not (rate := Decimal(1) if unit == USD else rates[unit != "tokens"]):
+        known = "to reconcile it set provider.usd_per_unit in budget.yml, the USD for a"
+        raise UserError(f"{where}the currency is {unit[:20]}; {known} {unit[:20]}")
+    return rate
 
 
 def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
@@ -145,7 +138,7 @@ def _time(text: str | None, what: str) -> When:
     except (ValueError, OverflowError) as error:
         raise UserError(f"{what} {text!r} is not an ISO 8601 time") from error
     minute = instant.toordinal() * MINUTES_PER_DAY + instant.hour * 60 + instant.minute
-    return minute, time.date() if time.time() == MIDNIGHT else None
+    return minute, time
 
 
 READERS: dict[str, Callable[[str | None, str], When]] = {"minute": _minute, "time": _time}

@@ -19,7 +19,7 @@ class Balance(NamedTuple):
     granted: the part of it that the provider gave, and takes back when it expires.
     """
 
-    id: int
+    id: int | None
     currency: str  # ISO 4217
     total: int
     granted: int
@@ -28,12 +28,9 @@ class Balance(NamedTuple):
 
     def in_usd(self, usd_per_unit: Decimal | None) -> "Balance":
         """The same in pico-dollars. Raises UserError when it is no USD and there is no rate."""
-        rate = Decimal(1) if self.currency == USD else usd_per_unit
-        if rate is None:
-            one = self.currency
-            raise UserError(
-                f"the account is in {one}: set provider.usd_per_unit, the USD for a {one}"
-            )
+        if (rate := Decimal(1) if (one := self.currency) == USD else usd_per_unit) is None:
+            mend = f"set provider.usd_per_unit, the USD for a {one}"
+            raise UserError(f"the account is in {one}: {mend}")
         to_pico = rate * PICODOLLARS_PER_USD / MILLIONTHS
         return self._replace(total=int(self.total * to_pico), granted=int(self.granted * to_pico))
 
@@ -45,25 +42,17 @@ def newest(db: sqlite3.Connection) -> dict[str, Balance]:
 
 
 def keep(
-    db: sqlite3.Connection, known: Mapping[str, Balance], found: Mapping[str, tuple[int, ...]],
+    db: sqlite3.Connection, known: Mapping[str, Balance], found: Mapping[str, tuple[int, int]],
     now: float,
 ) -> dict[str, Balance]:  # fmt: skip
     """Record a poll inside the caller's transaction; found: total and granted by currency."""
     kept = dict(known)
-    for currency, (total, granted) in found.items():
-        last = known.get(currency)
-        if last and last[2:4] == (total, granted):
-            kept[currency] = last._replace(until=now)
-            db.execute("UPDATE balances SET until = ? WHERE id = ?", (now, last.id))
-            continue
-        row = (currency, total, granted, now, now)
-        new = db.execute("INSERT INTO balances VALUES (NULL, ?, ?, ?, ?, ?)", row).lastrowid or 0
-        kept[currency] = Balance(new, *row)
-        # A currency's newest stays, however old.
-        db.execute(
-            """DELETE FROM balances WHERE id <= ? AND EXISTS
-                (SELECT 1 FROM balances b WHERE b.id > balances.id
-                    AND b.currency = balances.currency)""",
-            (new - KEPT,),
-        )
+    for currency, amounts in found.items():
+        row, last = Balance(None, currency, *amounts, now, now), known.get(currency)
+        if last and last[2:4] == amounts:
+            row = last._replace(until=now)
+        query = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)"
+        kept[currency] = row._replace(id=db.execute(query, row).lastrowid)
+    newest = max((row.id or 0 for row in kept.values()), default=0)
+    db.execute("DELETE FROM balances WHERE id <= ? AND until < ?", (newest - KEPT, now))
     return kept

@@ -1,14 +1,12 @@
 """What the provider took, by its balance as polled, against the books of the same time."""
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
-
-from msgspec import Struct
+from typing import Any
 
 from common.clock import iso8601
 from common.errors import UserError
@@ -21,85 +19,89 @@ from exporter.ledger.books import UNPRICED_VERSION
 from exporter.ledger.course import NO_SLOT, SLOT_SECONDS, Course, read_courses, spent
 from exporter.ledger.report import day_named
 
-DAY = 86_400
-UNPOLLED_SECONDS = 900  # a longer silence may hide a top-up
 MAX_DAYS = 400
+UNPOLLED_SECONDS = 900  # a longer silence may hide a top-up
 MAX_SILENCES = 5  # that are told, the newest
 CENT = PICODOLLARS_PER_USD // 100  # what balances are rounded to
-MORE_CHARGED = (
-    "More was charged than booked{}: a caller with this key that does not report, refused events, "
-    "or prices that are too low?"
-)
-MORE_BOOKED = (
-    "More was booked than charged{}: prices that are too high, calls on another account, or a "
-    "balance that follows late?"
-)
+COLUMNS = ("charged_usd", "topped_up_usd", "booked_usd", "difference_usd")
+MORE_CHARGED = """More was charged than booked{}: a caller with this key that does not report, \
+refused events, or prices that are too low?"""
+MORE_BOOKED = """More was booked than charged{}: prices that are too high, calls on another \
+account, or a balance that follows late?"""
 Steps = dict[str, list[Balance]]  # by currency, the oldest first; in pico-dollars
-
-
-class Day(Struct, frozen=True):
-    """A day of UTC, by which providers bill, or the part of it in the range. Exact USD.
-
-    A rise of the balance is a top-up. difference_usd: charged less booked. None: it was not polled.
-    """
-
-    day: str
-    booked_usd: str
-    charged_usd: str | None = None
-    topped_up_usd: str | None = None
-    difference_usd: str | None = None
-
-
-class Reconciliation(Struct, frozen=True):
-    """What /api/v1/reconcile answers. since, until: RFC 3339, as far as the balance is known.
-
-    problem: why there is no balance to compare with, or empty. causes: likely ones, in sentences.
-    """
-
-    since: str
-    until: str
-    problem: str
-    days: list[Day]
-    total: Day
-    causes: list[str]
+Part = tuple[int | None, int | None, int]  # charged, topped up (None: not known) and booked
 
 
 def reconcile(
     ledger: Path, since: str, now: float, provider: Provider | None, *, balance: bool = True
-) -> Reconciliation:
-    """Read beside the writer. since: a day of UTC as in a report, or an ISO time. UserError.
+) -> dict[str, Any]:
+    """What /api/v1/reconcile answers, read beside the writer; its zone is since's. UserError.
 
-    balance: False leaves it out, and then the books are told until now.
+    since: of instant(). balance: False leaves it out, and then the books are told until now.
     """
-    began, ended, problem = _instant(since, now), now, ""
+    start, steps, problem = instant(since, now), Steps(), ""
+    began, ended, zone = start.timestamp(), now, start.tzinfo
     with ledger_at(ledger) as db:
         try:
             try:
-                if not balance:
-                    raise UserError("the balance was not asked for")
-                steps = _steps(db, began, provider)
+                steps = _steps(db, began, provider, balance)
                 ended = min(max(rows[-1].until for rows in steps.values()), now)
                 began = min(max(began, min(rows[0].since for rows in steps.values())), ended)
             except UserError as error:
-                steps, problem = {}, str(error)
+                problem = str(error)
             books = _Books(db, began)
-            causes = _known_causes(db, began, ended, books)
+            causes = list(_known_causes(db, began, ended, books))
         except sqlite3.Error as error:
             raise UserError(f"cannot read the ledger {ledger}: {error}") from error
-    moved = _moved(steps, began, ended)
-    marks = [began, *range(int(began // DAY + 1) * DAY, int(-(-ended // DAY)) * DAY, DAY), ended]
-    # Of a slot that runs, all is of the time until now.
-    settled = ended if ended < now - SLOT_SECONDS else now + SLOT_SECONDS
-    parts = [
-        (a, books.cost(a, settled if b == ended else b), *moved[int(a // DAY)])
-        for a, b in pairwise(marks)
-    ]
-    days = [_day(iso8601(a)[:10], *money, polled=not problem) for a, *money in parts]
-    sums = [sum(column) for column in zip(*(money for _, *money in parts), strict=True)]
-    total = _day("total", *sums, polled=not problem)
-    causes += list(_silences(steps, began, provider, books))[-MAX_SILENCES:]
-    causes += [] if problem else usual_causes(days, total)
-    return Reconciliation(iso8601(began), iso8601(ended), problem, days, total, causes)
+    pairs = [pair for rows in steps.values() for pair in pairwise(rows)]
+    moved = Counter[tuple[str, bool]]()  # by how much the balance fell, or rose
+    for old, new in pairs:
+        day = f"{datetime.fromtimestamp(max(began, min(new.since, ended - 1)), zone).date()}"
+        moved[day, new.total > old.total] += abs(new.total - old.total)
+    # Of the slots in which polling began and ended, all is of the polled time: who polls books.
+    first = began if began == start.timestamp() else books.slot(began)
+    bounds = {began: first, ended: max(ended, books.slot(ended - 0.001) + SLOT_SECONDS)}
+    parts: dict[str, Part] = {
+        day: (
+            *((None, None) if problem else (moved[day, False], moved[day, True])),
+            books.cost(bounds.get(a, a), bounds.get(b, b)),
+        )
+        for day, a, b in _days(began, ended, zone)
+    }
+    often = max(3 * provider.every_seconds if provider else 0, UNPOLLED_SECONDS)
+    causes += list(_silences(pairs, began, often, books))[-MAX_SILENCES:]
+    told = {"since": iso8601(began), "until": iso8601(ended), "zone": f"{zone}", "problem": problem}
+    return told | compare(parts, causes)
+
+
+def compare(parts: Mapping[str, Part], causes: list[str]) -> dict[str, Any]:
+    """The days, their total, and what is likely the cause of a difference; causes: known ones."""
+    sums = (None if None in each else sum(each) for each in zip(*parts.values(), strict=True))
+    return {
+        "days": [_row(day, *part) for day, part in parts.items()],
+        "total": _row("total", *sums),
+        "causes": [*causes, *_usual_causes(parts)],
+    }
+
+
+def _row(day: str, *part: int | None) -> dict[str, Any]:
+    """Exact USD. Difference: charged less booked."""
+    charged, topped_up, booked = part
+    off = None if charged is None or booked is None else charged - booked
+    figures = zip(COLUMNS, (charged, topped_up, booked, off), strict=True)
+    return {"day": day} | {name: None if it is None else usd(it) for name, it in figures}
+
+
+def instant(text: str, now: float, zone: tzinfo = UTC) -> datetime:
+    """A day's start as in a report, or an ISO time; of that zone if it names none. UserError."""
+    try:
+        found = datetime.fromisoformat(text if ":" in text else "a day")
+    except ValueError:
+        found = datetime.combine(day_named(text, datetime.fromtimestamp(now, zone).date()), time())
+    found = found if found.tzinfo else found.replace(tzinfo=zone)
+    if not now - MAX_DAYS * 86_400 < found.timestamp() < now:
+        raise UserError(f"{text!r} is not within the last {MAX_DAYS} days")
+    return found
 
 
 class _Books:
@@ -109,6 +111,10 @@ class _Books:
         self._calendars = read_calendars(db)
         self.first = f"{self._calendars.at(began).date}"
         self.courses = read_courses(db, self.first)
+
+    def slot(self, at: float) -> float:
+        """When the slot of an instant began."""
+        return at - (at - self._calendars.at(at).start) % SLOT_SECONDS
 
     def cost(self, began: float, ended: float) -> int:
         """Pico-dollars by the calls' own times, linear within the slots; Unix seconds."""
@@ -121,28 +127,16 @@ class _Books:
         return total
 
 
-def _instant(text: str, now: float) -> float:
-    """Unix seconds of a day's start in UTC, or of an ISO time, UTC if it names no zone."""
-    try:
-        time = datetime.fromisoformat(text if ":" in text else "a day")
-    except ValueError:
-        time = datetime.fromisoformat(f"{day_named(text, datetime.fromtimestamp(now, UTC).date())}")
-    began = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    if not now - MAX_DAYS * DAY < began < now:
-        raise UserError(f"{text!r} is not within the last {MAX_DAYS} days")
-    return began
-
-
-def _steps(db: sqlite3.Connection, began: float, provider: Provider | None) -> Steps:
-    """By currency, from the balance that held then, the pico-dollars. Raises UserError."""
-    rate = provider.usd_per_unit if provider else None
-    found = defaultdict[str, list[Balance]](list)
+def _steps(db: sqlite3.Connection, began: float, provider: Provider | None, asked: bool) -> Steps:
+    """From the balance that held then. Raises UserError."""
+    found, rate = defaultdict[str, list[Balance]](list), provider.usd_per_unit if provider else None
     query = """SELECT * FROM balances WHERE until >= ? OR id IN
         (SELECT max(id) FROM balances WHERE since <= ? GROUP BY currency) ORDER BY id"""
-    for row in db.execute(query, (began, began)):
+    for row in db.execute(query, (began, began)) if asked else ():
         found[row[1]].append(Balance(*row))
     if not found:
-        raise UserError("no balance was polled yet: set `provider:` in budget.yml, and its key")
+        none = "no balance was polled yet: set `provider:` in budget.yml, and its key"
+        raise UserError(none if asked else "the balance was not asked for")
     funded = {one: rows for one, rows in found.items() if any(row.total for row in rows)} or found
     if len(foreign := sorted(funded.keys() - {USD})) > 1:
         both = " and ".join(foreign)
@@ -150,66 +144,65 @@ def _steps(db: sqlite3.Connection, began: float, provider: Provider | None) -> S
     return {one: [row.in_usd(rate) for row in rows] for one, rows in funded.items()}
 
 
-def _moved(steps: Steps, began: float, ended: float) -> dict[int, list[int]]:
-    """Pico-dollars by day of UTC since 1970: by how much the balance fell, and rose."""
-    moved: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    for rows in steps.values():
-        for old, new in pairwise(rows):
-            change = new.total - old.total
-            moved[int(max(began, min(new.since, ended - 1)) // DAY)][change > 0] += abs(change)
-    return moved
+def _days(began: float, ended: float, zone: tzinfo | None) -> Iterator[tuple[str, float, float]]:
+    """Each day of the range, and from when until when it is in it."""
+    start, day = began, datetime.fromtimestamp(began, zone).date()
+    while (end := datetime.combine(day + timedelta(1), time(), zone).timestamp()) < ended:
+        yield f"{day}", start, end
+        start, day = end, day + timedelta(1)
+    yield f"{day}", start, ended
 
 
-def _day(name: str, booked: int, charged: int, topped_up: int, *, polled: bool) -> Day:
-    money = (usd(charged), usd(topped_up), usd(charged - booked)) if polled else ()
-    return Day(name, usd(booked), *money)
-
-
-def _known_causes(db: sqlite3.Connection, began: float, ended: float, books: _Books) -> list[str]:
+def _known_causes(
+    db: sqlite3.Connection, began: float, ended: float, books: _Books
+) -> Iterator[str]:
     """What the ledger itself knows of why it may be wrong, in sentences."""
-    query = f"""SELECT sum((price_version = {UNPRICED_VERSION}) *
+    query = "SELECT began, ended FROM gaps WHERE kind = 'usage' AND began < ? AND ended > ?"
+    for a, b in db.execute(query, (ended, began)):
+        both = f"{iso8601(max(a, began))} to {iso8601(min(b, ended))}"
+        yield f"The ledger may lack usage from {both}."
+    query = f"""SELECT total((price_version = {UNPRICED_VERSION}) *
             (input_tokens + cached_input_tokens + output_tokens)),
-        sum(estimated_cost_picodollars / 1e12) FROM accounts WHERE day >= ?"""  # noqa: S608
+        total(estimated_cost_picodollars / 1e12) FROM accounts WHERE day >= ?"""  # noqa: S608
     tokens, estimated = db.execute(query, (books.first,)).fetchone()
-    query = "SELECT * FROM gaps WHERE kind = 'usage' AND began < ? AND ended > ?"
-    gaps = [(max(a, began), min(b, ended)) for _, a, b in db.execute(query, (ended, began))]
     sentences = {
-        f"{tokens} tokens have no price and no cost yet (llm-budget reprice).": tokens,
-        f"${estimated or 0:.2f} of the books is estimated (usage not reported).": estimated,
+        f"{tokens:.0f} tokens have no price and no cost yet (llm-budget reprice).": tokens,
+        f"${estimated:.2f} of the books is estimated (usage not reported).": estimated,
         f"Of {len(books.courses)} days some are known by their total only, which counts at their "
         "end.": any(course[NO_SLOT] for course in books.courses.values()),
     }  # fmt: skip
-    lacking = [f"The ledger may lack usage from {iso8601(a)} to {iso8601(b)}." for a, b in gaps]
-    return [*lacking, *(text for text in sentences if sentences[text])]
+    yield from (text for text in sentences if sentences[text])
 
 
 def _silences(
-    steps: Steps, began: float, provider: Provider | None, books: _Books
+    pairs: list[tuple[Balance, Balance]], began: float, often: int, books: _Books
 ) -> Iterator[str]:
     """Where a top-up may be hidden; and what was granted and expired."""
-    often = 3 * provider.every_seconds if provider else 0
-    for old, new in (pair for rows in steps.values() for pair in pairwise(rows)):
+    for old, new in pairs:
         start, fell = max(old.until, began), old.total - new.total
-        silent = new.since - start > max(often, UNPOLLED_SECONDS)
+        silent = new.since - start > often
         expired = old.granted - new.granted >= PICODOLLARS_PER_USD
         if not (silent or expired) or abs(fell - (cost := books.cost(start, new.since))) < CENT:
             continue
-        between = f"from {iso8601(start)} to {iso8601(new.since)}"
-        both = f"it fell by ${usd(fell)} and ${usd(cost)} was booked"
+        when = f"from {iso8601(start)} to {iso8601(new.since)}, when it fell by ${usd(fell)} and"
+        when = f"{when} ${usd(cost)} was booked"
         if silent:
-            yield f"The balance was not polled {between}, when {both}; was it topped up in between?"
+            yield f"The balance was not polled {when}; was it topped up in between?"
         else:
-            yield f"The granted balance fell {between}, when {both}; did a grant expire?"
+            yield f"The granted balance fell {when}; did a grant expire?"
 
 
-def usual_causes(days: list[Day], total: Day) -> list[str]:
+def _usual_causes(parts: Mapping[str, Part]) -> Iterator[str]:
     """By the sign of the difference, and by its course."""
-    off = {day.day: Decimal(day.difference_usd or 0) for day in days}
-    if abs(whole := Decimal(total.difference_usd or 0)) < Decimal("0.01") * len(days):
-        return []  # balances are in cents
-    parts = [off[one.day] / Decimal(one.booked_usd) for one in days if one.booked_usd != "0"]
-    if len(parts) > 2 and max(parts) - min(parts) < Decimal("0.02"):
-        return [f"Each day is off by about {sum(parts) / len(parts):+.1%}: are the prices right?"]
+    off = {
+        day: charged - booked for day, (charged, _, booked) in parts.items() if charged is not None
+    }
+    if abs(whole := sum(off.values())) < CENT * max(len(off), 1):
+        return  # balances are in cents
+    shares = [off[day] / parts[day][2] for day in off if parts[day][2]]
+    if len(shares) > 2 and max(shares) - min(shares) < 0.02:
+        yield f"Each day is off by about {sum(shares) / len(shares):+.1%}: are the prices right?"
+        return
     most = max(off, key=lambda day: abs(off[day]))
-    when = f", most of it on {most}" if len(off) > 1 and off[most] / whole > Decimal("0.8") else ""
-    return [(MORE_CHARGED if whole > 0 else MORE_BOOKED).format(when)]
+    when = f", most of it on {most}" if len(off) > 1 and off[most] / whole > 0.8 else ""
+    yield (MORE_CHARGED if whole > 0 else MORE_BOOKED).format(when)

@@ -27,6 +27,7 @@ LOOK_SECONDS = 5.0  # how soon a `provider:` that a reload brought is noticed
 NO_KEY = "no key: name provider.key_file or set LLM_BUDGET_PROVIDER_TOKEN_FILE"
 _LOG = logging.getLogger(__name__)
 Balances = dict[tuple[str, str], Decimal]  # by currency and kind
+Kept = dict[str, tuple[int, int]]  # total and granted by currency, in millionths
 
 
 class _Balance(Struct):
@@ -45,14 +46,9 @@ class ProviderPoller:
     """Asks in a thread of its own, and publishes the last answer; a scrape never waits for it."""
 
     def __init__(
-        self,
-        config: Callable[[], Provider | None],
-        keep: Callable[[dict[str, tuple[int, ...]]], object],
+        self, config: Callable[[], Provider | None], keep: Callable[[Kept], object]
     ) -> None:
-        """config: gives `provider:` as it is now, None = do not ask.
-
-        keep: is given each answer's total and granted balance by currency, in millionths.
-        """
+        """config: gives `provider:` as it is now, None = do not ask. keep: is given each answer."""
         self._config, self._keep = config, keep
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="provider", daemon=True)
@@ -79,8 +75,9 @@ class ProviderPoller:
             said = fetch(url, token=key, max_bytes=most, use_environment=True)
             answer = said.decode(_Answer, strict=False)
             balances = _balances(answer)
-            self._families = list(_families(answer.is_available, _shown(balances)))
-            self._keep(_kept(balances))
+            self._families = list(_families(answer.is_available, balances))
+            kept = {pair: int(amount * MILLIONTHS) for pair, amount in balances.items()}
+            self._keep({one: (kept[one, "total"], kept[one, "granted"]) for one, _ in kept if one})
             problem = ""
         except UserError as error:
             self._families = list(_families(False, {}))
@@ -101,42 +98,30 @@ class ProviderPoller:
 
 
 def _balances(answer: _Answer) -> Balances:
-    """As the provider lists them. Raises UserError."""
+    """As the provider lists them, "" for what is no currency's name. Raises UserError."""
     sums: Balances = defaultdict(Decimal)
+    named = {info.currency for info in answer.balance_infos if _CURRENCY.fullmatch(info.currency)}
+    known = {USD, *sorted(named - {USD})[:MAX_CURRENCIES]}
     for info in answer.balance_infos:
         for kind in KINDS:
             amount: Decimal = getattr(info, f"{kind}_balance")
             if not amount.is_finite() or abs(amount) > MAX_USD // len(answer.balance_infos):
                 raise UserError("a balance is not a number, or is more than anybody has")
-            sums[info.currency, kind] += amount
+            sums[info.currency if info.currency in known else "", kind] += amount
     return sums
 
 
-def _kept(sums: Balances) -> dict[str, tuple[int, ...]]:
-    """Total and granted of each currency, in millionths of its unit."""
-    currencies = sorted({currency for currency, _ in sums if _CURRENCY.fullmatch(currency)})
-    return {
-        one: tuple(int(sums[one, kind] * MILLIONTHS) for kind in KINDS[:2])
-        for one in currencies[:MAX_CURRENCIES]
-    }
-
-
-def _shown(sums: Balances) -> Balances:
+def _families(available: bool, balances: Balances) -> Iterator[Metric]:
     """Without USD when the account's money is in another currency.
 
     An account in yuan may list a row of 0 USD, too: that is no empty account.
     """
-    funded = {currency for (currency, _), amount in sums.items() if amount}
-    others = sorted({currency for currency, _ in sums if _CURRENCY.fullmatch(currency)} - {USD})
-    shown = others[:MAX_CURRENCIES] + ([USD] if USD in funded or not funded else [])
-    return {pair: amount for pair, amount in sums.items() if pair[0] in shown}
-
-
-def _families(available: bool, balances: Balances) -> Iterator[Metric]:
+    funded = {unit for (unit, _), amount in balances.items() if amount}
     text = "Whether the provider answers and says that calls can be made."
     yield family(names.PROVIDER_AVAILABLE, text, available)
-    usd = {kind: float(amount) for (unit, kind), amount in balances.items() if unit == USD}
-    rest = {pair: float(amount) for pair, amount in balances.items() if pair[0] != USD}
+    shown = {USD} if USD in funded or not funded else ()
+    usd = {kind: float(amount) for (unit, kind), amount in balances.items() if unit in shown}
+    rest = {pair: float(amount) for pair, amount in balances.items() if pair[0] not in ("", USD)}
     yield family(names.PROVIDER_BALANCE, "The provider's balance in USD.", usd, "kind")
     text = "The provider's balance in another currency than USD."
     yield family(names.PROVIDER_BALANCE_ELSEWHERE, text, rest, "currency", "kind")

@@ -128,25 +128,19 @@ class Web:
 
     async def report(self, request: Request) -> Response:
         """Sums of a range of days (from, to, by), read beside the writer and the event loop."""
-        since, until, by = (request.query_params.get(key, "") for key in ("from", "to", "by"))
-        asked = (self._ledger.path, since, until, by, self._exporter.clock.now())
-        async with self._one_report_at_a_time:
-            return await run_in_threadpool(lambda: http.json_response(report(*asked)))
+        asked = (request.query_params.get(key, "") for key in ("from", "to", "by"))
+        return await self._alone(report, self._ledger.path, *asked, self._exporter.clock.now())
 
     async def reconcile(self, request: Request) -> Response:
         """The provider's balance (or without it, balance=0) against the books; like a report."""
-        since = request.query_params.get("since", "")
-        balance = request.query_params.get("balance") != "0"
-        asked = (
-            self._ledger.path,
-            since,
-            self._exporter.clock.now(),
-            self._exporter.config.provider,
-        )
+        asked, now = request.query_params, self._exporter.clock.now()
+        answer = partial(reconcile, balance=asked.get("balance") != "0")
+        provider, since = self._exporter.config.provider, asked.get("since", "")
+        return await self._alone(answer, self._ledger.path, since, now, provider)
+
+    async def _alone(self, answer: Callable[..., object], *asked: object) -> Response:
         async with self._one_report_at_a_time:
-            return await run_in_threadpool(
-                lambda: http.json_response(reconcile(*asked, balance=balance))
-            )
+            return await run_in_threadpool(lambda: http.json_response(answer(*asked)))
 
     async def index(self, _: Request) -> Response:
         """Today's budget for people."""

@@ -68,19 +68,16 @@ def _balance(exporter: Exporter, now: float) -> ProviderBalance | None:
         costs = [spend["end"] for _, _, spend in past]
     if not known or not provider:
         return None
-    polled = max(one.until for one in known)
+    polled, usual = max(one.until for one in known), sum(costs) // len(costs) if costs else None
     held = [one for one in known if one.until == polled and (one.total or one.currency == USD)]
-    usual = sum(costs) // len(costs) if costs else None
     try:
         total = sum(one.in_usd(provider.usd_per_unit).total for one in held)
     except UserError:
         total = None
-    days = None if total is None or not usual else round(max(total, 0) / usual, 1)
-    return ProviderBalance(
-        {one.currency: Decimal(one.total) / MILLIONTHS for one in held},
-        *(polled, None if total is None else _usd(total), None if usual is None else _usd(usual)),
-        days,
-    )
+    amounts = {one.currency: Decimal(one.total) / MILLIONTHS for one in held}
+    both = [None if pico is None else _usd(pico) for pico in (total, usual)]
+    days = round(max(total, 0) / usual, 1) if total is not None and usual else None
+    return ProviderBalance(amounts, polled, both[0], both[1], days)
 
 
 def _by(label: str, spend: dict[Series, int]) -> dict[str, Decimal]:

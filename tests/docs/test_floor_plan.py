@@ -65,10 +65,10 @@ TESTED_BY = {
     "exporter/intake/logs/file.py": "tests/unit/exporter/intake/logs/test_source.py",
     "exporter/intake/logs/stream.py": "tests/properties/test_logs.py",
     "exporter/ledger/adjustments.py": "tests/unit/exporter/web/test_admin.py",
-    "exporter/ledger/balances.py": "tests/unit/exporter/ledger/test_reconcile.py",
     "exporter/ledger/books.py": "tests/properties/test_ledger.py",
     "exporter/ledger/progress.py": "tests/properties/test_logs.py",
     "exporter/ledger/unpriced.py": "tests/unit/exporter/ledger/test_repricing.py",
+    "exporter/web/status.py": "tests/rules/test_budget_status.py",
     "exporter/prices/tokenprice.py": "tests/unit/exporter/prices/test_genai.py",
 }
 

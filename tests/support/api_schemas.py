@@ -16,7 +16,6 @@ from alertmanager.receiver.audit import Change
 from alertmanager.receiver.overrides import OverrideRequest
 from common.budget_status import BudgetStatus
 from exporter.ledger.adjustments import Grant, Kind, Reset, Revoke
-from exporter.ledger.reconcile import Reconciliation
 from exporter.ledger.repricing import Reprice
 from tests.support.paths import ROOT
 
@@ -64,6 +63,28 @@ class Report(Shape):
     rows: list[ReportRow]
     total: ReportRow
     notes: list[str]
+
+
+class ReconciledDay(Shape):
+    """A day, or the part of it in the range. A rise of the balance is a top-up."""
+
+    day: str  # or "total"
+    booked_usd: Decimal
+    charged_usd: Decimal | None  # null: the balance is not known, see problem
+    topped_up_usd: Decimal | None
+    difference_usd: Decimal | None  # charged less booked
+
+
+class Reconciliation(Shape):
+    """Since and until: RFC 3339, as far as the balance is known. Causes: likely ones, sentences."""
+
+    since: str
+    until: str
+    zone: str  # whose midnights part the days: UTC, UTC+08:00
+    problem: str  # why there is no balance to compare with, or empty
+    days: list[ReconciledDay]
+    total: ReconciledDay
+    causes: list[str]
 
 
 class Adjusted(Shape):

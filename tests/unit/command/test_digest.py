@@ -1,13 +1,12 @@
 """llm-budget report --digest: the daily mail, also when parts are down."""
 
+import socket
+import time
 from pathlib import Path
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
+from command import digest
 from command.main import main
 from common.clock import SystemClock
 from tests.support.exporters import Exporter, event
@@ -36,26 +35,59 @@ def test_all_down_is_a_mail_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert "this is UTC's." in out
 
 
-def test_what_is_no_number_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    answers = Prometheus(({}, "NaN"))
-    with serving(answers.app) as site:
-        assert main(["report", "--digest", *NOBODY[:2], "--prometheus", site.url]) == 0
-    out = capsys.readouterr().out
-    assert "nan" not in out.lower()
-    assert "Rejected events: unknown (Prometheus had no " in out
-    assert len(answers.queries) == 3
+def figures(**values: object) -> Prometheus:
+    return Prometheus(*(({"figure": name}, f"{value}") for name, value in values.items()))
 
 
-def test_a_prometheus_that_fails_is_asked_once(
-    capsys: pytest.CaptureFixture[str],
+def told(tmp_path: Path, capsys: pytest.CaptureFixture[str], prometheus: str) -> list[str]:
+    """The mail of a day on which one call cost $0.27."""
+    with Exporter(tmp_path, now=SystemClock().now() - 86_400) as exporter:
+        exporter.book(event(prompt=1_000_000, completion=0))
+    flags = ("--ledger", str(tmp_path / "ledger.sqlite"), *NOBODY[:2], "--prometheus", prometheus)
+    assert main(["report", "--digest", *flags]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("high", "word"), [(0.5, "hit"), (0.27, "hit"), (0.26, "miss")])
+def test_one_question_tells_what_prometheus_knew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], high: float, word: str
 ) -> None:
-    asked = []
+    answers = figures(low=0.1, high=high, limit=2.7, rejected=3)
+    with serving(answers.app) as site:
+        lines = told(tmp_path, capsys, site.url)
+    assert "Limit: $2.70, 10.0% of it spent" in lines
+    assert any(line.startswith(f"Forecast: {word} ($0.10 to ${high:.2f} at ") for line in lines)
+    assert "Rejected events: 3" in lines
+    assert len(answers.queries) == 1
 
-    async def fail(request: Request) -> Response:
-        asked.append(request)
-        return Response(status_code=503)
 
-    with serving(Starlette(routes=[Route("/api/v1/query", fail)])) as site:
-        assert main(["report", "--digest", *NOBODY[:2], "--prometheus", site.url]) == 0
-    assert capsys.readouterr().out.count("Prometheus server") == 3
-    assert len(asked) == 1
+@pytest.mark.parametrize("odd", ["NaN", "+Inf", "x"])
+def test_what_is_no_number_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: str
+) -> None:
+    with serving(figures(low=odd, high=1, limit=odd, rejected=odd).app) as site:
+        lines = told(tmp_path, capsys, site.url)
+    unknown = [line.partition(":")[0] for line in lines if ": unknown (" in line]
+    assert unknown == ["Limit", "Forecast", "Levels", "Held now", "Rejected events"]
+    assert not any("nan" in line.lower() or "inf" in line.lower() for line in lines)
+
+
+def test_a_limit_of_nothing_has_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(figures(limit=0).app) as site:
+        assert "Limit: $0.00" in told(tmp_path, capsys, site.url)
+
+
+def test_who_hangs_is_waited_for_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 2 * digest.SECONDS < 10, "of the day, and of all the others at once"
+    monkeypatch.setattr(digest, "SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        flags = ("--exporter", url, "--receiver", url, "--prometheus", url)
+        began = time.monotonic()
+        assert main(["report", "--digest", *flags]) == 0
+    assert time.monotonic() - began < 4
+    assert capsys.readouterr().out.count(": unknown (cannot reach") == 6

@@ -100,6 +100,7 @@ def test_an_export_in_another_currency_is_converted_or_refused(
         ("time,cost\n2019-01-01,1\n", "'2019-01-01' is not within the last 400 days"),
         (f"time,cost\n{day(-3)},1\n", "is not within the last 400 days"),
         (f"time,cost\n{day(1)},$3\n", "line 2: cost '$3' is not a number"),
+        (f"time,cost\n{day(1)},1\n{day(1)}T09:00+08:00,1\n", "several zones (UTC+08:00, none)"),
     ],
 )
 def test_what_is_no_export_is_one_sentence(
@@ -146,3 +147,34 @@ def test_a_running_exporter_answers_the_same(
         assert found["total"]["difference_usd"] == "0.19"
         bare = requests.get(url(running, "/api/v1/reconcile"), timeout=30)
         assert bare.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("stamp", "since", "zone"),
+    [("{}T00:00:00+08:00", (), "UTC+08:00"), ("{} 23:30 -05:30", (), "UTC-05:30"),
+     ("{}", ("--since", "{}T00:00+08:00"), "UTC+08:00"), ("{}", (), "UTC"),
+     ("{}T00:00Z", ("--since", "{}T07:00+08:00"), "UTC")],
+)  # fmt: skip
+def test_days_are_those_of_the_export_s_own_zone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    stamp: str, since: tuple[str, ...], zone: str,
+) -> None:  # fmt: skip
+    """A call at 20:00 in UTC is of the next day in Beijing."""
+    with Exporter(tmp_path, now=NOW - DAY - 4 * 3600) as exporter:
+        exporter.book(event(**CALL))
+    ledger = tmp_path / "ledger.sqlite"
+    then = datetime.fromtimestamp(NOW - DAY - 4 * 3600, UTC) + timedelta(hours=8 * ("+" in zone))
+    text = f"start_time_iso,amount_value\n{stamp.format(then.date())},0.27\n"
+    flags = [part.format(then.date()) for part in since]
+    names = ("--columns", "time=start_time_iso,cost_usd=amount_value")
+    status, lines, err = say(ledger, capsys, *export(ledger, text), *names, *flags)
+    assert (status, err) == (0, "")
+    assert [f"{then.date()}", "0.27", "0.27", "0"] in lines
+    assert [line[-1] for line in lines if line[0] == "From"] == [f"{zone}."]
+
+
+def test_a_day_that_the_export_leaves_out_was_not_charged(
+    ledger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = export(ledger, f"time,cost\n{day(3)},0\n{day(1)},0.27\n")
+    assert [day(2), "0", "0.54", "-0.54"] in say(ledger, capsys, *flags)[1]

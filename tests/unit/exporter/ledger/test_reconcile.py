@@ -11,7 +11,7 @@ import pytest
 
 from common.clock import iso8601
 from exporter.ledger import balances
-from exporter.ledger.reconcile import Reconciliation
+from tests.support.api_schemas import Reconciliation
 from tests.support.exporters import NOON, Exporter, event
 
 DAY, HOUR, MINUTE = 86_400, 3600, 60
@@ -56,7 +56,8 @@ def asked(exporter: Exporter, since: str = "7d", **more: str) -> Reconciliation:
 
 def figures(found: Reconciliation) -> tuple[str | None, ...]:
     total = found.total
-    return total.charged_usd, total.topped_up_usd, total.booked_usd, total.difference_usd
+    amounts = (total.charged_usd, total.topped_up_usd, total.booked_usd, total.difference_usd)
+    return tuple(None if amount is None else f"{amount:f}" for amount in amounts)
 
 
 def rows(folder: Path) -> list[tuple[object, ...]]:
@@ -71,6 +72,16 @@ def test_what_was_booked_and_charged_alike_makes_no_difference(exporter: Exporte
     assert (found.problem, found.causes) == ("", [])
     assert (found.since, found.until) == (iso8601(NOON), iso8601(NOON + 12 * MINUTE))
     assert [day.day for day in found.days] == ["2027-01-15"]
+
+
+def test_what_is_booked_within_five_minutes_of_the_first_and_last_poll_counts(
+    exporter: Exporter,
+) -> None:
+    exporter.clock.advance(100)  # amid a slot
+    live(exporter, 1, "10", calls=1)
+    assert figures(asked(exporter)) == ("0.27", "0", "0.27", "0")
+    exporter.clock.advance(DAY)  # while nobody polled
+    assert figures(asked(exporter)) == ("0.27", "0", "0.27", "0")
 
 
 def test_a_row_is_kept_for_each_change_and_says_until_when_it_held(
@@ -91,9 +102,10 @@ def test_the_last_changes_are_kept_and_each_currency_s_newest(
     exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(balances, "KEPT", 3)
-    polled(exporter, "5", currency="EUR")
     for number in range(9):
-        polled(exporter, f"{number}")
+        found = {"EUR": (5_000_000, 0), "USD": (number * 1_000_000, 0)}
+        exporter.ledger.keep_balances(found).result(30)
+        exporter.clock.advance(MINUTE)
     assert [(row[1], row[2]) for row in rows(tmp_path)] == [
         ("EUR", 5_000_000), ("USD", 6_000_000), ("USD", 7_000_000), ("USD", 8_000_000),
     ]  # fmt: skip
@@ -112,7 +124,7 @@ def test_days_are_utc_s_whatever_zone_the_budget_has(tmp_path: Path) -> None:
     with Exporter(tmp_path, POLLED + zone, MIDNIGHT - 5 * MINUTE) as exporter:
         live(exporter, 10, "10", calls=10)
         found = asked(exporter)
-    days = {day.day: (day.charged_usd, day.booked_usd) for day in found.days}
+    days = {day.day: (f"{day.charged_usd}", f"{day.booked_usd}") for day in found.days}
     # A call at 23:59 is charged a minute later.
     assert days == {"2027-01-14": ("1.08", "1.35"), "2027-01-15": ("1.62", "1.35")}
     assert figures(found) == ("2.7", "0", "2.7", "0")
