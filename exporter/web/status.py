@@ -12,16 +12,14 @@ from exporter.ledger.month import month_of
 
 def budget_status(exporter: Exporter) -> BudgetStatus:
     """The exporter's budget day, its figures from one moment of the books."""
-    now, today = exporter.clock.now(), exporter.ledger.today()
-    books, budget = exporter.ledger.books, exporter.config.budget
+    now, ledger, budget = exporter.clock.now(), exporter.ledger, exporter.config.budget
+    today, books = ledger.today(), ledger.books
     with books.lock:
-        spend = books.spend_of(today.date)
-        adjusted = books.adjusted_on(today.date)
-        epoch = books.epoch
+        spend, adjusted = books.spend_of(today.date), books.adjusted_on(today.date)
         requests = sum(total.requests for total in books.totals.values())
-        unpriced = sum(books.pending_tokens.values())
-        month = month_of(budget, books, exporter.ledger.calendars, today)
-    calendar = exporter.ledger.calendars.current(now)
+        epoch, unpriced = books.epoch, sum(books.pending_tokens.values())
+        month = month_of(budget, books, ledger.calendars, today)
+    calendar = ledger.calendars.current(now)
     return BudgetStatus(
         ledger=books.ledger_id,
         writable=books.writable,
