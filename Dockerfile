@@ -14,6 +14,7 @@ COPY alertmanager alertmanager
 COPY command command
 COPY sdk sdk
 COPY rules rules
+COPY docs/runbook.md docs/runbook.md
 COPY demo demo
 RUN make install
 

@@ -59,7 +59,7 @@ demo: install ## watch a small budget run out, the config degrade and come back 
 
 test: $(VENV)/.dev ## lint, types, rules, unit, end to end; CI runs test-versions after it
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m command.stack.binaries strace
+	@$(BIN)/python -m command.stack.binaries strace chromium chromium-driver
 	$(BIN)/python -m pytest
 
 test-faults: $(VENV)/.dev ## kill, cut and crash every part (long)
@@ -84,11 +84,14 @@ bench: $(VENV)/.dev ## measure: client, latency, intake, /metrics, rules, crossi
 	@status=0; for benchmark in client latency ingest metrics rules loop; do \
 	  $(BIN)/python -m tests.benchmarks.$$benchmark || status=1; done; exit $$status
 
-golden: $(VENV)/.dev ## write the golden /metrics page anew, after a change that is meant
+golden: $(VENV)/.dev ## write the golden /metrics page and notifications anew, after a change that is meant
 	$(BIN)/python -m tests.support.golden_metrics
+	$(BIN)/python -m tests.support.notifications
 
-bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through the real rules (ten minutes)
-	@$(BIN)/python -m tests.benchmarks.forecast
+bench-forecast: $(VENV)/.dev ## how good the forecast is, on real days, through the real rules, beside others (ten minutes)
+	@test -x $(VENV)/rivals/bin/python || $(PYTHON) -m venv $(VENV)/rivals
+	@$(VENV)/rivals/bin/python -m pip --disable-pip-version-check --quiet install -r tests/benchmarks/rivals.txt
+	@$(BIN)/python -m tests.benchmarks.forecast --rivals $(VENV)/rivals/bin/python
 
 lint: $(VENV)/.dev ## ruff, mypy --strict
 	$(BIN)/python -m ruff check .

@@ -14,9 +14,10 @@ from rich.text import Text
 from command.flags import command, file_flag, flag, json_flag, one_of, print_json, print_table
 from command.paths import RULES
 from command.replay import picture
-from command.replay.history import History, read_csv, read_ledger
+from command.replay.history import History, read_ledger
 from command.replay.judge import JudgedDay, days, summary
 from command.replay.replay import Replay, replay
+from command.replay.usage_file import COSTS, READERS, read_csv
 from command.thresholds import thresholds
 
 RUNBOOK_USD_PER_TOKEN = Decimal("0.00000027")  # the runbook's input price: $0.00027 per 1K
@@ -33,36 +34,32 @@ def _usd(text: str) -> Decimal:
     return amount
 
 
+def _names(text: str) -> dict[str, str]:
+    names = dict(pair.strip().split("=", 1) for pair in text.split(",") if "=" in pair)
+    if not names or text.count(",") >= len(names) or names.keys() - {*READERS, *COSTS}:
+        known = ", ".join((*READERS, *COSTS))
+        raise argparse.ArgumentTypeError(f"{text!r} is not time=NAME,cost_usd=NAME (or {known})")
+    return names
+
+
 @command(
     "replay a usage history through the real rules",
     one_of(
-        file_flag(
-            "--csv",
-            help="columns minute (from the first midnight, UTC) and tokens or cost_usd; also .gz",
-        ),
-        file_flag("--ledger", help="a ledger: it keeps days, so that each is spread evenly"),
+        file_flag("--csv", help="columns time or minute, and cost_usd or tokens; also .gz"),
+        file_flag("--ledger", help="a ledger, along the course of its days"),
         required=True,
     ),
+    flag("--columns", type=_names, default={}, metavar="time=…,cost_usd=…",
+         help="what the CSV calls them, as in time=created_at,cost_usd=cost"),
     flag("--limit", type=_usd, required=True, metavar="USD", help="daily budget"),
-    flag(
-        "--usd-per-token",
-        type=_usd,
-        default=RUNBOOK_USD_PER_TOKEN,
-        metavar="USD",
-        help=f"price of a token; default: {RUNBOOK_USD_PER_TOKEN:f}, the runbook's input",
-    ),
-    flag(
-        "--interval",
-        type=int,
-        choices=(1, 2, 3, 4, 5, 10),
-        default=1,
-        metavar="MINUTES",
-        help="between evaluations; default: 1. From 5 on LLMBudgetBurnRateHigh sees nothing",
-    ),
+    flag("--usd-per-token", type=_usd, default=RUNBOOK_USD_PER_TOKEN, metavar="USD",
+         help=f"price of a token; default: {RUNBOOK_USD_PER_TOKEN:f}, the runbook's input"),
+    flag("--interval", type=int, choices=(1, 2, 3, 4, 5, 10), default=1, metavar="MINUTES",
+         help="between evaluations; default: 1. From 5 on LLMBudgetBurnRateHigh sees nothing"),
     flag("--rules", type=Path, default=RULES, metavar="FOLDER"),
     file_flag("--picture", help="draw it, as SVG"),
     json_flag(),
-)
+)  # fmt: skip
 def backtest(arguments: argparse.Namespace) -> int:
     """Replays a usage history through the real rule files on a real Prometheus: forecast errors,
     alerts, lead times and false alarms, day by day.
@@ -70,21 +67,26 @@ def backtest(arguments: argparse.Namespace) -> int:
     if arguments.ledger:
         history = read_ledger(arguments.ledger)
     else:
-        history = read_csv(arguments.csv, arguments.usd_per_token)
+        history = read_csv(arguments.csv, arguments.usd_per_token, arguments.columns)
+    if history.note:
+        print(history.note, file=sys.stderr)
     result = _replay(arguments, history)
     judged = days(result)
     if arguments.picture:
         picture.write(arguments.picture, result, judged, thresholds(arguments.rules))
-    if arguments.json:
-        report = {
-            "limit_usd": f"{arguments.limit:f}",
-            "interval_minutes": arguments.interval,
-            "summary": summary(judged),
-            "days": [{**asdict(day), "mean_error": day.mean_error} for day in judged],
-        }
-        print_json(report)
-    else:
+    if not arguments.json:
         _print(judged)
+        return 0
+    shown = [{**asdict(day), "mean_error": day.mean_error} for day in judged]
+    limit, interval = f"{arguments.limit:f}", arguments.interval
+    print_json(
+        {
+            "limit_usd": limit,
+            "interval_minutes": interval,
+            "summary": summary(judged),
+            "days": shown,
+        }
+    )
     return 0
 
 
@@ -92,15 +94,13 @@ def _replay(arguments: argparse.Namespace, history: History) -> Replay:
     # On standard error: standard output is the report's.
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("…", total=None)
-        return replay(
-            history,
-            arguments.limit,
-            interval_minutes=arguments.interval,
-            folder=arguments.rules,
-            progress=lambda done, of, what: bar.update(
-                task, completed=done, total=of, description=what[:50]
-            ),
-        )
+
+        def progress(done: int, of: int, what: str) -> None:
+            bar.update(task, completed=done, total=of, description=what[:50])
+
+        minutes, folder = arguments.interval, arguments.rules
+        return replay(history, arguments.limit, interval_minutes=minutes, folder=folder,
+                      progress=progress)  # fmt: skip
 
 
 def _print(judged: list[JudgedDay]) -> None:

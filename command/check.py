@@ -1,6 +1,7 @@
 """`llm-budget check`: every config file of the bundle together, and whether its ports are free."""
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,18 +11,23 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from command.flags import PORTS, command, file_flag, json_flag, ports, print_json, print_table
-from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY, RULES
+from alertmanager.receiver.ladder.baseline import parse_baseline
+from alertmanager.receiver.ladder.ladder import parse_ladder
+from command.flags import PORTS, command, file_flag, flag, json_flag, ports, print_json, print_table
+from command.paths import BASELINE, BUDGET, CONTACTS, DATA, LADDER, LEDGER, REPOSITORY, RULES
 from command.remote import call
+from command.send_test import send_test
 from command.stack.binaries import find
-from command.stack.contacts import load_contacts
+from command.stack.contacts import Contacts
+from command.stack.reach import reach
 from command.swaps import judge_swaps
 from command.thresholds import thresholds
 from common.errors import UserError
 from common.fetch import FetchError, fetch
 from common.http import bind
+from common.listener import port_holder
 from common.names import JOB_EXPORTER
-from common.ports import port_holder
+from common.yamlfile import read_as, read_raw
 from exporter.config import load_config
 
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -51,6 +57,7 @@ class Finding(NamedTuple):
     file_flag("--alertmanager", LADDER.with_name("alertmanager.yml")),
     file_flag("--contacts", CONTACTS),
     file_flag("--ledger", LEDGER, help="what a ladder's cheaper model would save is told by it"),
+    flag("--send-test", action="store_true", help="send an alert by each receiver that runs"),
     *(*PORTS, json_flag()),
 )
 def check(arguments: argparse.Namespace) -> int:
@@ -58,13 +65,14 @@ def check(arguments: argparse.Namespace) -> int:
     receiver = ("-m", "alertmanager.receiver", "--check")  # it knows its own files
     files = ("--config", str(arguments.ladder), "--baseline", str(arguments.baseline))
     findings = [  # one broken part does not hide the others
-        _python("budget", _budget, arguments.config),
+        _python("budget", _budget, arguments.config, arguments.baseline, arguments.ladder),
         _python("contacts", _contacts, arguments.contacts),
         _python("thresholds", _thresholds, arguments.rules.parent),
         _run("degradation", sys.executable, *receiver, *files),
         *(Finding("models", *found) for found in judge_swaps(arguments)),
         _run("rules", "promtool", "check", "config", str(arguments.rules)),
         _run("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
+        *_people(arguments),
         *_receiver(f"http://127.0.0.1:{arguments.receiver_port}"),
         *(
             _python(f"port of {service}", port_state, service, port)
@@ -86,19 +94,55 @@ def _python(part: str, say: Callable[..., str], *values: Any) -> Finding:
         return Finding(part, "error", str(error))
 
 
-def _budget(path: Path) -> str:
+def _budget(path: Path, baseline: Path, ladder: Path) -> str:
     budget = load_config(path).budget
-    if sum(budget.roasters.values()) + budget.reserve_usd > budget.daily_limit_usd:
+    for key, caps, tuning in (
+        ("roasters", budget.roasters, "roaster_stop"),
+        ("fields", budget.fields, "field_stop"),
+    ):
+        if caps and tuning not in parse_ladder(read_raw(ladder), ladder).automatic:
+            raise UserError(
+                f"{path}: budget.{key} has caps, and {ladder} has no automatic tuning {tuning} to "
+                "keep them; copy it from the shipped degradation.yml"
+            )
+    reserved = {
+        "the roasters' caps and the reserve": sum(budget.roasters.values()) + budget.reserve_usd,
+        "the fields' caps": sum(budget.fields.values()),
+    }
+    for what, usd in reserved.items():
+        if usd > budget.daily_limit_usd:
+            raise UserError(f"{path}: {what} exceed daily_limit_usd; lower one of them")
+    document = parse_baseline(read_raw(baseline), baseline) if budget.fields else {}
+    if unknown := sorted(budget.fields.keys() - (document.get("field_configs") or {})):
         raise UserError(
-            f"{path}: the roasters' caps and the reserve exceed daily_limit_usd; lower one of them"
+            f"{path}: budget.fields caps {unknown[0]}, which has no field_configs.{unknown[0]} in "
+            f"{baseline}: a field can only be stopped there; add it, or correct the name"
         )
     return f"${budget.daily_limit_usd} a day, {budget.timezone}, from {budget.day_starts_at}"
 
 
 def _contacts(path: Path) -> str:
-    contacts = load_contacts(path)
+    contacts = read_as(path, Contacts)
     named = sum(bool(person.name) for person in contacts.people)
     return f"mail to {', '.join(contacts.mail.to)}; {named} people named"
+
+
+def _people(arguments: argparse.Namespace) -> list[Finding]:
+    """Who hears of what, and whether they can follow a link; nothing where a file is wrong."""
+    url = f"http://127.0.0.1:{arguments.alertmanager_port}"
+    found = []
+    with contextlib.suppress(UserError):  # which its own check says
+        if problem := read_as(arguments.contacts, Contacts).links.problem:
+            found.append(Finding("links", "warning", problem))
+        for severity, reached, said in reach(arguments.alertmanager, arguments.contacts, DATA):
+            found.append(Finding(f"{severity} alerts", "ok" if reached else "warning", said))
+    if arguments.send_test:
+        try:
+            for name, done, said in send_test(url):
+                found.append(Finding(f"test of {name}", "ok" if done else "error", said))
+        except (UserError, LookupError, TypeError) as error:
+            found.append(Finding("test", "error", f"no answer of an alertmanager: {error}"))
+    return found
 
 
 def _thresholds(folder: Path) -> str:
@@ -117,15 +161,13 @@ def _receiver(url: str) -> list[Finding]:
 
 
 def _run(part: str, name: str, *arguments: str) -> Finding:
-    binary = find(name)
-    if binary is None:
+    if (binary := find(name)) is None:
         return Finding(part, "warning", f"not checked: {name} is not installed")
-    argv = [str(binary), *arguments]
-    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run([binary, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
     if done.returncode == 0:  # what it says all the same is a question, or a warning
         said = " ".join(done.stderr.split())
         return Finding(part, "warning" if said else "ok", said or "valid")
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    lines = [*filter(None, map(str.strip, (done.stdout + done.stderr).splitlines()))]
     return Finding(part, "error", " ".join(lines[-3:]))
 
 
@@ -133,19 +175,13 @@ def port_state(service: str, port: int) -> str:
     """Free, or held by the bundle's own. Raises UserError when `up` could not have it."""
     try:
         bind("127.0.0.1", port).close()
+        return f"{port} is free"
     except UserError as error:
-        if _is_ours(service, port):
-            holder = port_holder(port) or "a process"
-            return f"{port} is held by {holder}, which answers as this bundle's {service}"
+        path, words = IDENTITY[service]
+        with contextlib.suppress(FetchError):
+            answer = fetch(f"http://127.0.0.1:{port}{path}", timeout=2.0, max_bytes=1 << 20)
+            text = answer.body.decode(errors="replace")
+            if any(word in text for word in words):
+                holder = port_holder(port) or "a process"
+                return f"{port} is held by {holder}, which answers as this bundle's {service}"
         raise UserError(f"{error}: llm-budget up --{service}-port PORT") from error
-    return f"{port} is free"
-
-
-def _is_ours(service: str, port: int) -> bool:
-    path, words = IDENTITY[service]
-    try:
-        answer = fetch(f"http://127.0.0.1:{port}{path}", timeout=2.0, max_bytes=1 << 20)
-    except FetchError:
-        return False
-    text = answer.body.decode(errors="replace")
-    return any(word in text for word in words)

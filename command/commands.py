@@ -6,11 +6,13 @@ from command import adjust, backtest, backup, check, degrade, history, optimize,
 from command.plan import plan
 from command.rehearse import rehearse
 from command.report import report
+from command.verify import verify
 from exporter import __version__
 
 COMMANDS = (
-    *(status.status, report, plan, adjust.grant, adjust.reset, reprice.reprice),
-    *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize, rehearse),
+    *(status.status, report, plan, adjust.grant, adjust.reset, adjust.revoke, reprice.reprice),
+    *(degrade.degrade, degrade.pin, degrade.release, degrade.retire, optimize.optimize),
+    *(rehearse, verify),
     *(history.history, backtest.backtest, backup.backup, backup.restore, check.check, up.up),
 )
 

@@ -40,7 +40,7 @@ def pin(arguments: argparse.Namespace) -> int:
 
 @command("end degrade or pin: the alerts decide again", *COMMON)
 def release(arguments: argparse.Namespace) -> int:
-    """Ends what degrade or pin has set; the level the alerts ask for applies."""
+    """Ends what degrade or pin has set; what the alerts ask for applies, and what is held."""
     return _tell(arguments)
 
 
@@ -63,10 +63,7 @@ def _tell(arguments: argparse.Namespace) -> int:
     if until := given.get("until"):
         asked["until"] = iso8601(parse_time(until, SystemClock().now()))
     state = override(arguments, arguments.command, **asked)
-    if arguments.json:
-        print_json(state)
-    else:
-        print(in_force(state))
+    print_json(state) if arguments.json else print(in_force(state))
     return 0
 
 
@@ -81,13 +78,25 @@ def override(arguments: argparse.Namespace, mode: str, **asked: str) -> dict[str
 
 
 def in_force(state: dict[str, Any]) -> str:
-    """What is in force, what the alerts ask for, the override, ledgers that are not there."""
-    text = f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."
+    """In force, asked for now, held and until when, the override, ledgers that are not there."""
+    text = [f"In force: {state['level']}. The alerts ask for: {state['alerts_ask_for']}."]
     if said := state.get("override"):
         until = said.get("until")
         end = f"until {iso8601(until)}" if until else "until released"
-        text += f" {said['author']} says {said['mode']} {said['level']}, {end}."
-    return " ".join([text, *not_live(state)])
+        text.append(f"{said['author']} says {said['mode']} {said['level']}, {end}.")
+    return " ".join([*text, *held(state), *not_live(state)])
+
+
+def held(state: dict[str, Any], *but: str) -> list[str]:
+    """Why level and backstop are not lowered, in sentences; but: reasons to leave out."""
+    return [
+        "{entry} is held{until}: {detail}.".format(
+            **{**hold, "until": hold["until"] and f" until {hold['until'][:19]}Z"}
+        )
+        for hold in state.get("holds", ())
+        if hold["entry"] in (state.get("evidence_keeps"), "backstop")
+        and hold["reason"] not in ("wanted", *but)
+    ]
 
 
 def not_live(state: dict[str, Any]) -> list[str]:

@@ -82,7 +82,6 @@ EXPORTER = (
 
 
 def _port(text: str) -> int:
-    """A TCP port from a flag."""
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
     return int(text)

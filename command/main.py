@@ -19,8 +19,9 @@ def main(argv: list[str] | None = None) -> int:
         status = arguments.run(arguments)
         sys.stdout.flush()
         return int(status)
-    except UserError as error:
-        print(f"llm-budget {arguments.command}: {error}", file=sys.stderr)
+    except UserError as error:  # it may quote what another program printed: no control characters
+        text = "".join(one if one.isprintable() else " " for one in str(error))
+        print(f"llm-budget {arguments.command}: {text}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `llm-budget … | head`: the reader has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

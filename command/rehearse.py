@@ -70,13 +70,16 @@ def rehearse(arguments: argparse.Namespace) -> int:
         raise UserError(f"--timeout {arguments.timeout:g} must be above 0 seconds")
     config, now, notes = load_config(arguments.config), SystemClock().now(), []
     source = DryRun(argv, arguments.timeout, config, now).run
+    must = "a dry run must record() its calls, with their usage, in LLM_BUDGET_SPOOL"
     if past:
         if not (days := past.removesuffix("d")).isdecimal() or not 0 < int(days) < 10_000:
             raise UserError(f"--from-ledger {past!r} is no number of days; 1d is yesterday")
         books = past_days(arguments.ledger, int(days), config.budget.calendar.day_of(now))
-        source, notes = partial(remaining, books.totals), [CANNOT_TELL]
+        source, must = partial(remaining, books.totals), "the books of those days have no cost"
+        notes = [CANNOT_TELL]
         if tokens := books.pending_tokens.total():
-            notes.append(f"The cost of {tokens} tokens without a price is missing; see `reprice`.")
+            must = f"cost of {tokens} tokens without a price is missing; see `llm-budget reprice`"
+            notes.append(f"The {must}.")
     file = arguments.baseline
     configs = Configs(arguments.ladder, file, Path(os.devnull))  # each run has a file of its own
     ladder = configs.ladder
@@ -89,7 +92,7 @@ def rehearse(arguments: argparse.Namespace) -> int:
             config_file.write_bytes(dump(document, config_file))
             return source(name, config_file)
 
-    levels = totals_by_level(run, ladder)
+    levels = totals_by_level(run, ladder, must)
     if argv and _cost(levels[ladder.names[-1]]) == _cost(levels[NONE]):
         notes.append("No level saves anything: does the scraper read LLM_BUDGET_EFFECTIVE?")
     rises = [*find_rises(run, ladder, levels)]
@@ -143,8 +146,8 @@ def remaining(totals: Totals, _name: str, config_file: Path) -> Totals:
         return {one: totals[one] for one in totals if client.allowed(one.field, one.roaster)}
 
 
-def totals_by_level(run: Run, ladder: Ladder) -> dict[str, Totals]:
-    """The totals of a run at each level, the lowest first. Raises UserError.
+def totals_by_level(run: Run, ladder: Ladder, must: str) -> dict[str, Totals]:
+    """The totals of a run at each level, the lowest first. Raises UserError; must: without any.
 
     The first level runs again at the end: costs that differ from run to run prove nothing.
     """
@@ -152,7 +155,6 @@ def totals_by_level(run: Run, ladder: Ladder) -> dict[str, Totals]:
     for level in ladder.names:
         levels[level] = run(level, ladder, level)
         if not _cost(levels[NONE]):
-            must = "a dry run must record() its calls, with their usage, in LLM_BUDGET_SPOOL"
             raise UserError(f"at level {NONE} nothing was recorded that costs money: {must}")
     first, again = (usd(_cost(totals)) for totals in (levels[NONE], run(NONE, ladder, NONE)))
     if first != again:

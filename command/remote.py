@@ -1,6 +1,7 @@
 """Talking to the services: one JSON call, one sentence when it fails; or to the ledger itself."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -36,12 +37,11 @@ def call(service: str, base: str, path: str, **asked: Any) -> Any:
     url = base.rstrip("/") + path
     try:
         answer = fetch(url, **asked)
+        found = msgspec.json.decode(answer.body)
     except FetchError as error:
         raise UnreachableError(
             f"cannot reach the {service} at {url} ({error.cause}); is it running?"
         ) from error
-    try:
-        found = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreachableError(
             f"{url} answered {answer.status} without JSON; is the {service} listening there?"
@@ -95,6 +95,7 @@ def post(
         ledger = Ledger(arguments.ledger, load_config(arguments.config), SystemClock())
     except UserError as error:
         raise UnreachableError(f"{away}, nor can its ledger be opened: {error}") from error
+    print("The exporter is down: using its ledger.", file=sys.stderr)
     with closing(ledger):
         try:
             return offline(ledger)

@@ -2,13 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from command.flags import EXPORTER, author, command, flag, json_flag, print_json, print_table, why
 from command.remote import post
-from exporter.ledger.ledger import Ledger
-from exporter.ledger.repricing import Reprice, report
+from exporter.ledger.repricing import Reprice
 
 COLUMNS = ("day", "model", "tokens", "before USD", "added USD", "after USD", "price of")
 
@@ -25,22 +23,18 @@ def reprice(arguments: argparse.Namespace) -> int:
     books it. Nothing already booked changes; run again, it finds nothing.
     """
     if not arguments.yes:
-        found = _ask(arguments, dry_run=True)
-        _show(found, arguments.json)
+        found = _reprice(arguments, dry_run=True)
         if arguments.json or not found["lines"] or not _confirmed():
             return 0
-    _show(_ask(arguments, dry_run=False), arguments.json)
+    _reprice(arguments, dry_run=False)
     return 0
 
 
-def _ask(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
+def _reprice(arguments: argparse.Namespace, *, dry_run: bool) -> dict[str, Any]:
     wish = Reprice(author(arguments), arguments.reason, arguments.model, dry_run)
-
-    def offline(ledger: Ledger) -> dict[str, Any]:
-        print("The exporter is down: using its ledger.", file=sys.stderr)
-        return report(ledger.reprice(wish).result())
-
-    return post(arguments, "/api/v1/reprice", wish, offline)
+    found = post(arguments, "/api/v1/reprice", wish, lambda one: one.reprice(wish).result().report)
+    (print_json if arguments.json else _print)(found)
+    return found
 
 
 def _confirmed() -> bool:
@@ -50,12 +44,9 @@ def _confirmed() -> bool:
     return input("Book it? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _show(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
+def _print(found: dict[str, Any]) -> None:
     if found["lines"]:
-        print_table(COLUMNS, _rows(found["lines"]))
+        print_table(COLUMNS, map(_cells, found["lines"]))
         done = "Would add" if found["dry_run"] else "Booked"
         print(f"{done} ${found['added_usd']}.")
     else:
@@ -67,8 +58,7 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
         )
 
 
-def _rows(lines: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for line in lines:
-        sources = ", ".join(sorted({price["source"] for price in line["prices"]}))
-        money = (line["before_usd"], line["added_usd"], line["after_usd"])
-        yield line["day"], line["model"], str(line["tokens"]), *money, sources
+def _cells(line: dict[str, Any]) -> tuple[str, ...]:
+    sources = ", ".join(sorted({price["source"] for price in line["prices"]}))
+    figures = (str(line[key]) for key in ("tokens", "before_usd", "added_usd", "after_usd"))
+    return (line["day"], line["model"], *figures, sources)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from command.degrade import not_live
+from command.degrade import held, not_live
 from command.effect import effect_of, sentence
 from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
 from command.remote import EXPORTER_URL, PROMETHEUS_URL, call, exporter_status
@@ -62,7 +62,10 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
         "day": msgspec.to_builtins(reports[0].day),
         "by_roaster": _merge(report.by_roaster for report in reports),
         "by_field": _merge(report.by_field for report in reports),
+        "roaster_caps": _highest(report.roaster_limits_usd for report in reports),
+        "field_caps": _highest(report.field_limits_usd for report in reports),
         "unpriced_tokens": sum(report.unpriced_tokens for report in reports),
+        "warnings": sorted(set.intersection(*(set(report.warnings) for report in reports))),
         "config_problems": [report.config.problem for report in reports if report.config.problem],
     }
 
@@ -83,14 +86,23 @@ def _merge(spends: Iterable[dict[str, Decimal]]) -> dict[str, str]:
     return {name: f"{amount:f}" for name, amount in by_amount(merged).items()}
 
 
+def _highest(caps: Iterable[dict[str, Decimal]]) -> dict[str, str]:
+    """The exporters have the same caps, but a grant for a roaster is in one ledger only."""
+    highest: dict[str, Decimal] = {}
+    for name, amount in chain.from_iterable(one.items() for one in caps):
+        highest[name] = max(amount, highest.get(name, amount))
+    return {name: f"{amount:f}" for name, amount in highest.items()}
+
+
 def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
     """What the receiver applies, and its effect; who is away is reported, and no reason to fail."""
-    found: dict[str, Any] = {"degradation": None, "effect": {}, "question": ""}
+    found: dict[str, Any] = {"degradation": None, "tunings": [], "effect": {}, "question": ""}
     try:
         state = call("receiver", receiver, "/state")
         state = state if isinstance(state, dict) else {}
         found |= {"degradation": state.get("level"), "ledgers": state.get("ledgers", {})}
-        found["question"] = state.get("question", "")
+        found |= {key: state[key] for key in ("question", "tunings") if key in state}
+        found |= {"alerts_ask_for": state.get("alerts_ask_for"), "held": held(state)}
         if found["degradation"] not in (None, "none"):
             found["effect"].update(effect_of(found["degradation"], receiver, prometheus))
     except UserError as error:
@@ -112,15 +124,21 @@ def _print(summary: dict[str, Any]) -> None:
         if amount := usd[f"{what}_usd"]:
             print(f"  ${amount:.2f} {what.replace('_', ' ')} today")
     level = summary["degradation"] or "unknown (no receiver)"
-    print(f"Degradation: {level}{sentence(summary['effect'])}")
+    in_force = ", ".join([level, *summary["tunings"]])
+    print(f"Degradation: {in_force}{sentence(summary['effect'])}")
     if summary["unpriced_tokens"]:
         print(f"Tokens without a price: {summary['unpriced_tokens']} (llm-budget reprice)")
     problems = (f"The config was not reloaded: {one}" for one in summary["config_problems"])
-    for line in filter(
-        None, (summary["month_text"], *not_live(summary), *problems, summary["question"])
-    ):
+    asked = summary.get("alerts_ask_for") or level
+    why = [asked != level and f"The alerts ask for: {asked}.", *summary.get("held", ())]
+    why.append(summary["month_text"])
+    lines = (*why, *not_live(summary), *problems, *summary["warnings"], summary["question"])
+    for line in filter(None, lines):
         print(line)
     for by in ("roaster", "field"):
         if spend := summary[f"by_{by}"]:
-            rows = ((name, f"{Decimal(amount):.4f}") for name, amount in spend.items())
-            print_table((by, "spend USD"), rows)
+            caps = {name: f" of {cap}" for name, cap in summary[f"{by}_caps"].items()}
+            print_table(
+                (by, "spend USD"),
+                ((one, f"{Decimal(cost):.4f}{caps.get(one, '')}") for one, cost in spend.items()),
+            )

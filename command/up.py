@@ -7,13 +7,20 @@ from pathlib import Path
 from command.flags import PORTS, command, file_flag, flag, ports
 from command.paths import BASELINE, BUDGET, CONTACTS, DATA
 from command.stack.binaries import ensure
-from command.stack.bundle import Bundle, BundleSettings
+from command.stack.bundle import Bundle
 from command.stack.configs import prepare_compose
+from command.stack.reach import reach
 from common import signals
 from common.errors import UserError
 from common.files import FileLock
 
 CHECK_EVERY_SECONDS = 1.0
+PAGES = {
+    "exporter": "status page, /metrics",
+    "receiver": "/config, /state",
+    "prometheus": "",
+    "alertmanager": "",
+}
 
 
 @command(
@@ -37,11 +44,12 @@ def up(arguments: argparse.Namespace) -> int:
     try:
         if arguments.prepare_only:
             prepare_compose(folder / "compose", arguments.contacts)
+            _say_who_is_told(folder / "compose", arguments.contacts)
             return 0
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "up.lock", "llm-budget up"), signals.noted():
             _run_here(arguments, folder)  # locked, because two would share configs
-            return 0
+        return 0
     except OSError as error:
         raise UserError(
             f"cannot use {error.filename or folder}: {error.strerror}; "
@@ -49,16 +57,24 @@ def up(arguments: argparse.Namespace) -> int:
         ) from error
 
 
+def _say_who_is_told(folder: Path, contacts: Path) -> None:
+    for severity, _, said in reach(folder / "alertmanager.yml", contacts, folder):
+        print(f"{severity + ' alerts:':17} {said}")
+
+
 def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
-    """Start everything, restart what dies, stop all on SIGINT or SIGTERM."""
     ensure()
     files = (arguments.config, arguments.baseline, arguments.contacts)
     budget, baseline, contacts = (file.resolve() for file in files)
-    chosen = ports(arguments)
-    bundle = Bundle(BundleSettings(folder, budget, baseline, contacts, chosen))
+    bundle = Bundle(folder, budget, baseline, contacts, ports(arguments))
     try:
         bundle.start()
-        _announce(bundle)
+        for service, pages in PAGES.items():
+            print(f"{service:13} {bundle.url(service)}   {pages}".rstrip())
+        print(f"effective config: {bundle.effective}")
+        print(f"tokens and logs:  {bundle.folder}")
+        _say_who_is_told(folder, contacts)
+        print("Ctrl-C stops everything; the data stays.", flush=True)
         with contextlib.suppress(signals.Interrupted):  # the way in which it ends well
             while True:
                 signals.sleep(CHECK_EVERY_SECONDS)
@@ -68,13 +84,3 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
         print("stopping …", flush=True)
     finally:
         bundle.stop()
-
-
-def _announce(bundle: Bundle) -> None:
-    print(f"exporter      {bundle.url('exporter')}   status page, /metrics")
-    print(f"receiver      {bundle.url('receiver')}   /config, /state")
-    print(f"prometheus    {bundle.url('prometheus')}")
-    print(f"alertmanager  {bundle.url('alertmanager')}")
-    print(f"effective config: {bundle.effective}")
-    print(f"tokens and logs:  {bundle.folder}")
-    print("Ctrl-C stops everything; the data stays.", flush=True)

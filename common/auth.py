@@ -22,8 +22,7 @@ def read_token(
     shorter than 16 characters or not printable ASCII.
     """
     variable = f"LLM_BUDGET_{name.upper()}_TOKEN"
-    source = file or environment.get(f"{variable}_FILE")
-    if source:
+    if source := file or environment.get(f"{variable}_FILE"):
         try:
             token = read_file(Path(source), MAX_SECRET_BYTES).decode("ascii").strip()
         except (OSError, ValueError) as error:  # ValueError: not ASCII, or an impossible path

@@ -174,7 +174,10 @@ class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
     unpriced_tokens: int
     config: ReloadStatus
     logs: list[LogStatus]
-    epoch: int = 0  # the number of the ledger's newest grant or reset
+    epoch: int = 0  # the number of the ledger's newest grant, reset or revoke
+    roaster_limits_usd: dict[str, Decimal] = {}  # today's caps of roasters, grants included
+    field_limits_usd: dict[str, Decimal] = {}
+    warnings: list[str] = []  # caps of what the ledger has not seen, in sentences
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: amounts as decimal strings, and for those who read it what they come to.

@@ -21,5 +21,4 @@ class SystemClock:
 
 def iso8601(timestamp: float) -> str:
     """Unix seconds as RFC 3339 in UTC with milliseconds, e.g. 2026-11-23T10:00:00.123Z."""
-    text = datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

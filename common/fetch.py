@@ -81,10 +81,14 @@ def fetch(
     """
     future: Future[Answer] = Future()
     connection = _Connection()
-    connection.token = token
+
+    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
 
     def call() -> None:
         try:
+            named = token and "@" not in urlsplit(url).netloc
             with requests.Session() as session:
                 session.trust_env = use_environment
                 session.mount("http://", connection)
@@ -95,6 +99,7 @@ def fetch(
                     params=params,
                     json=content,
                     headers=headers,
+                    auth=bearer if named else None,  # a .netrc cannot replace it
                     verify=str(ca_file) if ca_file else True,
                     timeout=timeout,
                     stream=True,
@@ -128,14 +133,8 @@ def without_password(url: str) -> str:
 class _Connection(HTTPAdapter):
     """The connection of one call, which another thread may cut."""
 
-    token: str | None = None
     _made: Any = None
     _over = False
-
-    def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
-        """The token, where a .netrc of the environment cannot replace it any more."""
-        if self.token and "@" not in urlsplit(str(request.url)).netloc:
-            request.headers["Authorization"] = f"Bearer {self.token}"
 
     def get_connection_with_tls_context(self, *arguments: Any, **keywords: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*arguments, **keywords)

@@ -18,16 +18,11 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110: a token
 
 def add_flags(command: argparse.ArgumentParser) -> None:
     """--header and --ca-file."""
-    command.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="a header for every source, its value in a file; repeat for several",
-    )
-    command.add_argument(
-        "--ca-file", type=Path, metavar="FILE", help="trust these CAs (PEM) instead of the usual"
-    )
+    header = "a header for every source, its value in a file; repeat for several"
+    several: dict[str, Any] = {"action": "append", "default": []}
+    command.add_argument("--header", metavar="NAME=FILE", help=header, **several)
+    trusted = "trust these CAs (PEM) instead of the usual"
+    command.add_argument("--ca-file", type=Path, metavar="FILE", help=trusted)
 
 
 @dataclass(frozen=True)

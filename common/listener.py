@@ -1,4 +1,4 @@
-"""A listening socket that goes on when the process has no file descriptor left.
+"""A listening socket that goes on when the process has no file descriptor left; who has a port.
 
 asyncio alone logs a traceback for each attempt, hundreds a second, and takes nobody in.
 """
@@ -7,14 +7,17 @@ import contextlib
 import errno
 import logging
 import os
+import pwd
 import socket
 import time
 from collections.abc import Callable
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SAY_SECONDS = 60.0
+LISTENING = "0A"  # in /proc/net/tcp
 log = logging.getLogger(__name__)
 
 
@@ -48,3 +51,29 @@ class Listener(socket.socket):
     def close(self) -> None:
         self._spare.close()
         super().close()
+
+
+def port_holder(port: int) -> str | None:
+    """Who listens there: "name (pid N)", or only whose process it is; None when nobody is seen."""
+    users = _listeners(port)
+    for process in Path("/proc").glob("[0-9]*") if users else ():
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if any(handle.resolve().name in users for handle in (process / "fd").iterdir()):
+                name = (process / "comm").read_text("utf-8", "replace").strip()
+                return f"{name} (pid {process.name})"
+    for user in users.values():
+        with contextlib.suppress(KeyError):  # not in /etc/passwd
+            return f"a process of the user {pwd.getpwuid(user).pw_name}"
+        return f"a process of the user {user}"
+    return None
+
+
+def _listeners(port: int) -> dict[str, int]:
+    """The user's id by each socket that listens on a port, "socket:[inode]" as /proc links it."""
+    found = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for columns in map(str.split, Path(table).read_text().splitlines()):
+                if columns[3] == LISTENING and columns[1].endswith(f":{port:04X}"):
+                    found[f"socket:[{columns[9]}]"] = int(columns[7])
+    return found

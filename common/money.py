@@ -26,7 +26,12 @@ def picodollars(usd: Decimal | int | str) -> int:
 
 def usd(pico: int) -> str:
     """Pico-dollars as an exact decimal string of USD without trailing zeros, e.g. "60.3"."""
-    sign = "-" if pico < 0 else ""
-    whole, fraction = divmod(abs(pico), PICODOLLARS_PER_USD)
-    digits = f"{fraction:012d}".rstrip("0")
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+    return f"{Decimal(pico).scaleb(-12).normalize():f}"
+
+
+def shown(amount: Decimal) -> str:
+    """USD for people: $1,204.00, -$0.03; below ten cents with the decimals that say something."""
+    places = max(4, 1 - amount.adjusted()) if amount and abs(amount) < Decimal("0.1") else 2
+    digits = f"{abs(round(amount, places)):,f}"
+    whole, _, rest = digits.partition(".")
+    return f"{'-' * (amount < 0)}${whole}.{rest.rstrip('0'):0<2}"

@@ -1,7 +1,6 @@
 """Every metric, label and job name that crosses a process boundary, in one place."""
 
 JOB_EXPORTER = "llm-exporter"
-JOB_RECEIVER = "llm-receiver"
 
 # Labels of a series ("rfm" in the docs), in the order of its key.
 ROASTER, FIELD, MODEL = "roaster", "field", "model"
@@ -16,6 +15,9 @@ LEDGER_COST = "llm_ledger_cost_usd_total"
 LEDGER_COST_AT_DAY_START = "llm_ledger_cost_usd_at_day_start"
 LEDGER_SPEND = "llm_ledger_spend_usd"
 LEDGER_EPOCH = "llm_ledger_epoch"
+DAYS_AGO, BY = "days_ago", "by"  # by: so many hours after this time of a past day; end: all of it
+HISTORY_SPEND = "llm_history_spend_usd"
+HISTORY_DAY_START = "llm_history_day_start_timestamp_seconds"
 
 # Spend and calls
 REQUESTS = "llm_requests_total"
@@ -31,8 +33,11 @@ REQUEST_DURATION = "llm_request_duration_seconds"
 DAILY_LIMIT = "llm_budget_daily_limit_usd"
 RESERVE = "llm_budget_reserve_usd"
 GRANTED = "llm_budget_granted_usd"
+GRANTS = "llm_budget_grants"
 WRITTEN_OFF = "llm_budget_written_off_usd"
 ROASTER_LIMIT = "llm_budget_roaster_limit_usd"
+FIELD_LIMIT = "llm_budget_field_limit_usd"
+ROASTER_GRANTED = "llm_budget_roaster_granted_usd"
 DAY_START = "llm_budget_day_start_timestamp_seconds"
 DAY_END = "llm_budget_day_end_timestamp_seconds"
 # Of a month's budget, where one is set; with the label month, such as 2026-11.
@@ -40,7 +45,7 @@ MONTH = "month"
 MONTH_LIMIT = "llm_month_limit_usd"
 MONTH_SEEN = "llm_month_seen_ratio"
 MONTH_SPENT = "llm_month_spent_usd"  # before the budget day
-MONTH_DAYS_LEFT = "llm_month_days_left"
+MONTH_DAYS_LEFT = "llm_month_dates_left"
 MONTH_START = "llm_month_start_timestamp_seconds"
 MONTH_PARTS = "llm_month_parts"
 RATE_LIMIT = "llm_rate_limit_requests"
@@ -83,6 +88,7 @@ EFFECT_UNJUDGED = "budget:llm_effect_unjudged:info"
 FORECAST = "budget:llm_forecast_usd:today"
 FORECAST_LOW = "budget:llm_forecast_usd:low"
 FORECAST_HIGH = "budget:llm_forecast_usd:high"
+EXHAUSTION = "budget:llm_exhaustion:timestamp_seconds"  # label case = expected, earliest
 
 # Receiver
 DEGRADATION_LEVEL = "llm_degradation_level"

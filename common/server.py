@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -141,7 +140,9 @@ async def serve(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=grace_seconds,
     )
-    server = _Server(config)
+    server = uvicorn.Server(config)
+    # Our signals: its own raise them again after shutdown, and so exit non-zero.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
     listener.make_room = partial(make_room, server.server_state.connections)
 
     def stop() -> None:
@@ -156,10 +157,3 @@ async def serve(
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     await server.serve([listener])
-
-
-class _Server(uvicorn.Server):
-    """uvicorn with our signals: its own re-raise them after shutdown, and so exit non-zero."""
-
-    def capture_signals(self) -> Any:
-        return contextlib.nullcontext()

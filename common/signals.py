@@ -1,7 +1,8 @@
-"""SIGINT and SIGTERM from a process's first moment to its last. Imports nothing slow.
+"""SIGINT, SIGTERM and SIGHUP from a process's first moment to its last. Imports nothing slow.
 
 They end a program also where a shell has put it in the background and told it to ignore SIGINT:
-that is how whoever started it there stops it, and Prometheus does so too.
+that is how whoever started it there stops it, and Prometheus does so too. Only a SIGHUP that is
+ignored (nohup) stays so.
 """
 
 import os
@@ -53,7 +54,7 @@ def noted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone has signals
         yield
         return
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGHUP)}
     _handle(_came.append)
     try:
         yield
@@ -86,5 +87,6 @@ def _interrupt(number: int) -> None:
 
 
 def _handle(handler: Callable[[int], object]) -> None:
-    for number in ENDING:
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    for number in (*ENDING, *hangup):
         signal.signal(number, lambda number, _: handler(number))

@@ -1,162 +1,159 @@
-"""Builds dashboards/*.json with Grafana's foundation SDK: python -m dashboards.build [--check]."""
+"""Makes dashboards/*.json of dashboards/*.yml: python -m dashboards.build [--check]."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from grafana_foundation_sdk.builders import common as common_builder
-from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models import common, units
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    VariableHide,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+from grafana_foundation_sdk.models.dashboard import DashboardLink as Link
+from msgspec import Struct
 
 from common import names
-from common.yamlfile import read_document
+from common.yamlfile import read_as
+from dashboards.panels import SOURCE, Shown, panel
 
-FILE = Path(__file__).with_name("overview.json")
-LADDER = Path(__file__).resolve().parents[1] / "alertmanager" / "degradation.yml"
-SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-Panel = TypeVar("Panel", stat.Panel, timeseries.Panel)
-
-
-def filled(panel: Panel, title: str, description: str, unit: str, queries: dict[str, str]) -> Panel:
-    """A panel with what every one has; queries: expressions by their legend."""
-    panel = panel.title(title).description(description).datasource(SOURCE).unit(unit)
-    for legend, expression in queries.items():
-        panel.with_target(prometheus.Dataquery().expr(expression).legend_format(legend))
-    return panel
+FOLDER = Path(__file__).parent
+DASHBOARDS = ("budget", "roasters", "pipeline")
+TAG = "llm-budget"
+EXPORTER = "http://127.0.0.1:8000"  # whose status page and runbook the links lead to
+INPUT = "DS_PROMETHEUS"  # what an import asks for
 
 
-def number(title: str, description: str, expression: str, unit: str) -> stat.Panel:
-    """One number of now."""
-    last = common_builder.ReduceDataOptions().calcs(["lastNotNull"])
-    panel = stat.Panel().height(4).span(6).graph_mode(common.BigValueGraphMode.NONE)
-    return filled(panel.reduce_options(last), title, description, unit, {"": expression})
+class Mark(Struct, forbid_unknown_fields=True, frozen=True):
+    """What is marked in every graph while its query has a value above 0."""
+
+    color: str
+    query: str
+    title: str
 
 
-def graph(title: str, description: str, unit: str, queries: dict[str, str]) -> timeseries.Panel:
-    """Lines over time."""
-    panel = timeseries.Panel().min(0).height(8).span(12).fill_opacity(8)
-    return filled(panel, title, description, unit, queries)
+class Described(Struct, forbid_unknown_fields=True, frozen=True):
+    """A dashboard; panels go by their titles, from the left to the right, from the top down."""
+
+    uid: str
+    title: str
+    description: str
+    panels: dict[str, Shown]
+    choices: list[str] = []  # the labels that people choose values of
 
 
-def panels() -> list[stat.Panel | timeseries.Panel]:
-    """From the left to the right, from the top to the bottom."""
-    ladder = ["none", *(entry["level"] for entry in read_document(LADDER)["levels"])]
-    levels = ", ".join(f"{rank} {name}" for rank, name in enumerate(ladder))
+def links() -> list[Builder[Link]]:
+    """To the other dashboards, the exporter's status page and the runbook."""
+    others = dashboard.DashboardLink("LLM budget").type(DashboardLinkType.DASHBOARDS).tags([TAG])
+    pages = (
+        dashboard.DashboardLink(title).type(DashboardLinkType.LINK).url(f"${{exporter}}{path}")
+        for title, path in (("Status page", "/"), ("Runbook", "/runbook"))
+    )
     return [
-        number(
-            "Utilization",
-            "Spend, less what was written off, over limit and grants.",
-            names.UTILIZATION,
-            units.PercentUnit,
-        ),
-        number(
-            "Remaining today",
-            "What may still be spent in this budget day.",
-            "budget:llm_remaining_usd:today",
-            units.Dollars,
-        ),
-        number("Degradation level", f"{levels}.", f"max({names.DEGRADATION_LEVEL})", units.Short),
-        number(
-            "Evidence complete",
-            "1 when every exporter was scraped just now and writes its ledger. Nothing is "
-            "lifted while it is 0.",
-            "budget:llm_evidence:complete",
-            units.Short,
-        ),
-        graph(
-            "Utilization and thresholds",
-            "The thresholds are the recorded constants that the alerts compare with.",
-            units.PercentUnit,
-            {"utilization": names.UTILIZATION, "{{threshold}}": names.THRESHOLD},
-        ),
-        graph(
-            "Forecast of the day's total",
-            "With the band that it is expected to keep to, and the day's limit.",
-            units.Dollars,
-            {
-                "forecast": names.FORECAST,
-                "low": names.FORECAST_LOW,
-                "high": names.FORECAST_HIGH,
-                "limit": "budget:llm_limit_usd:today",
-            },
-        ),
-        graph(
-            "Spend rate",
-            "USD an hour, over windows of 5 minutes and 1 hour.",
-            units.Dollars,
-            {
-                "5m": "budget:llm_spend_usd:rate5m * 3600",
-                "1h": "budget:llm_spend_usd:rate1h * 3600",
-            },
-        ),
-        *(
-            graph(f"Spend today by {by}", description, units.Dollars, {"{{" + by + "}}": spend})
-            for by, description, spend in (
-                ("model", "What each model has cost today.", "model:llm_spend_usd:today"),
-                ("roaster", "The ten dearest.", "topk(10, roaster:llm_spend_usd:today)"),
-                ("field", "What each field has cost today.", "field:llm_spend_usd:today"),
-            )
-        ),
-        graph(
-            "Requests by outcome",
-            "A second; cached and fallback cost nothing.",
-            units.RequestsPerSecond,
-            {"{{outcome}}": f"sum by (outcome) (rate({names.REQUESTS}[$__rate_interval]))"},
-        ),
-        graph(
-            "Degradation in force",
-            "Each level includes those below it; tunings are named.",
-            units.Short,
-            {"{{entry}}": f"max by (entry) ({names.DEGRADATION_ACTIVE})"},
-        ),
-        graph(
-            "What the level saves",
-            "Paid calls and cost a minute, of those before its rise; judged after ten minutes.",
-            units.PercentUnit,
-            {
-                "{{entry}}: {{of}}": names.EFFECT,
-                "{{entry}}, calls not judged: {{reason}}": f"0 * {names.EFFECT_UNJUDGED}",
-            },
-        ),
+        others.include_vars(True).keep_time(True),
+        *(page.target_blank(True) for page in pages),
     ]
 
 
-def overview() -> dashboard.Dashboard:
-    """How much of today's budget is gone, where it went, and what is being done."""
+def choice(label: str) -> dashboard.QueryVariable:
+    """Among the values of a label, all at first."""
+    built = dashboard.QueryVariable(label).label(label.capitalize()).datasource(SOURCE)
+    built = built.query(f"label_values({names.REQUESTS}, {label})").multi(True)
+    everything = VariableOption(selected=True, text=["All"], value=["$__all"])
+    built = built.include_all(True).all_value(".+").current(everything)
+    return built.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)
+
+
+def source() -> dashboard.DatasourceVariable:
+    """The Prometheus that is asked: what an import chose, else Grafana's first one."""
+    asked = VariableOption(selected=True, text=f"${{{INPUT}}}", value=f"${{{INPUT}}}")
+    built = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+    return built.current(asked)
+
+
+def exporter() -> dashboard.TextBoxVariable:
+    """The exporter's address as people's browsers reach it; ?var-exporter= changes it, too."""
+    built = dashboard.TextBoxVariable("exporter").label("Exporter").default_value(EXPORTER)
+    shown = VariableOption(selected=True, text=EXPORTER, value=EXPORTER)
+    return built.hide(VariableHide.HIDE_VARIABLE).current(shown)
+
+
+def document(described: Described) -> dict[str, Any]:
+    """The dashboard as Grafana reads it, provisioned or imported."""
     built = (
-        dashboard.Dashboard("LLM budget")
-        .uid("llm-budget-overview")
-        .description("Today's LLM spend against its budget, and the degradation in force.")
-        .tags(["llm-budget"])
-        .refresh("10s")
+        dashboard.Dashboard(described.title)
+        .uid(described.uid)
+        .description(described.description)
+        .tags([TAG])
+        .refresh("30s")
         .time("now-24h", "now")
         .timezone("browser")
         .readonly()
         .tooltip(DashboardCursorSync.CROSSHAIR)
-        .with_variable(
-            dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-        )
+        .variables([source(), *map(choice, described.choices), exporter()])
+        .links(links())
     )
-    for panel in panels():
-        built = built.with_panel(panel)
-    return built
+    for title, shown in described.panels.items():
+        built = built.with_panel(panel(title, shown))
+    encoded: dict[str, Any] = json.loads(JSONEncoder().encode(built.build()))
+    for variable in encoded["templating"]["list"]:
+        del variable["id"]  # the same for all
+    return {**encoded, "annotations": {"list": annotations()}, **imported(encoded)}
+
+
+def annotations() -> list[dict[str, Any]]:
+    """The marks; the SDK's type has neither a step nor a title."""
+    marks = read_as(FOLDER / "marks.yml", dict[str, Mark])
+    source = {"type": SOURCE.type_val, "uid": SOURCE.uid}
+    return [
+        {"name": name, "enable": True, "datasource": source, "iconColor": mark.color,
+         "expr": mark.query, "titleFormat": mark.title, "step": "30s"}
+        for name, mark in marks.items()
+    ]  # fmt: skip
+
+
+def imported(encoded: dict[str, Any]) -> dict[str, Any]:
+    """What an importing Grafana asks for, and what it must have."""
+    panels = sorted({shown["type"] for shown in encoded["panels"]})
+    kinds = {"grafana": ("10.1.0", ["grafana"]), "datasource": ("", ["prometheus"])}
+    kinds["panel"] = ("", panels)
+    asked = {"name": INPUT, "label": "Prometheus", "description": "", "type": "datasource"}
+    return {
+        "__inputs": [{**asked, "pluginId": "prometheus", "pluginName": "Prometheus"}],
+        "__requires": [
+            {"type": kind, "id": name, "name": name.capitalize(), "version": version}
+            for kind, (version, found) in kinds.items()
+            for name in found
+        ],
+    }
+
+
+def stale(path: Path, check: bool) -> bool:
+    """Whether the JSON beside a YAML file is not what that makes. Without check it is written."""
+    file = path.with_suffix(".json")
+    content = json.dumps(document(read_as(path, Described)), sort_keys=True, indent=2) + "\n"
+    if file.exists() and file.read_text(encoding="utf-8") == content:
+        return False
+    if not check:
+        file.write_text(content, encoding="utf-8")
+    sys.stdout.write(f"{file.name} {'is not what dashboards/ makes' if check else 'written'}\n")
+    return True
 
 
 def main() -> int:
-    """Write the file; with --check only say whether it is current."""
+    """Write the files; with --check only say whether they are current."""
     parser = argparse.ArgumentParser(prog="python -m dashboards.build", description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit 1 when a file is not current")
     check = parser.parse_args().check
-    content = JSONEncoder(sort_keys=True, indent=2).encode(overview().build()) + "\n"
-    if FILE.exists() and FILE.read_text(encoding="utf-8") == content:
-        return 0
-    if not check:
-        FILE.write_text(content, encoding="utf-8")
-    sys.stdout.write(f"{FILE.name} {'is not what dashboards/ makes' if check else 'written'}\n")
-    return int(check)
+    changed = [stale(FOLDER / f"{name}.yml", check) for name in DASHBOARDS]
+    return int(check and any(changed))
 
 
 if __name__ == "__main__":

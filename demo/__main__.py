@@ -22,13 +22,11 @@ from rich.console import Console
 from alertmanager.receiver.ladder.ladder import parse_ladder
 from command.paths import BUDGET, LADDER
 from command.stack.binaries import ensure
-from command.stack.bundle import Bundle, BundleSettings, Ports
-from command.thresholds import thresholds
+from command.stack.bundle import Bundle, Ports
 from common.errors import UserError
 from common.startup import settle
 from common.yamlfile import dump, read_document
 from demo import processes
-from demo.view import View
 from demo.watch import Watcher
 
 LIMIT_USD = Decimal("0.40")
@@ -41,7 +39,7 @@ def main() -> int:
     """Run the demo; 0 when the loop closed: degraded to the end, then restored on the new day."""
     settle()
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument("--plain", action="store_true", help="lines instead of a live picture")
+    parser.add_argument("--plain", action="store_true", help="lines only, no bar")
     arguments = parser.parse_args()
     console = Console(force_terminal=False if arguments.plain else None)
     try:
@@ -67,16 +65,14 @@ def run(folder: Path, console: Console) -> int:
     )
     budget.write_bytes(dump(document, budget))
     ports, hold = Ports.free(), ("--hold", "5")
-    settings = BundleSettings(folder, budget, ports=ports, interval="1s", receiver_flags=hold)
-    bundle = Bundle(settings)
+    bundle = Bundle(folder, budget, ports=ports, interval="1s", receiver_flags=hold)
     console.print(
         f"A budget of ${LIMIT_USD}; the next budget day starts at {turn:%H:%M} UTC. "
         "Starting Prometheus, Alertmanager, exporter, receiver, provider and scraper …",
         highlight=False,
     )
     levels = parse_ladder(LADDER.read_bytes(), LADDER).names
-    view = View(console, thresholds(), levels)
-    watcher = Watcher(bundle, view)
+    watcher = Watcher(bundle, console)
     provider = processes.provider(bundle)
     scraper = processes.scraper(bundle, provider, SPEED)
     try:
@@ -84,8 +80,7 @@ def run(folder: Path, console: Console) -> int:
         bundle.start()
         provider.wait_ready()
         scraper.start()
-        with view:
-            watcher.watch(until=turn.timestamp() + SECONDS_OF_NEW_DAY)
+        watcher.watch(until=turn.timestamp() + SECONDS_OF_NEW_DAY)
     finally:
         scraper.stop()
         bundle.stop()

@@ -9,7 +9,7 @@ from command.stack.processes import Child, free_port
 def provider(bundle: Bundle) -> Child:
     """The provider, on a free port."""
     address = f"127.0.0.1:{free_port()}"
-    return _child(bundle, "provider", f"http://{address}/health", "--listen", address)
+    return _child(bundle, "provider", f"http://{address}/health", f"--listen={address}")
 
 
 def provider_url(provider: Child) -> str:
@@ -22,17 +22,14 @@ def scraper(bundle: Bundle, provider: Child, speed: int) -> Child:
 
     speed: seconds of the trace in a real second.
     """
-    flags = {
-        "provider": provider_url(provider),
-        "exporter": bundle.url("exporter"),
-        "config-url": f"{bundle.url('receiver')}/config",
-        "token-file": bundle.token_file("ingest"),
-        "speed": speed,
-    }
-    given = [f"--{name}={value}" for name, value in flags.items()]
-    return _child(bundle, "scraper", "", *given, "--repeat")
+    config_url = f"--config-url={bundle.url('receiver')}/config"
+    peers = (f"--provider={provider_url(provider)}", f"--exporter={bundle.url('exporter')}")
+    return _child(bundle, "scraper", "", *peers, config_url, f"--speed={speed}")
 
 
 def _child(bundle: Bundle, name: str, ready_url: str, *flags: str) -> Child:
-    argv = [sys.executable, "-m", f"demo.{name}", *flags]
-    return Child(name, argv, bundle.folder / "logs" / f"{name}.log", ready_url)
+    argv, log = (
+        [sys.executable, "-m", f"demo.{name}", *flags],
+        bundle.folder / "logs" / f"{name}.log",
+    )
+    return Child(name, argv, log, ready_url, bundle.environment)

@@ -34,6 +34,7 @@ MODELS = ("deepseek-chat", "deepseek-reasoner")
 PRICES = (Decimal("0.00000027"), Decimal("0.00000007"), Decimal("0.00000110"))
 FAULTS = {429: "rate_limit_reached", 500: "server_error", 503: "server_overloaded"}
 INVALID = "invalid_request_error"
+Json = dict[str, Any]
 
 
 class ApiError(Exception):
@@ -41,9 +42,8 @@ class ApiError(Exception):
 
     def __init__(self, status: int, kind: str, message: str, **headers: str) -> None:
         super().__init__(message)
-        self.status = status
-        self.headers = headers
-        self.body = {"error": {"message": message, "type": kind, "param": None, "code": kind}}
+        body = {"error": {"message": message, "type": kind, "param": None, "code": kind}}
+        self.answer = JSONResponse(body, status, headers)
 
 
 class Provider:
@@ -52,11 +52,10 @@ class Provider:
     def __init__(self, balance: Decimal) -> None:
         self.balance = balance
         self.prefixes: set[int] = set()
-        self.faults: deque[dict[str, Any]] = deque()
+        self.faults: deque[Json] = deque()
         self.served = Counter(requests=0, prompt_tokens=0, cached_tokens=0, completion_tokens=0)
 
     def app(self) -> Starlette:
-        """The ASGI application."""
         return Starlette(
             routes=[
                 Route("/chat/completions", self.complete, methods=["POST"]),
@@ -66,7 +65,7 @@ class Provider:
                 Route("/sim/usage", lambda _: JSONResponse(self.served)),
                 Route("/sim/faults", self.plan, methods=["POST"]),
             ],
-            exception_handlers={ApiError: _error},
+            exception_handlers={ApiError: lambda _, error: error.answer},
         )
 
     async def plan(self, request: Request) -> Response:
@@ -75,8 +74,6 @@ class Provider:
         return JSONResponse({})
 
     async def complete(self, request: Request) -> Response:
-        """One chat completion."""
-        _authenticate(request)
         asked = await _read(request)
         if self.balance <= 0:
             raise ApiError(402, "insufficient_balance", "Insufficient Balance")
@@ -87,7 +84,9 @@ class Provider:
         words = " ".join(str(m.get("content", "")) for m in asked["messages"]).split()
         tokens, abort_after = asked.get("max_tokens"), fault.get("abort_after")
         answer = (["ok"] * int(tokens or DEFAULT_ANSWER_TOKENS))[:abort_after]
-        usage = self._charge(words, len(answer))
+        usage: Json | None = self._charge(words, len(answer))
+        if not fault.get("usage", True):
+            usage = None
         await asyncio.sleep(fault.get("delay", 0))
         identity = {
             "id": f"chatcmpl-{self.served['requests']:012d}-{time.time_ns():x}",
@@ -96,28 +95,25 @@ class Provider:
             "system_fingerprint": "fp_simulated",
         }
         if asked.get("stream"):
-            with_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
-            reported = usage if with_usage and fault.get("usage", True) else None
-            stream = _stream(identity, answer, reported, broken=abort_after is not None)
+            with_usage = (asked.get("stream_options") or {}).get("include_usage")
+            stream = _stream(identity, answer, usage if with_usage else None, abort_after)
             return StreamingResponse(stream, media_type="text/event-stream")
         if abort_after is not None:
-            return StreamingResponse(_broken(), media_type="application/json")
+            broken = _stream(identity, [], None, abort_after)
+            return StreamingResponse(broken, media_type="application/json")
         message = {"role": "assistant", "content": " ".join(answer)}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        body = identity | {"object": "chat.completion", "choices": [choice], "usage": usage}
-        if not fault.get("usage", True):
-            del body["usage"]
-        return JSONResponse(body)
+        body = identity | {"object": "chat.completion", "choices": [choice]}
+        return JSONResponse(body | ({"usage": usage} if usage else {}))
 
     async def user_balance(self, request: Request) -> Response:
-        """The account's balance."""
         _authenticate(request)
         left = f"{max(self.balance, Decimal(0)):.2f}"
-        info = {"currency": "USD", "total_balance": left, "topped_up_balance": left}
-        info["granted_balance"] = "0.00"
-        return JSONResponse({"is_available": self.balance > 0, "balance_infos": [info]})
+        parts = {"total_balance": left, "granted_balance": "0.00", "topped_up_balance": left}
+        infos = [{"currency": "USD", **parts}]
+        return JSONResponse({"is_available": self.balance > 0, "balance_infos": infos})
 
-    def _charge(self, words: list[str], completion: int) -> dict[str, Any]:
+    def _charge(self, words: list[str], completion: int) -> Json:
         """The usage object; the longest prefix seen before is a cache hit."""
         cached = 0
         for end in range(CACHE_UNIT, len(words) + 1, CACHE_UNIT):
@@ -126,15 +122,11 @@ class Provider:
                 cached = end
             elif len(self.prefixes) < MAX_PREFIXES:
                 self.prefixes.add(prefix)
-        prompt = len(words)
-        miss, hit, output = PRICES
+        prompt, (miss, hit, output) = len(words), PRICES
         self.balance -= (prompt - cached) * miss + cached * hit + completion * output
-        self.served.update(
-            requests=1, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion
-        )
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
+        counts = {"prompt_tokens": prompt, "completion_tokens": completion}
+        self.served.update(requests=1, cached_tokens=cached, **counts)
+        return counts | {
             "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": cached},
             "prompt_cache_hit_tokens": cached,
@@ -147,7 +139,8 @@ def _authenticate(request: Request) -> None:
         raise ApiError(401, "authentication_error", "Authentication Fails (no such user)")
 
 
-async def _read(request: Request) -> dict[str, Any]:
+async def _read(request: Request) -> Json:
+    _authenticate(request)
     try:
         asked = await request.json()
     except ValueError as error:
@@ -160,25 +153,19 @@ async def _read(request: Request) -> dict[str, Any]:
     return asked
 
 
-async def _broken() -> AsyncIterator[str]:
-    """Headers, and then nothing: the connection is cut."""
-    yield "{"
-    raise ConnectionAbortedError("as planned")
-
-
 async def _stream(
-    identity: dict[str, Any], answer: list[str], usage: dict[str, Any] | None, broken: bool
+    identity: Json, answer: list[str], usage: Json | None, abort_after: int | None
 ) -> AsyncIterator[str]:
     """Server-sent events: chunks, then (when asked for) one with the usage, then [DONE]."""
     base = identity | {"object": "chat.completion.chunk"}
 
-    def chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> str:
+    def chunk(choices: list[Json], usage: Json | None = None) -> str:
         return f"data: {json.dumps(base | {'choices': choices, 'usage': usage})}\n\n"
 
     for word in answer:
         yield chunk([{"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}])
         await asyncio.sleep(0)
-    if broken:
+    if abort_after is not None:
         raise ConnectionAbortedError("as planned")
     yield chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])
     if usage is not None:
@@ -186,12 +173,7 @@ async def _stream(
     yield "data: [DONE]\n\n"
 
 
-async def _error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body, error.status, error.headers)
-
-
-def main() -> int:
+def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m demo.provider")
     parser.add_argument("--listen", default="127.0.0.1:8002", metavar="HOST:PORT")
@@ -200,10 +182,8 @@ def main() -> int:
     try:
         asyncio.run(serve(Provider(arguments.balance).app(), bind(*parse_listen(arguments.listen))))
     except UserError as error:
-        print(f"provider: {error}", file=sys.stderr)
-        return 2
-    return 0
+        sys.exit(f"provider: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

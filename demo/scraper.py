@@ -1,23 +1,23 @@
-"""The simulated scraper: replays the trace, obeys the effective config, reports its usage.
+"""The simulated scraper: replays the trace again and again, obeys the config, reports its usage.
 
 It does so as any scraper may: through sdk/client.py, whose spool it delivers by HTTP (with
---exporter) or leaves to an exporter that follows it (--spool alone).
+--exporter, and its token in LLM_BUDGET_INGEST_TOKEN_FILE) or leaves to an exporter that follows it
+(--spool alone).
 """
 
 import argparse
 import contextlib
-import functools
 import itertools
 import logging
 import signal
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from common.fetch import FetchError, fetch
@@ -30,41 +30,38 @@ WORKERS = 8
 MODEL = "deepseek-chat"
 
 
-def arrivals(repeat: bool) -> Iterator[Task]:
-    """The trace's tasks as they arrive, once or again and again."""
+def arrivals() -> Iterator[Task]:
+    """The trace's tasks as they arrive, again and again."""
     tasks = read_trace()
     length = tasks[-1].at + CYCLE_SECONDS
-    for lap in itertools.count() if repeat else range(1):
+    for lap in itertools.count():
         for task in tasks:
             yield replace(task, at=task.at + lap * length)
 
 
+@dataclass
 class Scraper:
     """Cycles of the pipeline in simulated time; calls in parallel."""
 
-    def __init__(self, arguments: argparse.Namespace, client: Client) -> None:
-        self.arguments = arguments
-        self.client = client
-        self.pipeline = Pipeline()
-        self.stopped = threading.Event()
+    provider: str  # its URL
+    speed: float
+    client: Client
+    stopped: Event = field(default_factory=Event)
 
     def run(self) -> None:
-        """Until stopped, or the trace is over."""
-        coming = arrivals(self.arguments.repeat)
-        task, started = next(coming, None), time.monotonic()
-        arrived: list[Task] = []
+        pipeline, coming, started = Pipeline(), arrivals(), time.monotonic()
+        task, arrived = next(coming), list[Task]()
         with ThreadPoolExecutor(WORKERS) as pool:
             for cycle in itertools.count(1):
-                due = started + (cycle - 1) * CYCLE_SECONDS / self.arguments.speed
-                # A late cycle starts at once.
-                if task is None or self.stopped.wait(max(0.0, due - time.monotonic())):
+                due = started + (cycle - 1) * CYCLE_SECONDS / self.speed
+                if self.stopped.wait(max(0.0, due - time.monotonic())):  # a late one starts at once
                     return
                 now = cycle * CYCLE_SECONDS
-                while task is not None and task.at <= now:
+                while task.at <= now:
                     arrived.append(task)
-                    task = next(coming, None)
+                    task = next(coming)
                 if (config := self.client.current()) is not None:
-                    settled = list(self.pipeline.cycle(now, config, arrived))
+                    settled = list(pipeline.cycle(now, config, arrived))
                     arrived = []
                     list(pool.map(lambda pair: self._settle(*pair), settled))
 
@@ -76,16 +73,11 @@ class Scraper:
         """A call's outcome, and the provider's answer if there is one."""
         prompt = " ".join([f"field-{task.field}"] * 128 + [f"product-{task.product}"])
         prompt += " word" * max(0, task.prompt_tokens - 129)
+        messages = [{"role": "user", "content": prompt}]
+        asked = {"model": MODEL, "messages": messages, "max_tokens": task.completion_tokens}
         try:
-            answer = fetch(
-                f"{self.arguments.provider}/chat/completions",
-                content={
-                    "model": MODEL,
-                    "messages": [{"role": "user", "content": prompt}],
-                    "max_tokens": task.completion_tokens,
-                },
-                token="simulated-key",  # noqa: S106  the simulated provider takes any
-            )
+            # The simulated provider takes any key.
+            answer = fetch(f"{self.provider}/chat/completions", content=asked, token="x")  # noqa: S106
         except FetchError:
             return "error", None
         if answer.status == 200:
@@ -93,52 +85,34 @@ class Scraper:
         return "rate_limited" if answer.status == 429 else "error", None
 
 
-@contextlib.contextmanager
-def delivery(arguments: argparse.Namespace) -> Iterator[None]:
-    """The spool sent to --exporter in a thread, to the last line when the scraper ends."""
-    if not arguments.exporter:
-        yield
-        return
-    stop = threading.Event()
-
-    def token() -> str | None:
-        return arguments.token_file.read_text().strip() if arguments.token_file else None
-
-    send = functools.partial(deliver, arguments.spool, arguments.exporter, token=token)
-    thread = threading.Thread(target=send, kwargs={"stop": stop})
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        with contextlib.suppress(DeliveryError):
-            send(once=True)
-
-
-def main() -> int:
-    """Run until SIGTERM or the trace's end."""
+def main() -> None:
+    """Run until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m demo.scraper", description=__doc__)
     parser.add_argument("--exporter", metavar="URL", help="deliver the spool there")
     parser.add_argument("--spool", type=Path, metavar="FILE", help="by default a temporary one")
     parser.add_argument("--provider", required=True, metavar="URL")
     parser.add_argument("--config-url", required=True, metavar="URL")
-    parser.add_argument("--token-file", type=Path, metavar="FILE")
     parser.add_argument("--speed", type=float, default=60.0, help="trace seconds a real second")
-    parser.add_argument("--repeat", action="store_true", help="the trace again and again")
     arguments = parser.parse_args()
     logging.basicConfig(format="scraper: %(message)s")
     with tempfile.TemporaryDirectory(prefix="llm-budget-scraper-") as folder:
         arguments.spool = arguments.spool or Path(folder) / "spool"
         client = Client(arguments.spool, config_url=arguments.config_url)
-        scraper = Scraper(arguments, client)
-        signal.signal(signal.SIGTERM, lambda *_: scraper.stopped.set())
-        signal.signal(signal.SIGINT, lambda *_: scraper.stopped.set())
-        with delivery(arguments):
-            scraper.run()
+        scraper = Scraper(arguments.provider, arguments.speed, client)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: scraper.stopped.set())
+        send = partial(deliver, arguments.spool, arguments.exporter)
+        delivery = Thread(target=send, kwargs={"stop": scraper.stopped}, daemon=True)
+        if arguments.exporter:
+            delivery.start()
+        scraper.run()
+        scraper.stopped.set()
         client.close()
-    return 0
+        if arguments.exporter:
+            delivery.join()
+            with contextlib.suppress(DeliveryError):
+                send(once=True)  # to the last line
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -32,16 +32,13 @@ class Exporter:
     def __init__(
         self,
         settings: ExporterSettings,
-        load: Callable[[], ExporterSettings],
+        load: Callable[[], ExporterSettings],  # reads them anew
         ledger: Path,
         clock: Clock,
-        hosts: Sequence[str] = (),
-        logs: Sequence[Log] = (),
+        hosts: Sequence[str] = (),  # names to answer to, besides the config's
+        logs: Sequence[Log] = (),  # to follow, besides the config's
     ) -> None:
-        """Open the ledger. Raises UserError. load: reads the settings anew.
-
-        hosts: Host names to answer to, logs: logs to follow; both besides the config's.
-        """
+        """Open the ledger. Raises UserError."""
         self.settings, self._load, self.clock = settings, load, clock
         self._loaded, self._problem = clock.now(), ""  # problem: why the last reload failed
         self._one_at_a_time = asyncio.Lock()
@@ -56,16 +53,40 @@ class Exporter:
         self.provider = ProviderPoller(lambda: self.config.provider)
         registry.register(self.provider)
         registry.register(self)
+        self._log_warnings()
 
     @property
     def config(self) -> Config:
-        """budget.yml as it is in force."""
         return self.settings.config
 
     @property
     def reload_status(self) -> ReloadStatus:
         """When the config in force was loaded, and why a later reload kept it."""
         return ReloadStatus(iso8601(self._loaded), self._problem or None)
+
+    def warnings(self) -> list[str]:
+        """A sentence for each cap of what the ledger has not seen yet: is it misspelt?"""
+        budget, books = self.config.budget, self.ledger.books
+        found: list[str] = []
+        for label, caps in ((names.ROASTER, budget.roasters), (names.FIELD, budget.fields)):
+            with books.lock:
+                seen = {getattr(one, label) for one in books.totals} if caps else set()
+            found += [
+                f"budget.{label}s caps {name!r}, under which many names are summed up, or calls "
+                "without one: no stop can reach them; give each name its own cap"
+                for name in sorted(caps.keys() & {names.OTHER, names.UNKNOWN})
+            ]
+            seen |= {names.OTHER, names.UNKNOWN}
+            found += [
+                f"budget.{label}s caps {name!r}, which no event in this ledger names yet; is it "
+                "spelt as the scraper reports it?"
+                for name in sorted(caps.keys() - seen)
+            ]
+        return found
+
+    def _log_warnings(self) -> None:
+        for warning in self.warnings()[:10]:  # a new budget may have a thousand caps
+            log.warning("%s", warning)
 
     def collect(self) -> Iterator[Metric]:
         """The same for Prometheus."""
@@ -80,7 +101,6 @@ class Exporter:
         self.provider.start()
 
     def close(self) -> None:
-        """Finish what is under way, and close the ledger."""
         self.provider.stop()
         self.logs.stop()
         self.ledger.close()
@@ -105,3 +125,4 @@ class Exporter:
             self.logs.configure([*settings.config.log, *self._extra_logs])
             self._loaded, self._problem = self.clock.now(), ""
             log.info("the config was reloaded")
+            self._log_warnings()

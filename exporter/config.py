@@ -17,8 +17,9 @@ from common.http import is_loopback
 from common.money import picodollars
 from common.yamlfile import read_as
 from exporter.budget.day import BudgetCalendar
-from exporter.event import MAX_CALLS
+from exporter.event import is_label
 from exporter.prices.schedule import Price, Prices, schedules
+from sdk.client import MAX_CALLS
 
 Count = Annotated[int, Meta(ge=1)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -59,7 +60,8 @@ class Budget(_Strict, frozen=True):
     month_opening_usd: dict[Annotated[str, Meta(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")], Decimal] = (
         field(default_factory=dict)
     )
-    roasters: dict[str, Decimal] = field(default_factory=dict)
+    roasters: dict[str, Decimal] = field(default_factory=dict)  # caps of a budget day
+    fields: dict[str, Decimal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("daily_limit_usd", "monthly_limit_usd"):
@@ -70,10 +72,14 @@ class Budget(_Strict, frozen=True):
             self.month_opening_usd or self.monthly_spread != "none"
         ):
             raise UserError("monthly_spread and month_opening_usd need a monthly_limit_usd")
-        amounts = {"reserve_usd": self.reserve_usd, **self.roasters, **self.month_opening_usd}
+        if wrong := [one for one in (*self.roasters, *self.fields) if not is_label(one)]:
+            raise UserError(f"a cap names {wrong[0][:80]!a}, which no event may be called")
+        amounts = {"reserve_usd": self.reserve_usd}
+        for key in ("roasters", "fields", "month_opening_usd"):
+            amounts |= {f"{key}.{name}": amount for name, amount in getattr(self, key).items()}
         for name, amount in amounts.items():
-            if picodollars(amount) < 0:
-                raise UserError(f"{name} must not be negative")
+            if not amount.is_finite() or picodollars(amount) < 0:
+                raise UserError(f"{name} must be an amount, and must not be negative")
 
     @property
     def calendar(self) -> BudgetCalendar:
@@ -113,6 +119,12 @@ class Limits(_Strict, frozen=True):
     def __post_init__(self) -> None:
         if picodollars(self.call_usd) <= 0:
             raise UserError("call_usd must be above 0")
+
+
+class Keeping(_Strict, frozen=True):
+    """How long the ledger keeps a day's accounts; what it cost since it began stays."""
+
+    keep_days: Annotated[int, Meta(ge=36)] | None = None  # an event may be 35 days late
 
 
 class Access(_Strict, frozen=True):
@@ -190,6 +202,7 @@ class Config(_Strict, frozen=True):
         }
     )
     limits: Limits = field(default_factory=Limits)
+    ledger: Keeping = field(default_factory=Keeping)
     access: Access = field(default_factory=Access)
     provider: Provider | None = None
     log: list[Log] = field(default_factory=list)

@@ -10,18 +10,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 from common.names import UNKNOWN
-from exporter.usage import Tokens, UsageError, count_tokens, service_tier_of, whole_number
+from sdk import client
 
-MAX_TOKENS = 10_000_000  # per number of one call; beyond that a client is broken
-MAX_CALLS = 100_000  # that one event may sum up
-MAX_LABEL_LENGTH = 120
 MAX_ID_LENGTH = 512
 DEFAULT_PROVIDER = "deepseek"
 LIVE_SECONDS = 60.0  # within so long of its own time, an event says what happens now
 # Controls, line and paragraph separators, and lone surrogates, which no UTF-8 page can carry.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-Sum = Annotated[int, Meta(ge=0, le=MAX_TOKENS * MAX_CALLS)]  # over the calls of one event
+Sum = Annotated[int, Meta(ge=0, le=client.MAX_TOKENS * client.MAX_CALLS)]  # over an event's calls
 Outcome = Literal["success", "error", "rate_limited", "cached", "fallback"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 Reason = Literal[
@@ -37,16 +34,13 @@ _IN_DETAILS = {"cache_write", "input_audio", "output_audio"}  # the extras that 
 
 
 class EventError(ValueError):
-    """An event is refused; reason is a label value, str() says which key and why.
-
-    success: it was a call that succeeded, so money was spent.
-    """
+    """An event is refused; reason is a label value, str() says which key and why."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         # It may quote a key with half an emoji, which no answer and no log line can carry.
         super().__init__(message.encode("utf-8", "backslashreplace").decode())
         self.reason: Reason = reason
-        self.success = False
+        self.success = False  # whether the call succeeded, so that money was spent
 
 
 class _RawEvent(Struct, omit_defaults=True):  # so that a key added later changes no old content
@@ -62,17 +56,14 @@ class _RawEvent(Struct, omit_defaults=True):  # so that a key added later change
     duration_seconds: Annotated[float, Meta(ge=0, le=86_400)] | None = None
     batch_items: Sum = 0
     batch_slots: Sum = 0
-    count: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = 1
+    count: Annotated[int, Meta(ge=1, le=client.MAX_CALLS)] = 1
     share: bool = False  # one field's part of a call, which may have no tokens
     service_tier: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """One call, ready to be booked. Tokens are disjoint: input excludes cached input.
-
-    extras: those of them that a list may charge apart, by the kinds of usage.EXTRAS.
-    """
+    """One call, ready to be booked. Tokens are disjoint: input excludes cached input."""
 
     roaster: str
     field: str
@@ -84,7 +75,7 @@ class UsageEvent:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
-    extras: tuple[tuple[str, int], ...] = ()
+    extras: tuple[tuple[str, int], ...] = ()  # of these, what a list may charge apart, by kind
     estimated: bool = False
     provider: str = DEFAULT_PROVIDER
     duration_seconds: float | None = None
@@ -120,7 +111,7 @@ def _parse(event: _RawEvent, received: float) -> UsageEvent:
     tokens = _tokens(event)
     provider = _label("provider", event.provider, DEFAULT_PROVIDER)
     # A plain one is not told from none in the event's content.
-    tier = service_tier_of(event.service_tier, event.usage)
+    tier = client.service_tier_of(event.service_tier, event.usage)
     event.service_tier = tier or None
     model = _label("model", event.model)
     claimed = received if event.time is None else _timestamp(event.time)
@@ -150,36 +141,38 @@ def _parse(event: _RawEvent, received: float) -> UsageEvent:
     )
 
 
-def _tokens(event: _RawEvent) -> Tokens:
-    """The event's tokens; only what asked nobody, or failed, may have none.
-
-    The bound of one call holds for each of those that the event sums up.
-    """
+def _tokens(event: _RawEvent) -> client.Tokens:
+    """The event's tokens; only what asked nobody, or failed, may have none."""
     try:
-        tokens = count_tokens(event.usage, whole=not (event.estimated or event.share))
-    except UsageError as error:
+        tokens = client.count_tokens(event.usage, whole=not (event.estimated or event.share))
+    except client.UsageError as error:
         raise EventError("usage", str(error)) from error
     if tokens is None and event.outcome == "success" and not event.share:
         keys = ", ".join(key[:40] for key in list(event.usage or ())[:12]) or "none"
         raise EventError("usage", f"success without usage; keys found: {keys} - at `$.usage`")
-    tokens = tokens or Tokens(0, 0, 0, {})
+    tokens = tokens or client.Tokens(0, 0, 0, {})
     for key, number in (
         ("batch_items", event.batch_items),
         ("batch_slots", event.batch_slots),
         ("usage.prompt_tokens", tokens.prompt),
         ("usage.completion_tokens", tokens.completion),
     ):
-        if number > MAX_TOKENS * event.count:
-            raise EventError("schema", f"more than {MAX_TOKENS} a call - at `$.{key}`")
+        if number > client.MAX_TOKENS * event.count:  # the bound of each call that it sums up
+            raise EventError("schema", f"more than {client.MAX_TOKENS} a call - at `$.{key}`")
     return tokens
+
+
+def is_label(value: str) -> bool:
+    """Whether a roaster, field or model may be called so."""
+    return 0 < len(value) <= client.MAX_LABEL and not _CONTROLS.search(value)
 
 
 def _label(name: str, value: str | None, missing: str = UNKNOWN) -> str:
     """A label value: missing or empty becomes unknown; long or with controls is refused."""
     if not value:
         return missing
-    if len(value) > MAX_LABEL_LENGTH or _CONTROLS.search(value):
-        rule = f"at most {MAX_LABEL_LENGTH} characters without controls"
+    if not is_label(value):
+        rule = f"at most {client.MAX_LABEL} characters without controls"
         raise EventError("label", f"must be {rule} - at `$.{name}`")
     return value
 
@@ -200,7 +193,7 @@ def digest_of(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _content(event: _RawEvent, tokens: Tokens) -> bytes:
+def _content(event: _RawEvent, tokens: client.Tokens) -> bytes:
     """A digest of the event without its id, as it was written; the order of keys does not matter.
 
     Defaults are left out, so that a key which a later version learns does not change old digests.
@@ -210,7 +203,7 @@ def _content(event: _RawEvent, tokens: Tokens) -> bytes:
     event.id = None
     if (usage := event.usage) is not None:
         known = {
-            key: whole_number(usage[key])
+            key: client.whole_number(usage[key])
             for key in ("prompt_tokens", "completion_tokens")
             if usage.get(key)
         }
@@ -228,4 +221,4 @@ def _content(event: _RawEvent, tokens: Tokens) -> bytes:
 
 
 def _given(usage: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: whole_number(usage[key]) for key in keys if usage.get(key) is not None}
+    return {key: client.whole_number(usage[key]) for key in keys if usage.get(key) is not None}

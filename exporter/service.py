@@ -5,10 +5,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,6 +23,7 @@ from exporter.access import load_settings
 from exporter.composition import Exporter
 from exporter.config import Log
 from exporter.web.app import application
+from exporter.web.peers import Peers
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,28 +34,35 @@ def parser() -> argparse.ArgumentParser:
         epilog="Tokens: LLM_BUDGET_INGEST_TOKEN_FILE, LLM_BUDGET_ADMIN_TOKEN_FILE, "
         "LLM_BUDGET_METRICS_TOKEN_FILE, the same without _FILE, or `access:` in the config.",
     )
-    flags.add_argument("--config", type=Path, default=Path("budget.yml"), metavar="FILE")
+    file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+    several: dict[str, Any] = {"action": "append", "default": []}
+    flags.add_argument("--config", default=Path("budget.yml"), **file)
     flags.add_argument("--listen", default="127.0.0.1:8000", metavar="HOST:PORT")
-    flags.add_argument(
-        "--ledger", type=Path, default=Path("data/ledger/ledger.sqlite"), metavar="FILE"
+    flags.add_argument("--ledger", default=Path("data/ledger/ledger.sqlite"), **file)
+    text = "a Host name to answer to, besides localhost, IP addresses and `access.hosts`"
+    flags.add_argument("--allow-host", metavar="NAME", help=text, **several)
+    text = "where the status page asks for this; empty: nowhere (default: %(default)s)"
+    for peer, url in (
+        ("receiver", "http://127.0.0.1:8001"),
+        ("prometheus", "http://127.0.0.1:9090"),
+    ):
+        flags.add_argument(f"--{peer}", default=url, metavar="URL", help=text)
+    text = "a link on the status page, as browsers reach it, e.g. Grafana=http://host:3000"
+    flags.add_argument("--link", type=named_link, metavar="NAME=URL", help=text, **several)
+    text = (
+        "follow this log or spool of usage events, or these (a quoted glob); repeatable; "
+        "`log:` in the config also maps other logs"
     )
-    flags.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a Host name to answer to, besides localhost, IP addresses and `access.hosts`",
-    )
-    flags.add_argument(
-        "--log",
-        type=os.path.abspath,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="follow this log or spool of usage events, or these (a quoted glob); repeatable; "
-        "`log:` in the config also maps other logs",
-    )
+    flags.add_argument("--log", type=os.path.abspath, metavar="FILE", help=text, **several)
     return flags
+
+
+def named_link(text: str) -> tuple[str, str]:
+    """ "Grafana=http://host:3000" as a name and an http(s) URL. Raises ArgumentTypeError."""
+    name, _, url = text.partition("=")
+    if not name or not re.match("https?://[^/]", url):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like Grafana=http://127.0.0.1:3000")
+    return name, url
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,7 +98,8 @@ async def run(arguments: argparse.Namespace) -> int:
             exporter = await asyncio.to_thread(Exporter, *parts)
             try:
                 await asyncio.to_thread(exporter.start)
-                app = application(exporter)
+                peers = Peers(arguments.receiver, arguments.prometheus)
+                app = application(exporter, peers, dict(arguments.link))
                 reloading = asyncio.create_task(reload_at(hangups, exporter.reload))
                 address = f"http://{host}:{listener.getsockname()[1]}"
                 with contextlib.suppress(OSError):  # a full disk keeps nobody from booking

@@ -35,18 +35,16 @@ import urllib.parse
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple, Union
 
 __all__ = ["Client", "allowed", "current", "default_client", "lost", "record"]
 
 OUTCOMES = ("success", "error", "rate_limited", "cached", "fallback")
 LABELS = ("roaster", "field", "model", "provider", "service_tier")
-MODEL_PATHS = ("model", "model_version", "response_metadata.model_name", "llm_output.model_name")
-USAGE_PATHS = ("usage", "usage_metadata", "usageMetadata", "meta.billed_units",
-               "llm_output.token_usage")  # fmt: skip
-ANSWER_PATHS = ("choices", "output", "content")
-TIER_PATHS = ("service_tier", "serviceTier", "response_metadata.service_tier")
+MODEL = ("model", "model_version", "response_metadata.model_name", "llm_output.model_name")
+USAGE = ("usage", "usage_metadata", "usageMetadata", "meta.billed_units", "llm_output.token_usage")
+ANSWER = ("choices", "output", "content")
+TIER = ("service_tier", "serviceTier", "response_metadata.service_tier")
 UNBILLED = ("cached", "fallback")  # no provider was asked
 # Where an answer's text is. Providers repeat the reasoning: the first of its keys counts.
 REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
@@ -73,11 +71,13 @@ SLOT = 2048  # bytes of one sum in the fold; divides a page, so a write is whole
 FINE_SLOTS = 4096  # sums are by the minute; in a fold beyond this, by the quarter of an hour
 CONFIG_POLL_SECONDS = 0.5  # how stale the config may be (from a URL: plus the answer's time)
 FIRST_CONFIG_SECONDS = 2.0  # what the very first look at a URL may wait
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 8 << 20  # 3,000 roasters' stops are 5 MB
 REMEMBERED = 10_000  # answers about one version of the config
 HTTP_TIMEOUT_SECONDS = 10.0
 
 Field = Union[str, Sequence[str], Mapping[str, float]]  # noqa: UP007  Python 3.9
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_steps = functools.lru_cache(maxsize=64)(str.split)
 _log = logging.getLogger("llm_budget")
 _next_warning: dict[str, float] = {}
 
@@ -179,7 +179,7 @@ def open_file(path: str, flags: int, create: int = os.O_CREAT) -> int:
     """Open or create (0640), with the folder when it is missing. Raises OSError, PlantedError."""
     if create:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    planted = PlantedError(f"{path} is a link or no regular file: remove it")
+    planted = PlantedError(f"{path} is a link or no regular file; remove it")
     try:
         fd = os.open(path, flags | create | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o640)
     except OSError as error:
@@ -383,10 +383,9 @@ def usual_tokens(usage: Any) -> Tokens | None:
     if type(inside) is not dict or type(outside) is not dict:
         return None
     hit = get("prompt_cache_hit_tokens")
-    cached = inside.get("cached_tokens") or 0 if inside.get("cached_tokens") is not None else hit
-    prompt, cached, output = get("prompt_tokens"), cached or 0, get("completion_tokens") or 0
+    prompt, cached = get("prompt_tokens"), inside.get("cached_tokens", hit) or 0
     miss, total = get("prompt_cache_miss_tokens") or 0, get("total_tokens") or 0
-    reasoning = outside.get("reasoning_tokens") or 0
+    output, reasoning = get("completion_tokens") or 0, outside.get("reasoning_tokens") or 0
     told = {key for key, number in (*inside.items(), *outside.items()) if number}
     types = {*map(type, (prompt, cached, output, reasoning, miss, total))}
     if types != {int} or hit not in (None, cached) or not told <= _USUAL_DETAILS:
@@ -400,8 +399,8 @@ def _found(usage: Any) -> tuple[Counter[str], list[int], list[str], set[str]]:
     """The most that is said in each role, all reads, what a refusal names, what is strange."""
     most: Counter[str] = Counter()
     reads, named, strange = [], [], set()
-    for path, given in leaves(usage):
-        role, value = role_of(path), whole_number(given)
+    for path, value in leaves(usage):
+        role = role_of(path)
         if value and (role or "oken" in path or "ount" in path):
             named.append(f"{path} {value}"[:120])
         if role and value is not None:
@@ -497,7 +496,7 @@ def unwrapped(usage: Any) -> Any:
 
 
 def leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, Any]]:
-    """(dotted path, value), bounded; [{"modality": "AUDIO", "tokenCount": 9}] is {"audio": 9}."""
+    """(dotted path, number), bounded; [{"modality": "AUDIO", "tokenCount": 9}] is {"audio": 9}."""
     if isinstance(value, list):
         pairs = [list(item.values()) for item in value[:20] if isinstance(item, dict)]
         texts = [sorted(pair, key=lambda x: not isinstance(x, str)) for pair in pairs]
@@ -508,7 +507,7 @@ def leaves(value: Any, path: str = "", deep: int = 4) -> Iterator[tuple[str, Any
         if isinstance(first, dict):
             yield from leaves(inner, at, deep - 1)
         elif len(at) < 100:
-            yield at, inner
+            yield at, whole_number(inner)
 
 
 def _counted(most: Counter[str], reads: list[int], whole: bool) -> Tokens:
@@ -581,13 +580,16 @@ def as_json(thing: Any, deep: int = 5) -> Any:
 
 def _find(response: Any, *paths: str) -> Any:
     """The first of these that a response has."""
-    found = (functools.reduce(get, path.split("."), response) for path in paths)
-    return next((value for value in found if value is not None), None)
+    for path in paths:
+        found = functools.reduce(get, _steps(path, "."), response)
+        if found is not None:
+            return found
+    return None
 
 
 def usage_of(response: Any) -> Any:
     """Where providers and libraries have it; None where there is none."""
-    found = _find(response, *USAGE_PATHS)
+    found = _find(response, *USAGE)
     own = "prompt_eval_count", "eval_count", "generation_token_count"
     return response if found is None and _find(response, *own) is not None else found
 
@@ -602,7 +604,7 @@ def count_or_problem(usage: Any, whole: bool) -> tuple[Tokens | None, str]:
 
 def _estimate(response: Any, messages: Any) -> Tokens | None:
     """From the texts; None for no answer that we know, which may have cost anything."""
-    answer = _find(response, *ANSWER_PATHS)
+    answer = _find(response, *ANSWER)
     if answer is None:
         return None
     prompt = max(1, estimate_tokens(prompt_text(messages)))  # also one that nobody showed us
@@ -631,27 +633,19 @@ def _utc(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
-def _shared_keys(outcome: str, estimated: bool, at: float | None, duration: float | None) -> str:
-    """The keys behind the id, which every part of a split response repeats."""
+def _shared(outcome: str, estimated: bool, at: float | None, duration: Any) -> dict[str, Any]:
+    """What every part of a split response repeats."""
     if outcome not in OUTCOMES:
         warn("outcome", f"outcome {outcome!r} is recorded as error; it must be in {OUTCOMES}")
         outcome = "error"
     second, rest = divmod(time.time() if at is None else at, 1)
     moment = f"{_utc(int(second))}.{int(rest * 1000):03d}Z"  # rounded down: never in the future
-    text = f',"time":"{moment}","outcome":"{outcome}"'
+    event: dict[str, Any] = {"time": moment, "outcome": outcome}
     if estimated:
-        text += ',"estimated":true'
+        event["estimated"] = True
     if duration is not None and 0 <= duration <= 86_400:
-        text += f',"duration_seconds":{duration:.3f}'
-    return text
-
-
-@functools.lru_cache(maxsize=4096)
-def _label_keys(*labels: str) -> str:
-    pairs = zip(LABELS, labels)  # noqa: B905  Python 3.9
-    return "".join(
-        f',"{name}":{encode_basestring_ascii(_printable(value))}' for name, value in pairs if value
-    )
+        event["duration_seconds"] = round(float(duration), 3)
+    return event
 
 
 def _split(tokens: Tokens, split: Callable[[int], list[int]]) -> Iterator[Tokens]:
@@ -684,44 +678,50 @@ def _parts(
     return zip(ends, names, shares, split(items), split(slots))  # noqa: B905
 
 
-def _event_line(
-    identity: str, shared: str, labels: str, tokens: Tokens | str | None, items: int, slots: int
-) -> str:
-    """One event between newlines. Written by hand: json.dumps takes five times as long."""
-    usage = batch = ""
+@functools.lru_cache(maxsize=4096)
+def _labels(*values: str) -> dict[str, str]:
+    pairs = zip(LABELS, values)  # noqa: B905  Python 3.9
+    return {name: _printable(value) for name, value in pairs if value}
+
+
+def _numbers(tokens: Tokens | str | None, items: int, slots: int) -> dict[str, Any]:
+    batch = {"batch_items": items, "batch_slots": slots} if items or slots else {}
     if isinstance(tokens, str):  # why they cannot be counted: for the exporter to refuse
-        usage = f',"usage":{{"tokens":{encode_basestring_ascii(tokens[:200])}}}'
-    elif tokens is not None:
-        extras = "".join(f',"extras.{kind}":{number}' for kind, number in tokens.extras.items())
-        usage = (
-            f',"usage":{{"prompt_tokens":{tokens.prompt},'
-            f'"prompt_cache_hit_tokens":{tokens.cached},"completion_tokens":{tokens.completion}'
-            f"{extras}}}" + ("" if tokens.prompt else ',"share":true')
-        )
-    if items or slots:
-        batch = f',"batch_items":{items},"batch_slots":{slots}'
-    return f'\n{{"id":{encode_basestring_ascii(identity)}{shared}{labels}{usage}{batch}}}\n'
+        return {"usage": {"tokens": tokens[:200]}, **batch}
+    if tokens is None:
+        return batch
+    prompt, cached, completion, extras = tokens
+    usage = {"prompt_tokens": prompt, "prompt_cache_hit_tokens": cached}
+    usage["completion_tokens"] = completion
+    usage.update({f"extras.{kind}": number for kind, number in extras.items()})
+    return {"usage": usage, **({} if prompt else {"share": True}), **batch}
 
 
 # --- the spool ----------------------------------------------------------------------------------
 
 
 class _File:
-    """A file opened when needed. A daemon that closes all may hand our number to another file."""
+    """The file at a path. A daemon that closes all may hand our number to another file."""
 
-    def __init__(self, path: str, flags: int) -> None:
-        self.path, self._flags = path, flags
-        self.fd = -1
+    def __init__(self, path: str, flags: int, look_seconds: float = 0.0) -> None:
+        """look_seconds: it is not looked more often whether the file was moved away."""
+        self.path, self._flags, self._look_seconds = path, flags, look_seconds
+        self.fd, self._next_look = -1, 0.0
 
     def open(self) -> int:
-        """The descriptor. Raises OSError."""
-        if self.fd < 0:
-            self.fd = open_file(self.path, self._flags)
-            self.opened = os.fstat(self.fd)
+        """A descriptor of what is at the path, created if need be. Raises OSError."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            if not is_file_at(self.path, self.fd):
+                self.close()
+                self.fd = open_file(self.path, self._flags)
+                self.opened = os.fstat(self.fd)
+            self._next_look = now + self._look_seconds
         return self.fd
 
     def close(self) -> None:
-        fd, self.fd = self.fd, -1
+        """Give the descriptor back; the next open() has another."""
+        fd, self.fd, self._next_look = self.fd, -1, 0.0
         with contextlib.suppress(OSError):
             if fd >= 0 and os.path.samestat(os.fstat(fd), self.opened):
                 os.close(fd)
@@ -739,18 +739,16 @@ class _Spool:
         self.path = path
         self.max_bytes = max_bytes
         self.lost = 0
-        self._file = _File(path, os.O_WRONLY | os.O_APPEND)
+        self._file = _File(path, os.O_WRONLY | os.O_APPEND, look_seconds=1.0)
         self._fold = _Fold(f"{path}.fold")
         self.after_fork()
 
     def after_fork(self) -> None:
-        """A child has a lock, a descriptor (flock then tells the two apart) and ids of its own."""
+        """A child has a lock and a descriptor of its own: flock then tells the two apart."""
         self._lock = threading.RLock()
         self._busy = False
         self._interrupting: deque[bytes] = deque()
-        self._next_check = self._next_wait = 0.0
-        self._prefix = os.urandom(12).hex()
-        self._count = itertools.count()
+        self._next_wait = 0.0
         self.close()
 
     def close(self) -> None:
@@ -758,9 +756,6 @@ class _Spool:
         with self._lock:
             self._file.close()
             self._fold.close()
-
-    def fresh_id(self) -> str:
-        return f"{self._prefix}-{next(self._count):x}"
 
     def append(self, data: bytes) -> bool:
         """Write lines (each between newlines); True when they are in the spool or the fold."""
@@ -803,7 +798,7 @@ class _Spool:
         """Returns what was not written: the whole when full or locked, else a torn end. OSError."""
         kind = fcntl.LOCK_SH
         for _ in range(4):  # retired, and then empty, and one to spare
-            fd = self._descriptor()
+            fd = self._file.open()
             now = time.monotonic()
             if not lock_file(fd, kind, LOCK_WAIT_SECONDS if now >= self._next_wait else 0.0):
                 self._next_wait = now + NO_WAIT_SECONDS
@@ -821,14 +816,6 @@ class _Spool:
                 fcntl.flock(fd, fcntl.LOCK_UN)
             self._file.close()  # the reader retired it
         return data
-
-    def _descriptor(self) -> int:
-        now = time.monotonic()
-        if now >= self._next_check:
-            self._next_check = now + 1.0
-            if not is_file_at(self.path, self._file.fd):
-                self._file.close()  # moved away by hand
-        return self._file.open()
 
     def _write_header(self, fd: int) -> bool:
         """The first line, which makes the file known as a spool and unlike any other."""
@@ -848,41 +835,37 @@ def _unwritten(data: bytes, written: int) -> bytes:
     return data[max(0, data.rfind(b"\n", 0, written)) :]
 
 
-class _Fold:
+class _Fold(_File):
     """Sums of calls, for when the spool is full or locked: fixed slots, updated in place.
 
     A slot is a usage event with a `count`; the reader takes the file by renaming it.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self._file = _File(path, os.O_RDWR)
+        super().__init__(path, os.O_RDWR)
         self.close()
 
     def close(self) -> None:
-        """Give the descriptor back, and forget what was in the file."""
-        self._file.close()
+        """Forget what was in the file, too."""
+        super().close()
         self._slots_read = 0
         self._slots: dict[tuple[Any, ...], int] = {}
-        self._file_id = ""
 
     def add(self, event: dict[str, Any]) -> None:
         """Add a call. Raises OSError, when it is not in the file."""
         for _ in range(10):  # a reader may take it in quick succession
-            if not is_file_at(self.path, self._file.fd):
-                self.close()  # the reader took it: begin another
-            fd = self._file.open()
+            fd = self.open()
             if not lock_file(fd, fcntl.LOCK_EX, FOLD_LOCK_WAIT_SECONDS):
                 raise TimeoutError(f"{self.path} stays locked")
             try:
-                if is_file_at(self.path, fd):  # and did not while we waited for the lock
+                if is_file_at(self.path, fd):  # the reader did not take it while we waited
                     return self._add(event)
             finally:
                 fcntl.flock(fd, fcntl.LOCK_UN)
         raise TimeoutError(f"{self.path} was replaced repeatedly while it was opened")
 
     def _add(self, event: dict[str, Any]) -> None:
-        end = os.fstat(self._file.fd).st_size // SLOT
+        end = os.fstat(self.fd).st_size // SLOT
         self._read_new_slots(end)
         key = _fold_key(event, coarse=end > FINE_SLOTS) if _is_summable(event) else None
         number = self._slots.get(key, end) if key else end
@@ -891,8 +874,7 @@ class _Fold:
             event = _added(total, {**event, "count": 1})
         else:
             number = end
-            self._file_id = self._file_id or os.urandom(16).hex()
-            event = {**event, "id": f"fold-{self._file_id}-{number}", "count": 1}
+            event = {**event, "id": f"fold-{os.urandom(16).hex()}", "count": 1}
             event.pop("duration_seconds", None)
         self._write_slot(number, event, end)
         self._read_new_slots(max(end, number + 1))
@@ -903,14 +885,13 @@ class _Fold:
             # What is not a sum of ours raises one of these.
             with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
                 event = self._read_slot(number)
-                self._file_id = self._file_id or event["id"].split("-")[1]
                 if event["count"] > 1 or _is_summable(event):
                     for coarse in (False, True):
                         self._slots[_fold_key(event, coarse)] = number
         self._slots_read = max(self._slots_read, end)
 
     def _read_slot(self, number: int) -> dict[str, Any]:
-        event: dict[str, Any] = json.loads(os.pread(self._file.fd, SLOT, number * SLOT))
+        event: dict[str, Any] = json.loads(os.pread(self.fd, SLOT, number * SLOT))
         return event
 
     def _write_slot(self, number: int, event: dict[str, Any], end: int) -> None:
@@ -919,8 +900,8 @@ class _Fold:
             content = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
             if len(content) < SLOT:
                 break
-        if os.pwrite(self._file.fd, content.ljust(SLOT - 1) + b"\n", number * SLOT) != SLOT:
-            os.ftruncate(self._file.fd, end * SLOT)
+        if os.pwrite(self.fd, content.ljust(SLOT - 1) + b"\n", number * SLOT) != SLOT:
+            os.ftruncate(self.fd, end * SLOT)
             raise OSError(f"{self.path}: no room for a whole slot")
 
 
@@ -991,7 +972,7 @@ def _merge(base: Any, over: Any) -> Any:
 def _parse_config(raw: bytes) -> _Snapshot:
     """JSON, or YAML where PyYAML is installed. Raises ValueError."""
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ValueError("larger than 1 MiB, which no config is")
+        raise ValueError("larger than 8 MiB, which no config is")
     with contextlib.suppress(json.JSONDecodeError):
         return _Snapshot(json.loads(raw))
     try:
@@ -1037,31 +1018,28 @@ class _Config:
         return self._snapshot
 
     def _look(self) -> None:
+        version: Any
         try:
             if self._path:
-                self._read_file()
+                state = os.stat(self._path)
+                version = (state.st_ino, state.st_mtime_ns, state.st_size)
+                if version == self._version:
+                    return
+                with open(self._path, "rb") as file:
+                    raw = file.read(MAX_CONFIG_BYTES + 1)
+                self._version = version  # what cannot be parsed is not parsed again
             else:
-                self._fetch()
+                headers = {"Accept": "application/json", "If-None-Match": self._version}
+                status, told, raw = http_request(self._url, headers, limit=MAX_CONFIG_BYTES + 1)
+                if status == 304:
+                    return
+                if status != 200:
+                    raise ValueError(f"HTTP {status}")
+                version = told.get("ETag") or ""
+            self._snapshot = _parse_config(raw)
+            self._version = version
         except Exception as error:  # whatever was there: the caller, or the thread, goes on
             warn("config", f"keeping the last good config; {self._path or self._url}: {error}")
-
-    def _read_file(self) -> None:
-        state = os.stat(self._path)
-        version = (state.st_ino, state.st_mtime_ns, state.st_size)
-        if version != self._version:
-            with open(self._path, "rb") as file:
-                raw = file.read(MAX_CONFIG_BYTES + 1)
-            self._version = version
-            self._snapshot = _parse_config(raw)
-
-    def _fetch(self) -> None:
-        headers = {"Accept": "application/json", "If-None-Match": self._version}
-        status, answered, body = http_request(self._url, headers, limit=MAX_CONFIG_BYTES + 1)
-        if status == 200:
-            self._snapshot = _parse_config(body)
-            self._version = answered.get("ETag") or ""
-        elif status != 304:
-            raise ValueError(f"HTTP {status}")
 
     def _start_polling(self) -> None:
         with self._starting:
@@ -1169,8 +1147,8 @@ class Client:
             said = usage_of(response) if usage is None else usage
             said = said if type(said) is dict else as_json(said)
             kind: Any = type(response)
-            if said is None and _not_an_answer(kind):
-                return self._spool.count_lost(_not_an_answer(kind))
+            if said is None and (instead := _not_an_answer(kind)):
+                return self._spool.count_lost(instead)
             billed = outcome not in UNBILLED
             tokens, problem = count_or_problem(said, not estimated) if billed else (None, "")
             if outcome == "success" and tokens is None and not problem:
@@ -1178,15 +1156,17 @@ class Client:
                 estimated = tokens is not None
                 problem = "" if estimated else "success without usage, or text to estimate it by"
             given = event_id or (get(response, "id") if billed and not self._own_ids else None)
-            identity = _identity(given) if given else self._spool.fresh_id()
+            identity = _identity(given) if given else os.urandom(16).hex()
             roaster, provider = _plain(roaster or ""), _plain(provider or self.provider)
-            model = _plain(model or _find(response, *MODEL_PATHS) or "")
-            tier = service_tier_of(as_json(service_tier or _find(response, *TIER_PATHS)), said)
-            shared = _shared_keys(outcome, estimated, at, duration_seconds)
+            model = _plain(model or _find(response, *MODEL) or "")
+            tier = service_tier_of(as_json(service_tier or _find(response, *TIER)), said)
+            shared = _shared(outcome, estimated, at, duration_seconds)
             lines = ""
             for end, name, share, *batch in _parts(field, tokens, batch_items, batch_slots):
-                labels = _label_keys(roaster, name, model, provider, tier)
-                lines += _event_line(identity + end, shared, labels, problem or share, *batch)
+                labels = _labels(roaster, name, model, provider, tier)
+                numbers = _numbers(problem or share, *batch)
+                event = {"id": identity + end, **shared, **labels, **numbers}
+                lines += f"\n{_encode(event)}\n"
             if problem:  # the exporter refuses it, and counts that
                 warn("usage", f"usage that cannot be counted: {problem}")
             return self._spool.append(lines.encode()) and not problem

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import fcntl
 import functools
+import glob
 import hashlib
 import json
 import logging
@@ -37,6 +38,7 @@ LINE_BYTES = 1 << 20  # more than any line of the client's
 FINGERPRINT_BYTES = 1024
 IDLE_SECONDS = 0.2
 BACKOFF_SECONDS = (0.5, 60.0)
+_BESIDE = re.compile(r"\.(lock|delivered(\.new)?|fold(\.[0-9a-f]{16})?)$")
 
 
 class DeliveryError(Exception):
@@ -60,7 +62,7 @@ def deliver(
     stop = stop or threading.Event()
     pause = BACKOFF_SECONDS[0]
     total = 0
-    with _Delivery(os.fspath(spool), exporter, token) as delivery:
+    with contextlib.closing(_Delivery(os.fspath(spool), exporter, token)) as delivery:
         while not stop.is_set():
             try:
                 sent = delivery.round()
@@ -87,6 +89,76 @@ def _ingest_token(file: str | None) -> str | None:
     return os.environ.get("LLM_BUDGET_INGEST_TOKEN", "").strip() or None
 
 
+# --- the reader's half of the spool's protocol: the exporter's, too, when it follows a spool -----
+# Killed between any two steps, the next start finds either the old file or the new name.
+
+
+def is_beside_spool(name: str) -> bool:
+    """Whether a name is that of a fold, taken or not, or what else is kept beside a spool."""
+    return bool(_BESIDE.search(name))
+
+
+def lock_spool(spool: str) -> int | None:
+    """Keep other readers out until the descriptor is closed; None: there is one. Raises OSError."""
+    fd = base.open_file(f"{spool}.lock", os.O_RDWR)
+    if base.lock_file(fd, fcntl.LOCK_EX, 0.0):
+        return fd
+    os.close(fd)
+    return None
+
+
+def retire(spool: str, fd: int, offset: int) -> bool:
+    """Remove a spool read up to offset, unless it is small, has more or a writer is at work."""
+    if offset < RETIRE_BYTES or not base.lock_file(fd, fcntl.LOCK_EX, 0.0):
+        return False
+    try:
+        done = os.fstat(fd).st_size == offset and base.is_file_at(spool, fd)
+        if done:
+            os.unlink(spool)
+        return done
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def take_folds(spool: str) -> Iterator[str]:
+    """The folds of a spool that never change again; the one that is there now comes last.
+
+    Others were taken before and are not finished, perhaps after a kill. Raises OSError.
+    """
+    fold = f"{spool}.fold"
+    yield from sorted(glob.glob(f"{glob.escape(fold)}.{'[0-9a-f]' * 16}"))
+    with contextlib.suppress(FileNotFoundError):
+        if taken := _take(fold):
+            yield taken
+
+
+def _take(fold: str) -> str | None:
+    """Its new name; durably, as no power cut may bring an older one back for calls to join."""
+    with _open(fold) as file:
+        fd = file.fileno()
+        if not (_is_fold(fd) and base.lock_file(fd, fcntl.LOCK_EX, 0.0)):
+            return None
+        if not base.is_file_at(fold, fd):
+            return None
+        os.fsync(fd)
+        taken = f"{fold}.{os.urandom(8).hex()}"
+        os.rename(fold, taken)
+        folder = os.open(os.path.dirname(os.path.abspath(fold)), os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        return taken
+
+
+def _is_fold(fd: int) -> bool:
+    """Whether the first slot is a fold's, but for the holes that kills and power cuts leave."""
+    heads = (os.pread(fd, 64, at) for at in range(0, os.fstat(fd).st_size, base.SLOT))
+    slot = next((head for head in heads if not head.startswith(b"\0")), b"")
+    return slot.startswith(b"{") and b'"fold-' in slot
+
+
+# --- sending it ---------------------------------------------------------------------------------
+
+
 class _Delivery:
     """The reader's side of the spool: read, send, remember, retire. One at a time (a lock)."""
 
@@ -96,23 +168,21 @@ class _Delivery:
         self._token = token
         self._batch_bytes = BATCH_BYTES
         self._mark = f"{spool}.delivered"
-
-    def __enter__(self) -> _Delivery:
         try:
-            self._lock_fd = base.open_file(f"{self._spool}.lock", os.O_RDWR)
+            lock = lock_spool(spool)
         except OSError as error:
-            raise DeliveryError(f"cannot lock {self._spool}: {error}") from error
-        if not base.lock_file(self._lock_fd, fcntl.LOCK_EX, 0.0):
-            os.close(self._lock_fd)
-            raise DeliveryError(f"another delivery already reads {self._spool}")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._lock_fd)
+            raise DeliveryError(f"cannot lock {spool}: {error}") from error
+        if lock is None:
+            raise DeliveryError(f"another delivery already reads {spool}")
+        self.close = functools.partial(os.close, lock)
 
     def round(self) -> int:
         """Send one batch of the spool, and each fold; how many events that were."""
-        return self._spool_batch() + sum(map(self._send_fold, self._folds()))
+        sent = self._spool_batch()
+        with _planted_warned():
+            for fold in take_folds(self._spool):
+                sent += self._send_fold(fold)
+        return sent
 
     def _spool_batch(self) -> int:
         try:
@@ -133,7 +203,7 @@ class _Delivery:
                 self._remember(file, offset)
                 if sent:
                     return sent
-            self._retire(file.fileno(), offset)
+            retire(self._spool, file.fileno(), offset)
         return 0
 
     def _batch(self, file: BinaryIO) -> bytes:
@@ -187,35 +257,6 @@ class _Delivery:
             opened.flush()
             os.fsync(fd)
         os.replace(temporary, self._mark)
-
-    def _retire(self, fd: int, offset: int) -> None:
-        """Take a file away in which everything is delivered and no writer is at work."""
-        if offset < RETIRE_BYTES or not base.lock_file(fd, fcntl.LOCK_EX, 0.0):
-            return
-        if os.fstat(fd).st_size == offset and base.is_file_at(self._spool, fd):
-            os.unlink(self._spool)  # closing the file gives the lock back
-
-    def _folds(self) -> list[str]:
-        """The folds taken away and not yet delivered; the current one is taken if it has any."""
-        fold = f"{self._spool}.fold"
-        with contextlib.suppress(FileNotFoundError), _planted_warned(), _open(fold) as file:
-            self._take(fold, file.fileno())
-        folder, name = os.path.split(os.path.abspath(fold))
-        is_taken = re.compile(re.escape(name) + r"\.[0-9a-f]+").fullmatch
-        return [
-            os.path.join(folder, entry) for entry in sorted(filter(is_taken, os.listdir(folder)))
-        ]
-
-    def _take(self, fold: str, fd: int) -> None:
-        """Rename the fold, durably: no power cut may bring an older one back for calls to join."""
-        if not (os.fstat(fd).st_size and base.lock_file(fd, fcntl.LOCK_EX, 0.0)):
-            return
-        if base.is_file_at(fold, fd):
-            os.fsync(fd)
-            os.rename(fold, f"{fold}.{os.urandom(8).hex()}")
-            folder = os.open(os.path.dirname(os.path.abspath(fold)), os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
 
     def _send_fold(self, path: str) -> int:
         sent = 0

@@ -50,9 +50,10 @@ def entry_of(labels: Mapping[str, str], ladder: Ladder) -> str | None:
         return level if level in ladder.names[1:] else None
     for tuning in ladder.tunings:
         if tuning.automatic and tuning.tuning == labels.get("tuning"):
-            scope = labels.get(tuning.scope or "", "")
             if tuning.scope is None:
                 return tuning.tuning
+            # Earlier rules named the scope by its kind alone.
+            scope = labels.get("scope") or labels.get(tuning.scope, "")
             return f"{tuning.tuning}/{scope}" if 0 < len(scope) <= MAX_SCOPE_LENGTH else None
     return None
 

@@ -1,10 +1,9 @@
 """The receiver's routes."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
@@ -19,40 +18,29 @@ from alertmanager.receiver.controller import ApplyError, Controller
 from alertmanager.receiver.ladder.ladder import Document
 from alertmanager.receiver.overrides import OverrideRequest
 from alertmanager.receiver.report import ReceiverCollector, report
-from common import names
+from common import http, names
 from common.errors import UserError
-from common.http import (
-    BodyBounds,
-    HostCheck,
-    HttpError,
-    http_error,
-    json_response,
-    read_body,
-    require_content,
-    require_token,
-)
 from common.yamlfile import dump
 
-T = TypeVar("T")
 JSON = "application/json"  # as Alertmanager sends
 MAX_HISTORY = 1000  # changes an answer
 MAX_BODY_BYTES = 4 << 20  # a notification of 10,000 alerts is smaller
 MAX_NOTIFICATIONS, MAX_BYTES = 64, 32 << 20  # at once; beyond it Alertmanager tries again
 
 
+@dataclass
 class ReceiverApp:
     """Everything the receiver answers."""
 
-    def __init__(self, controller: Controller, webhook_token: str | None, admin_token: str | None):
-        """Bearer tokens; None: not asked for (webhook), nobody may (admin)."""
-        self.controller = controller
-        self.announcer = controller.announcer
-        self.store = controller.store
-        self._webhook_token = webhook_token
-        self._admin_token = admin_token
-        self._body_bounds = BodyBounds(MAX_NOTIFICATIONS, MAX_BYTES)
+    controller: Controller
+    webhook_token: str | None  # None: it is not asked for
+    admin_token: str | None  # None: nobody may
+
+    def __post_init__(self) -> None:
+        self.announcer, self.store = self.controller.announcer, self.controller.store
+        self._body_bounds = http.BodyBounds(MAX_NOTIFICATIONS, MAX_BYTES)
         self.registry = CollectorRegistry()
-        self.registry.register(ReceiverCollector(controller))
+        self.registry.register(ReceiverCollector(self.controller))
         self._bodies: dict[str, tuple[Document, bytes, str]] = {}
 
     def asgi(self, hosts: list[str]) -> Starlette:
@@ -68,32 +56,32 @@ class ReceiverApp:
                 Route("/api/v1/history", self.history),
                 Route("/api/v1/override", self.override, methods=["POST"]),
             ],
-            middleware=[Middleware(HostCheck, allowed=hosts)],
-            exception_handlers={HttpError: http_error},
+            middleware=[Middleware(http.SafeHeaders), Middleware(http.HostCheck, allowed=hosts)],
+            exception_handlers={http.HttpError: http.http_error},
         )
 
     async def alerts(self, request: Request) -> Response:
         """Alertmanager's webhook: 2xx only when it is durably in place."""
         try:
-            require_token(request, self._webhook_token)
-            require_content(request, JSON)
+            http.require_token(request, self.webhook_token)
+            http.require_content(request, JSON)
             async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
-                await run_in_threadpool(self.controller.notify, _decoded(body, Notification))
-        except HttpError as error:
+                await run_in_threadpool(self.controller.notify, _notification(body))
+        except http.HttpError as error:
             result = "failed" if isinstance(error, ApplyError) else "refused"
             self.announcer.counts[names.DEGRADATION_NOTIFICATIONS, result] += 1
             raise
         self.announcer.counts[names.DEGRADATION_NOTIFICATIONS, "applied"] += 1
-        return json_response({"level": self.store.in_force.level})
+        return http.json_response({"level": self.store.in_force.level})
 
     async def watchdog(self, request: Request) -> Response:
         """The dead man's switch arrived: alerts do find their way."""
-        require_token(request, self._webhook_token)
-        require_content(request, JSON)
+        http.require_token(request, self.webhook_token)
+        http.require_content(request, JSON)
         async with self._body_bounds.read(request, MAX_BODY_BYTES) as body:
-            _decoded(body, Notification)
+            _notification(body)
         self.announcer.watchdog_at = self.controller.clock.now()
-        return json_response({})
+        return http.json_response({})
 
     async def config(self, request: Request) -> Response:
         """The effective config (in shadow mode the baseline), by Accept as YAML, with an ETag."""
@@ -113,48 +101,37 @@ class ReceiverApp:
         return Response(body, headers=headers, media_type=kind)
 
     async def state(self, _: Request) -> Response:
-        return json_response(await run_in_threadpool(report, self.controller))
+        return http.json_response(await run_in_threadpool(report, self.controller))
 
     async def metrics(self, _: Request) -> Response:
         body = generate_latest(self.registry)
         return Response(body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def health(self, _: Request) -> Response:
-        """200 only when state and config are on disk as decided, and rounds come.
-
-        What else is to be mended, such as a hook, is named with a 200.
-        """
+        """503 unless state and config are on disk as decided, and rounds come; all problems."""
         problems, failed = self.controller.problems(), bool(self.controller.failures())
         status = "failed" if failed else "warning" if problems else "ok"
         content = {"status": status} | ({"problems": problems} if problems else {})
-        return json_response(content, 503 if failed else 200)
+        return http.json_response(content, 503 if failed else 200)
 
     async def history(self, request: Request) -> Response:
-        """The newest changes of the audit trail, oldest first."""
         limit = request.query_params.get("limit", "50")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_HISTORY):
-            raise HttpError(400, f"limit must be a number from 1 to {MAX_HISTORY}")
+            raise http.HttpError(400, f"limit must be a number from 1 to {MAX_HISTORY}")
         changes = await run_in_threadpool(self.announcer.audit.last, int(limit[:9]))
-        return json_response({"changes": changes})
+        return http.json_response({"changes": changes})
 
     async def override(self, request: Request) -> Response:
-        """A person's override or tuning: degrade, pin, release, tune, untune."""
-        if self._admin_token is None:
-            raise HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
-        require_token(request, self._admin_token)
-        require_content(request, JSON)
-        body = await read_body(request, MAX_BODY_BYTES)
+        if self.admin_token is None:
+            raise http.HttpError(403, "no admin token is set (LLM_BUDGET_ADMIN_TOKEN_FILE)")
+        http.require_token(request, self.admin_token)
+        asked = await http.read_json(request, OverrideRequest, MAX_BODY_BYTES)
         try:
-            await run_in_threadpool(self.controller.override, _decoded(body, OverrideRequest))
+            await run_in_threadpool(self.controller.override, asked)
         except UserError as error:
-            raise HttpError(400, str(error)) from error
+            raise http.HttpError(400, str(error)) from error
         return await self.state(request)
 
 
-def _decoded(body: bytes, kind: type[T]) -> T:
-    """A JSON body. Raises HttpError 400 that says what is wrong with it."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        wrong = "not an Alertmanager webhook of version 4: " if kind is Notification else ""
-        raise HttpError(400, f"{wrong}{error}") from error
+def _notification(body: bytes) -> Notification:
+    return http.decoded(body, Notification, "not an Alertmanager webhook of version 4: ")

@@ -42,7 +42,6 @@ class Audit:
         self.problem: str | None = None  # why the last line could not be written
 
     def record(self, change: Change) -> None:
-        """One line, flushed to disk."""
         line = msgspec.json.encode(change) + b"\n"
         try:
             if self.path.is_file() and self.path.stat().st_size + len(line) > MAX_BYTES:
@@ -77,7 +76,6 @@ class Audit:
 
 
 def _changes(text: bytes) -> list[Change]:
-    """Those of whole lines."""
     found = []
     for line in text.split(b"\n"):
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -86,7 +84,6 @@ def _changes(text: bytes) -> list[Change]:
 
 
 def _tail(path: Path) -> bytes:
-    """The file's end, nothing when it cannot be read."""
     try:
         with os.fdopen(open_regular(path), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))

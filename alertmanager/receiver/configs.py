@@ -18,7 +18,7 @@ from common.files import read_file, replace_file
 from common.yamlfile import dump, parse_document, read_raw
 
 log = logging.getLogger("receiver")
-MAX_EFFECTIVE_BYTES = 16 << 20  # more is not ours: 1 MiB of baseline and 2,000 roasters are less
+MAX_EFFECTIVE_BYTES = 16 << 20  # more is not ours: 1 MiB of baseline and 3,000 roasters are less
 Raw = tuple[bytes, bytes]  # of ladder and baseline
 _HEADER = "# The effective LLM config, written by llm-budget: {what}. Edit {baseline} instead.\n"
 
@@ -73,7 +73,6 @@ class Configs:
         return found if isinstance(found, Edit) else None
 
     def _try(self, raw: Raw) -> Edit | str:
-        """An edit, or what is wrong with it."""
         try:
             edit = self._proven(raw)
         except UserError as error:
@@ -116,14 +115,12 @@ class Configs:
         replace_file(self.effective_path, content)
 
     def level_on_disk(self, tunings: tuple[str, ...]) -> str | None:
-        """The level that the effective file shows, with these tunings or without, if any.
-
-        Its overrides for single roasters do not matter.
-        """
+        """The level that the effective file shows, with these tunings or without, if any."""
         try:
             found = parse_document(self.on_disk() or b"", self.effective_path)
         except UserError:
             return None
+        # Its overrides for single roasters do not matter.
         found = {**found, ROASTERS: None} if isinstance(found, dict) else None
         for level in reversed(self.ladder.names):
             for some in (tunings, ()):

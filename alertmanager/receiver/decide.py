@@ -15,10 +15,11 @@ from alertmanager.receiver import ledgers
 from alertmanager.receiver.evidence.observations import HoldReason, Observations
 from alertmanager.receiver.ladder.ladder import NONE, Ladder
 from alertmanager.receiver.state import Active, State
+from common.clock import iso8601
 
 BACKSTOP_SECONDS = 60.0  # the exporters say "exhausted" for so long and no alert came
 EVIDENCE_GAP_SECONDS = 15.0  # or two evaluations: missing for longer, the hold starts anew
-MAX_TUNINGS = 2_000  # twice the roasters that an exporter tells apart
+MAX_TUNINGS = 3_000  # two for each of the 1,000 roasters that an exporter tells apart, and fields
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Hold:
     entry: str
     reason: HoldReason
     detail: str
+    until: str = ""  # RFC 3339, when it is known
 
 
 class Decision(NamedTuple):
@@ -65,10 +67,10 @@ def raised(state: State, ladder: Ladder, now: float, day: float | None) -> State
 
 
 def _raise(state: State, claimed: set[str], ladder: Ladder, fresh: Active) -> None:
-    top = _top(claimed, ladder)
-    if ladder.rank(top) > ladder.rank(state.level):
-        state.level, state.active = top, replace(fresh)
-    elif top != NONE and top == state.level:
+    highest = top(claimed, ladder)
+    if ladder.rank(highest) > ladder.rank(state.level):
+        state.level, state.active = highest, replace(fresh)
+    elif highest != NONE and highest == state.level:
         state.active.restart_hold()
     for entry in sorted(claimed - set(ladder.names)):
         if entry in state.tunings:
@@ -89,7 +91,7 @@ def _forget_the_future(state: State, now: float) -> None:
     state.epoch_at = min(state.epoch_at, now)
 
 
-def _top(entries: set[str], ladder: Ladder) -> str:
+def top(entries: set[str], ladder: Ladder) -> str:
     """The highest level among entries."""
     return max(entries & set(ladder.names), key=ladder.rank, default=NONE)
 
@@ -137,7 +139,7 @@ class _Round:
                 detail = f"no fresh evidence on {', '.join(sorted(unproven))}"
                 self.holds.append(Hold(state.level, "evidence_missing", detail))
                 return
-            lower, fresh.risen_day = _top(claimed | wanted, ladder), self.observed.latest_day()
+            lower, fresh.risen_day = top(claimed | wanted, ladder), self.observed.latest_day()
             self._learn_epoch(fresh)  # else what is still wanted may be from before the grant
         state.level, state.active = lower, fresh
 
@@ -210,7 +212,8 @@ class _Round:
         needed = max(self.hold_seconds, ruler.least_hold)
         if waited < needed:
             left = min(needed, needed - waited)
-            self.holds.append(Hold(entry, "hold", f"clear; the hold ends in {left:.0f} s"))
+            detail = f"clear; the hold ends in {left:.0f} s"
+            self.holds.append(Hold(entry, "hold", detail, iso8601(self.now + left)))
         return waited >= needed
 
     def _learn_day(self, needed: set[str], active: Active) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from alertmanager.receiver.ladder.ladder import Action
@@ -24,17 +25,14 @@ POLL_SECONDS = 0.02
 READS_A_POLL = 16
 
 
+@dataclass
 class Hooks:
     """One thread that runs actions in order; of several waiting changes only the last matters."""
 
-    def __init__(
-        self,
-        action: Callable[[HookStep], Action | None],  # as it is written now
-        ran: Callable[[HookStep, str | None], None],  # told why it failed, in a sentence
-    ) -> None:
-        """Both are called from the thread."""
-        self._action = action
-        self._ran = ran
+    action: Callable[[HookStep], Action | None]  # as it is written now; called from the thread
+    ran: Callable[[HookStep, str | None], None]  # told why it failed, in a sentence; likewise
+
+    def __post_init__(self) -> None:
         self._waiting: dict[HookStep, tuple[float, Facts]] = {}  # when each is due, and its change
         self._wake = threading.Condition()
         self._closing = False
@@ -67,7 +65,7 @@ class Hooks:
             if problem is not None:
                 with self._wake:
                     self._waiting.setdefault(step, (time.monotonic() + AGAIN_SECONDS, change))
-            self._ran(step, problem)
+            self.ran(step, problem)
 
     def _next_due(self) -> tuple[HookStep, Facts] | None:
         """The next step that is due, waited for; the hook before verify. None at the end."""
@@ -83,14 +81,18 @@ class Hooks:
                 self._wake.wait(min(times, default=None))
 
     def _run_action(self, step: HookStep, change: Facts) -> str | None:
-        action = self._action(step)
-        if action is None:
-            return None
-        if action.argv:
-            known = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
-            known["LLM_BUDGET_LEVEL"] = str(change.get("level", ""))
-            return run_program(action.argv, action.timeout_seconds, known, self._stop.wait)
-        return call(str(action.url), action.timeout_seconds, change if step == "hook" else None)
+        action, level = self.action(step), str(change.get("level", ""))
+        body = change if step == "hook" else None
+        return run_action(action, level, self._stop.wait, body) if action else None
+
+
+def run_action(action: Action, level: str, pause: Pause, body: Facts | None) -> str | None:
+    """None when it worked, else one sentence. level, body: what a program, a URL is told."""
+    if action.argv:
+        known = {name: value for name, value in os.environ.items() if "_TOKEN" not in name}
+        known["LLM_BUDGET_LEVEL"] = level
+        return run_program(action.argv, action.timeout_seconds, known, pause)
+    return call(str(action.url), action.timeout_seconds, body)
 
 
 def run_program(
@@ -149,10 +151,9 @@ def call(url: str, timeout: float, body: Facts | None) -> str | None:
         time.sleep(RETRY_SECONDS if attempt else 0)
         try:
             status = fetch(url, content=body, timeout=timeout, max_bytes=0).status
-        except FetchError as error:
-            problem = str(error)
-        else:
             if status < 300:
                 return None
             problem = f"{url} answered {status}"
+        except FetchError as error:
+            problem = str(error)
     return problem

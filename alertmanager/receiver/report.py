@@ -1,7 +1,8 @@
 """What the receiver says of itself, read from its parts when it is asked: /state and /metrics."""
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from itertools import islice
+from typing import Any, Literal, get_args
 
 import msgspec
 from prometheus_client import Metric
@@ -10,18 +11,16 @@ from prometheus_client.registry import Collector
 from alertmanager.receiver import ledgers
 from alertmanager.receiver.announcer import NotificationResult
 from alertmanager.receiver.controller import Controller
-from alertmanager.receiver.decide import MAX_TUNINGS
-from alertmanager.receiver.evidence.observations import (
-    ExporterAnswer,
-    HoldReason,
-    NoAnswer,
-    PrometheusAnswer,
-)
+from alertmanager.receiver.decide import MAX_TUNINGS, top
+from alertmanager.receiver.evidence import observations
 from alertmanager.receiver.hooks import HookStep
+from alertmanager.receiver.ladder.effective import changes
 from alertmanager.receiver.overrides import written
 from alertmanager.receiver.state import OverrideMode
 from common import names
 from common.clock import iso8601
+
+MAX_CHANGES = 50  # of the config, that /state tells
 
 
 def report(controller: Controller) -> dict[str, Any]:
@@ -29,11 +28,13 @@ def report(controller: Controller) -> dict[str, Any]:
     with controller.lock:
         store, observed, now = controller.store, controller.observed, controller.clock.now()
         state, configs = store.state, store.configs
+        claimed = state.claimed() | observed.claimed()
         sources = [*observed.alertmanagers, *observed.prometheuses, *observed.exporters]
         return {
             "level": store.in_force.level,
             "tunings": store.in_force.tunings,
-            "alerts_ask_for": state.level,
+            "alerts_ask_for": top(claimed | observed.wanted(), configs.ladder),
+            "evidence_keeps": state.level,  # what they asked for, until it may be lowered
             "backstop": state.backstop is not None,
             "override": msgspec.to_builtins(state.current_override(now)),
             "shadow": store.shadow,
@@ -43,7 +44,11 @@ def report(controller: Controller) -> dict[str, Any]:
             "not_wanted": sorted(observed.not_wanted()),
             "claims": sorted(state.claimed()),
             "ledgers": ledgers.standing(state, observed),
+            "epochs": observed.epochs(),  # of each ledger, that all evidence knows of
             "sources": {source.url: _answer(source) for source in sources},
+            "changes": list(
+                islice(changes(configs.baseline, store.effective.document), MAX_CHANGES)
+            ),
             "dropped_keys": store.effective.dropped,
             "no_op_keys": store.effective.no_ops,
             "levels": configs.ladder.names,
@@ -63,13 +68,13 @@ def report(controller: Controller) -> dict[str, Any]:
 
 def _answer(source: object) -> str:
     match source:
-        case NoAnswer():
+        case observations.NoAnswer():
             return f"unknown: {source.reason}"
-        case PrometheusAnswer(ruler=ruler):
+        case observations.PrometheusAnswer(ruler=ruler):
             lag = "" if ruler.lag is None else f", records {ruler.lag:.1f} s behind"
             evaluated = f"rules evaluated at {iso8601(source.evaluated_at)}"
             return f"ok, {evaluated}, every {ruler.interval:g} s{lag}"
-        case ExporterAnswer():
+        case observations.ExporterAnswer():
             return f"ok, budget day since {iso8601(source.day_start)}"
     return "ok"
 
@@ -102,8 +107,8 @@ _FAMILIES = {
     names.CONFIG_RELOAD_OK: ("Whether ladder and baseline read well.", ""),
     names.DEGRADATION_NOTIFICATIONS: ("Webhook notifications by what became of them.", "result"),
 }
-# All values of a counter's label.
-_COUNTED = {"": ("",), "reason": get_args(HoldReason), "result": get_args(NotificationResult)}
+# The type of a counter's label, whose values are all there from the start.
+_COUNTED = {"": Literal[""], "reason": observations.HoldReason, "result": NotificationResult}
 
 
 class ReceiverCollector(Collector):
@@ -113,13 +118,12 @@ class ReceiverCollector(Collector):
         self._controller = controller
 
     def collect(self) -> Iterator[Metric]:
-        """One family for each row of the table."""
         gauges, counts = _gauges(self._controller), self._controller.announcer.counts
         for name, (text, label) in _FAMILIES.items():
-            if name in gauges:
-                kind, found = "gauge", gauges[name]
-            else:
-                kind, found = "counter", {value: counts[name, value] for value in _COUNTED[label]}
+            found = gauges.get(name)
+            if found is None:
+                found = {value: counts[name, value] for value in get_args(_COUNTED[label])}
+            kind = "counter" if name.endswith("_total") else "gauge"
             family = Metric(name.removesuffix("_total"), text, kind)
             for value, figure in found.items() if isinstance(found, dict) else [("", found)]:
                 family.add_sample(name, {label: value} if label else {}, figure)

@@ -139,7 +139,6 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Controller]:
 
 
 async def _reconcile_forever(controller: Controller) -> None:
-    """A round every few seconds; a round that fails is logged, and the next one comes."""
     while True:
         try:
             await asyncio.to_thread(controller.reconcile)

@@ -6,6 +6,7 @@ State first, so that a crash between the two repeats the last decision and never
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -31,37 +32,35 @@ class Look(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """What became of a decision.
+    """What became of a decision."""
 
-    refused: it would lower and cannot be remembered, so the last one stays; failed: it is in force,
-    but not on disk.
-    """
-
+    # refused: it would lower and cannot be remembered, so the last one stays; failed: it is in
+    # force, but not on disk.
     effective: Literal["refused", "failed", "unchanged", "written"]
     drift: bool = False  # someone else had changed the file
     failures: int = 0  # of writing, one a file
 
 
+@dataclass
 class Store:
     """Places decisions, in shadow mode only the state. What it shows changes in place() alone.
 
     Not thread-safe: its owner holds a lock.
     """
 
-    def __init__(
-        self, configs: Configs, state_path: Path, state: State, clock: Clock, *, shadow: bool
-    ) -> None:
-        self.configs = configs
-        self.state_path = state_path
-        self.clock = clock
-        self.shadow = shadow
-        self.problems: dict[str, str] = {}  # by step: what failed last time; else all is on disk
-        self.applied_at: float | None = None
-        self.state = state
-        self.in_force = state.in_force(configs.ladder, clock.now())
-        self.effective, _ = configs.rendered(self.in_force)
-        self._saved: State | None = None
-        self._written: bytes | None = None
+    configs: Configs
+    state_path: Path
+    state: State
+    clock: Clock
+    shadow: bool
+    problems: dict[str, str] = field(default_factory=dict)  # by step; empty: all is on disk
+    applied_at: float | None = None
+    _saved: State | None = None
+    _written: bytes | None = None
+
+    def __post_init__(self) -> None:
+        self.in_force = self.state.in_force(self.configs.ladder, self.clock.now())
+        self.effective, _ = self.configs.rendered(self.in_force)
 
     def look(self) -> Look:
         """Read the effective file: before the lock is taken, because a disk may hang."""

@@ -1,18 +1,12 @@
 """A usage history: what each minute cost, from a CSV file or a ledger; a ledger's past days."""
 
-import csv
-import gzip
 import sqlite3
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from decimal import Decimal, InvalidOperation
-from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD
@@ -20,17 +14,24 @@ from exporter.ledger.books import Books, account
 
 MINUTES_PER_DAY = 1440
 MAX_DAYS = 400  # bounds memory; a year and its holidays
-MAX_LINES = 2 * MAX_DAYS * MINUTES_PER_DAY  # a minute may have several lines
-MAX_LINE_CHARACTERS = 16 << 10  # a few kilobytes of .gz may be gigabytes, also in one line
-# Minutes without usage have no line: a day whose last line is this near its end is whole.
-QUIET_END_MINUTES = 60
+SLOT_MINUTES = 5  # of a ledger's course
+SLOTS = MINUTES_PER_DAY // SLOT_MINUTES
+# Minutes without usage have no line: a day whose first or last line is this near its end is whole.
+QUIET_MINUTES = 60
+DAYS_AGO = (*range(1, 8), 14, 21, 28)  # the past days that an exporter tells of
+# But for days that are forgotten (ledger.keep_days), of which a part may be left.
+ACCOUNTS = """SELECT day, cost_picodollars FROM accounts
+    WHERE day > coalesce((SELECT value FROM meta WHERE key = 'forgotten'), '')"""
+EVEN = "each day's spend is spread evenly, so that only the totals are real"
 
 
 @dataclass(frozen=True)
 class History:
-    """Pico-dollars per minute, from the first midnight (UTC) on."""
+    """Pico-dollars per minute, from the first midnight on. note: what about them is not real."""
 
     picodollars: list[int]
+    note: str = ""
+    first_whole: int = 0  # the first day that was seen from its beginning
 
     @property
     def days(self) -> int:
@@ -42,47 +43,54 @@ class History:
         start = number * MINUTES_PER_DAY
         return self.picodollars[start : start + MINUTES_PER_DAY]
 
+    def before(self, number: int) -> dict[int, list[int]]:
+        """The past days that an exporter would tell of on a day, by how many days ago."""
+        return {ago: self.day(number - ago) for ago in DAYS_AGO if number - ago >= self.first_whole}
 
-def read_csv(path: Path, usd_per_token: Decimal) -> History:
-    """The history in a CSV file (gzip by the suffix .gz), columns minute and tokens, or cost_usd.
 
-    Minutes that are missing cost nothing, also at the end of a day whose last hour was begun; a
-    minute on several lines is summed. Raises UserError that names the line.
-    """
-    minutes: Counter[int] = Counter()
-    try:
-        # Spreadsheets put a byte order mark before the header.
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            for minute, cost in _rows(path, file, usd_per_token):
-                minutes[minute] += cost
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    if not minutes:
-        raise UserError(f"{path} has no lines after its header; nothing to replay")
-    last = max(minutes)
-    left = MINUTES_PER_DAY - 1 - last % MINUTES_PER_DAY
-    end = last + 1 + (left if left < QUIET_END_MINUTES else 0)
-    return History([minutes[minute] for minute in range(end)])
+def of_minutes(minutes: Mapping[int, int], note: str = "") -> History:
+    """The history of some minutes' costs; those that are missing cost nothing."""
+    first, last = min(minutes), max(minutes)
+    midnight, left = first - first % MINUTES_PER_DAY, -(last + 1) % MINUTES_PER_DAY
+    end = last + 1 + (left if left < QUIET_MINUTES else 0)
+    costs = [minutes.get(minute, 0) for minute in range(midnight, end)]
+    return History(costs, note, first_whole=int(first - midnight >= QUIET_MINUTES))
 
 
 def read_ledger(path: Path) -> History:
-    """The days of a ledger, each spread evenly: a ledger keeps days, not minutes.
+    """The days of a ledger, by its slots of five minutes; without them, each spread evenly.
 
-    Opened read-only. Raises UserError when it is not a ledger or has no cost yet.
+    A day of 25 hours is cut to 24, its last hour's cost at its end. Opened read-only. Raises
+    UserError when it is not a ledger or has no cost yet.
     """
-    days: Counter[int] = Counter()  # SQLite's sum() fails beyond 64 bits
+    days: Counter[int] = Counter()  # what no slot tells; SQLite's sum() fails beyond 64 bits
+    slots: Counter[tuple[int, int]] = Counter()
     with _opened(path) as db:
-        for day, cost in db.execute("SELECT day, cost_picodollars FROM accounts"):
+        for day, cost in db.execute(ACCOUNTS):
             days[date.fromisoformat(day).toordinal()] += cost
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'slots'").fetchone():
+            for day, slot, usd, rest in db.execute("SELECT * FROM slots"):
+                ordinal, cost = (
+                    date.fromisoformat(day).toordinal(),
+                    usd * PICODOLLARS_PER_USD + rest,
+                )
+                slots[ordinal, min(slot, SLOTS - 1)] += cost
+                days[ordinal] -= cost
     if not days:
         raise UserError(f"the ledger {path} has no cost yet; nothing to replay")
-    first = sorted(days)[-MAX_DAYS:][0]
-    minutes = []
-    for day in range(first, min(max(days) + 1, first + MAX_DAYS)):
-        share, rest = divmod(days[day], MINUTES_PER_DAY)
-        minutes += [share + (minute < rest) for minute in range(MINUTES_PER_DAY)]
-    return History(minutes)
+    days = Counter({day: max(0, cost) for day, cost in days.items()})  # slots outlive accounts
+    minutes: list[int] = []
+    for day in range(max(min(days), max(days) + 1 - MAX_DAYS), max(days) + 1):
+        whole = spread(days[day], MINUTES_PER_DAY)
+        course = [m for slot in range(SLOTS) for m in spread(slots[day, slot], SLOT_MINUTES)]
+        minutes += map(sum, zip(whole, course, strict=True))
+    return History(minutes, f"{path}: on some days {EVEN}" if any(days.values()) else "")
+
+
+def spread(cost: int, minutes: int) -> list[int]:
+    """So much, evenly; the sum is exact."""
+    share, rest = divmod(cost, minutes)
+    return [share + (minute < rest) for minute in range(minutes)]
 
 
 def past_days(path: Path, count: int, today: date) -> Books:
@@ -104,52 +112,3 @@ def _opened(ledger: Path) -> Iterator[sqlite3.Connection]:
             yield db
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise UserError(f"cannot read the ledger {ledger}: {error}") from error
-
-
-def _rows(path: Path, file: TextIO, usd_per_token: Decimal) -> Iterator[tuple[int, int]]:
-    reader = csv.DictReader(_bounded_lines(path, file))
-    column, usd_per_unit = _column(path, reader.fieldnames or (), usd_per_token)
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        minute = _number(row["minute"], f"{where}: minute")
-        if minute != int(minute) or minute >= MAX_DAYS * MINUTES_PER_DAY:
-            raise UserError(
-                f"{where}: minute {row['minute']!r} is not a whole number below "
-                f"{MAX_DAYS * MINUTES_PER_DAY} ({MAX_DAYS} days)"
-            )
-        amount = _number(row[column], f"{where}: {column}")
-        yield int(minute), int((amount * usd_per_unit * PICODOLLARS_PER_USD).to_integral_value())
-
-
-def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
-    """Raises UserError on a line, or a number of lines, that no history has."""
-    lines = iter(partial(file.readline, MAX_LINE_CHARACTERS), "")
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        if len(line) == MAX_LINE_CHARACTERS:
-            raise UserError(f"{where}: {MAX_LINE_CHARACTERS} characters or more; is this a CSV?")
-        if number > MAX_LINES:
-            raise UserError(f"{where}: more than {MAX_LINES} lines; replay a shorter history")
-        yield line
-
-
-def _column(path: Path, found: Sequence[str], usd_per_token: Decimal) -> tuple[str, Decimal]:
-    """The column that tells the cost, and USD per its unit."""
-    units = {"cost_usd": Decimal(1), "cost": Decimal(1), "tokens": usd_per_token}
-    for column, usd_per_unit in units.items() if "minute" in found else ():
-        if column in found:
-            return column, usd_per_unit
-    raise UserError(
-        f"{path}, line 1: the columns must be minute and tokens (or cost_usd), "
-        f"not {', '.join(found) or 'none'}"
-    )
-
-
-def _number(text: str | None, what: str) -> Decimal:
-    try:
-        number = Decimal((text or "").strip())
-    except InvalidOperation as error:
-        raise UserError(f"{what} {text!r} is not a number") from error
-    if not number.is_finite() or number < 0 or number > 10**15:
-        raise UserError(f"{what} {text!r} is not a number from 0 to 10^15")
-    return number

@@ -80,11 +80,8 @@ def _day(replay: Replay, number: int) -> JudgedDay:
     complete = len(costs) == MINUTES_PER_DAY
     total = spent[-1] / PICODOLLARS_PER_USD
     start = number * MINUTES_PER_DAY
-    forecast = {
-        hour: replay.forecast[start + 60 * hour]
-        for hour in range(24)
-        if start + 60 * hour in replay.forecast
-    }
+    times = {hour: start + 60 * hour for hour in range(24)}
+    forecast = {h: replay.forecast[time] for h, time in times.items() if time in replay.forecast}
     judged = complete and total > 0
     error = {h: abs(usd - total) / total for h, usd in forecast.items() if judged and h > 0}
     alerts = {

@@ -1,11 +1,12 @@
 """A Prometheus over backfilled blocks: fed by promtool, asked by range queries, gone afterwards."""
 
 import subprocess
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from command.replay.history import MINUTES_PER_DAY, History
+from command.replay.history import MINUTES_PER_DAY, SLOT_MINUTES, History
 from command.replay.rulefiles import Rule, document
 from command.stack.binaries import need
 from command.stack.processes import Child, free_port
@@ -18,8 +19,9 @@ from common.yamlfile import dump
 # A midnight (UTC) that is past in every time zone; rules see only differences.
 FIRST_MIDNIGHT = 1_600_041_600
 LEDGER = f'job="{names.JOB_EXPORTER}",instance="backtest",{names.LEDGER}="backtest"'
+DAY_SECONDS = 60 * MINUTES_PER_DAY
 MAX_POINTS = 10_000  # Prometheus refuses a range query of more than 11,000
-BLOCK_HOURS = tuple(2 * 3**power for power in range(9))  # the lengths that Prometheus' blocks have
+BLOCK = "162h"  # of the lengths that blocks have, the longest that one query fills every minute
 MAX_ANSWER_BYTES = 1 << 30
 QUERY_TIMEOUT_SECONDS = 300
 
@@ -59,11 +61,12 @@ class ReplayPrometheus:
 
         Rules that read other metrics have nothing to say in a replay.
         """
-        totals = [0, *accumulate(history.picodollars)]
         path = self.folder / "history.txt"
         with open(path, "w", encoding="utf-8") as file:
-            for minute in range(0, len(history.picodollars), self.interval // 60):
-                _write_page(file, minute, totals, limit_usd)
+            booked = 0
+            for number in range(history.days):
+                file.writelines(_day(history, number, booked, limit_usd, self.interval // 60))
+                booked += sum(history.day(number))
             file.write("# EOF\n")
         self._promtool("openmetrics", str(path), str(self.folder / "data"))
         path.unlink()
@@ -100,10 +103,8 @@ class ReplayPrometheus:
         return found
 
     def _promtool(self, kind: str, *arguments: str) -> None:
-        # The longest block that promtool fills with one query: few blocks are quickly read.
-        hours = max(h for h in BLOCK_HOURS if h * 3600 <= MAX_POINTS * self.interval)
         argv = [
-            need("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={hours}h",
+            need("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={BLOCK}",
             "--quiet", kind, *arguments,
         ]  # fmt: skip
         done = subprocess.run(argv, capture_output=True, text=True, cwd=self.folder)
@@ -112,20 +113,40 @@ class ReplayPrometheus:
             raise UserError(f"promtool could not make blocks from {kind}: {output}")
 
 
-def _write_page(file: TextIO, minute: int, totals: list[int], limit_usd: str) -> None:
-    midnight = minute - minute % MINUTES_PER_DAY
-    day_start = FIRST_MIDNIGHT + 60 * midnight
-    ledger = {names.LEDGER_COST: usd(totals[minute]), names.LEDGER_INFO: 1}
-    of_day = {  # these carry the day, as on the exporter's page
-        names.LEDGER_COST_AT_DAY_START: usd(totals[midnight]),
-        names.LEDGER_SPEND: usd(totals[minute] - totals[midnight]),
-        names.DAY_START: day_start,
-        names.DAY_END: day_start + 60 * MINUTES_PER_DAY,
-        names.DAILY_LIMIT: limit_usd,
-        names.GRANTED: 0,
-        names.WRITTEN_OFF: 0,
-    }
-    day = f'{LEDGER},{names.DAY}="{day_start}"'
-    time = FIRST_MIDNIGHT + 60 * minute
-    for labels, figures in ((LEDGER, ledger.items()), (day, of_day.items())):
-        file.writelines(f"{name}{{{labels}}} {value} {time}\n" for name, value in figures)
+def _day(
+    history: History, number: int, booked: int, limit_usd: str, step_minutes: int
+) -> Iterator[str]:
+    """The samples of a day, as far as a replay's rules read them. booked: before it."""
+    start = FIRST_MIDNIGHT + DAY_SECONDS * number
+    spent, past = _sums(history.day(number)), history.before(number)
+    day = f'{LEDGER},{names.DAY}="{start}"'
+    steady = [
+        (names.LEDGER_INFO, LEDGER, 1),
+        (names.DAY_START, day, start), (names.DAY_END, day, start + DAY_SECONDS),
+        (names.DAILY_LIMIT, day, limit_usd), (names.GRANTED, day, 0), (names.WRITTEN_OFF, day, 0),
+    ]  # fmt: skip
+    courses = {f'{day},{names.DAYS_AGO}="{ago}"': _sums(costs) for ago, costs in past.items()}
+    for ago, (labels, sums) in zip(past, courses.items(), strict=True):
+        steady.append((names.HISTORY_DAY_START, labels, start - DAY_SECONDS * ago))
+        steady.append((names.HISTORY_SPEND, f'{labels},{names.BY}="end"', usd(sums[-1])))
+    for minute in range(0, len(spent) - 1, step_minutes):
+        moving = [
+            (names.HISTORY_SPEND, f'{labels},{names.BY}="0"', usd(_by_slots(sums, minute)))
+            for labels, sums in courses.items()
+        ]
+        moving.append((names.LEDGER_COST, LEDGER, usd(booked + spent[minute])))
+        moving.append((names.LEDGER_SPEND, day, usd(spent[minute])))
+        for name, labels, value in (*steady, *moving):
+            yield f"{name}{{{labels}}} {value} {start + 60 * minute}\n"
+
+
+def _sums(costs: list[int]) -> list[int]:
+    """What was spent by each minute's beginning, and at the end."""
+    return list(accumulate(costs, initial=0))
+
+
+def _by_slots(sums: list[int], minute: int) -> int:
+    """What was spent by a minute, as a ledger knows it: evenly within five minutes."""
+    rest = minute % SLOT_MINUTES
+    begin, end = sums[minute - rest], sums[minute - rest + SLOT_MINUTES]
+    return begin + (end - begin) * rest // SLOT_MINUTES

@@ -1,6 +1,6 @@
 """A history through the real rules: what the forecast said, and when each alert fired."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from command.paths import RULES
 from command.replay.history import History
 from command.replay.prometheus import FIRST_MIDNIGHT, ReplayPrometheus
-from command.replay.rulefiles import Rule, load, passes
+from command.replay.rulefiles import load, passes
 from common.names import FORECAST, FORECAST_HIGH, FORECAST_LOW
 
 ALERT_PREFIX = "LLMBudget"
@@ -46,10 +46,11 @@ def replay(
     interval_minutes: between samples and evaluations; above 4 the burn rate's windows run empty.
     """
     rules = load(folder)
-    asked = [rule for rule in rules if alerts and rule.name.startswith(ALERT_PREFIX)]
-    wanted = {FORECAST, FORECAST_LOW, FORECAST_HIGH} if alerts else {FORECAST}
-    in_order = passes(rules, wanted.union(*(rule.reads for rule in asked)))
-    minutes = range(0, len(history.picodollars), interval_minutes)
+    # Those that wait (`for`) look after the services; the budget's have their windows in the data.
+    known = [rule for rule in rules if rule.name.startswith(ALERT_PREFIX)]
+    asked = [alert for alert in known if alerts and "for" not in alert.body]
+    foretold = {FORECAST, FORECAST_LOW, FORECAST_HIGH}
+    in_order = passes(rules, foretold.union(*(rule.reads for rule in asked)))
     end = FIRST_MIDNIGHT + 60 * len(history.picodollars)
     steps, numbers = len(in_order) + len(asked) + 2, count()
     with (
@@ -71,20 +72,6 @@ def replay(
         firing = {}
         for alert in asked:
             progress(next(numbers), steps, alert.name)
-            true = prometheus.values(str(alert.body["expr"]), end)
-            firing[alert.name] = _firing(alert, true, minutes)
+            firing[alert.name] = sorted(prometheus.values(str(alert.body["expr"]), end))
     progress(steps, steps, "done")
     return Replay(history, limit_usd, interval_minutes, forecast, low, high, firing)
-
-
-def _firing(alert: Rule, true: Container[int], minutes: range) -> list[int]:
-    """The minutes at which an alert fires, by when its expression is true."""
-    wait, keep = alert.seconds("for") / 60, alert.seconds("keep_firing_for") / 60
-    firing, since, last = [], None, None
-    for minute in minutes:
-        since = (minute if since is None else since) if minute in true else None
-        if since is not None and minute - since >= wait:
-            last = minute
-        if last is not None and minute - last <= keep:
-            firing.append(minute)
-    return firing

@@ -1,9 +1,9 @@
 """The shipped rules in the order of a replay: what a rule reads is evaluated before it."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ from common.errors import UserError
 from common.yamlfile import read_document
 
 NAME = re.compile(r"\w+:llm_\w+:\w+|llm_\w+")
-DURATION = re.compile(r"(\d+)(ms|[smhd])")
-SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,6 @@ class Rule:
         """Names of ours in its expression."""
         return set(NAME.findall(str(self.body["expr"])))
 
-    def seconds(self, key: str) -> float:
-        """The duration under `for` or `keep_firing_for`, 0 without."""
-        text = str(self.body.get(key, ""))
-        return sum(int(count) * SECONDS[unit] for count, unit in DURATION.findall(text))
-
 
 def load(folder: Path) -> list[Rule]:
     """All rules that the folder's prometheus.yml loads, in order."""
@@ -53,27 +46,22 @@ def passes(rules: list[Rule], wanted: Iterable[str]) -> list[list[Rule]]:
     All rules of a name come in one pass. Raises UserError when rules wait for each other.
     """
     recording = [rule for rule in rules if "record" in rule.body]
-    reads: dict[str, set[str]] = {rule.name: set() for rule in recording}
+    reads: dict[str, set[str]] = defaultdict(set)
     for rule in recording:
-        reads[rule.name] |= (rule.reads & reads.keys()) - {rule.name}
-    needed: dict[str, set[str]] = {}
-    waiting = set(wanted) & reads.keys()
-    while waiting:
-        name = waiting.pop()
-        needed[name] = reads[name]
-        waiting |= reads[name] - needed.keys()
-    order = TopologicalSorter(needed)
-    try:
-        order.prepare()
-    except CycleError as error:
-        circle = ", ".join(sorted(set(error.args[1])))
-        raise UserError(f"these rules wait for each other: {circle}") from error
-    found = []
-    while order.is_active():
-        ready = order.get_ready()
-        found.append([rule for rule in recording if rule.name in ready])
-        order.done(*ready)
-    return found
+        reads[rule.name] |= rule.reads
+    steps: dict[str, int] = {}
+
+    def step(name: str, above: tuple[str, ...] = ()) -> int:
+        if name in above:
+            circle = ", ".join(sorted(above[above.index(name) :]))
+            raise UserError(f"these rules wait for each other: {circle}")
+        if name not in steps:
+            read = reads[name] & reads.keys() - {name}  # its own past is not there yet
+            steps[name] = 1 + max((step(one, (*above, name)) for one in read), default=-1)
+        return steps[name]
+
+    last = max(map(step, set(wanted) & reads.keys()), default=-1)
+    return [[one for one in recording if steps.get(one.name) == now] for now in range(last + 1)]
 
 
 def document(rules: list[Rule]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ BINARIES = ("prometheus", "promtool", "alertmanager", "amtool")  # as upstream c
 # promtool out of prometheus; apt ignores no name it lacks, so the split package is asked for only
 # after the others left promtool missing.
 DEBIANS = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
+PROGRAMS = {"chromium-driver": "chromedriver"}  # of packages that are called otherwise
 SYSTEMD = Path("/run/systemd/system")  # there when systemd runs the machine
 TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other versions, for tests
 
@@ -24,7 +25,7 @@ TOOLS_VARIABLE = "LLM_BUDGET_TOOLS"  # a folder searched before PATH: other vers
 def find(name: str) -> Path | None:
     """The path of a binary by its upstream name, or None."""
     search = os.pathsep.join(filter(None, [os.environ.get(TOOLS_VARIABLE), os.environ.get("PATH")]))
-    candidates = (DEBIANS.get(name, name), name)
+    candidates = (DEBIANS.get(name, name), PROGRAMS.get(name, name))
     found = (shutil.which(candidate, path=search) for candidate in candidates)
     return next((Path(path) for path in found if path), None)
 
@@ -45,10 +46,9 @@ def ensure() -> None:
     if _missing(BINARIES) and (prefix := _apt_prefix()) is not None:
         print(f"Installing {', '.join(DEBIANS.values())} with apt-get …", flush=True)
         units = [DEBIANS[name] for name in _missing(DEBIANS)]
-        _apt(prefix, "update")
-        _apt(prefix, "install", *DEBIANS.values())
+        _install(prefix, *DEBIANS.values())
         if find("promtool") is None:
-            _apt(prefix, "install", "promtool")
+            _install(prefix, "promtool")
         # Debian starts what it installs, now and at each boot, on the ports that we need. What was
         # there before is in somebody's use.
         if units and SYSTEMD.is_dir():
@@ -62,8 +62,7 @@ def add(packages: Iterable[str]) -> None:
     """Install packages with a program of their name, where possible; apt-get says why not."""
     if (new := _missing(packages)) and (prefix := _apt_prefix()) is not None:
         with contextlib.suppress(UserError):
-            _apt(prefix, "update")
-            _apt(prefix, "install", *new)
+            _install(prefix, *new)
 
 
 def _missing(names: Iterable[str]) -> list[str]:
@@ -72,30 +71,26 @@ def _missing(names: Iterable[str]) -> list[str]:
 
 def _apt_prefix() -> list[str] | None:
     """How to run apt-get as root without asking: [], ["sudo", "-n"], or None when not allowed."""
-    if shutil.which("apt-get") is None:
-        return None
-    if os.geteuid() == 0:
+    if shutil.which("apt-get") and os.geteuid() == 0:
         return []
-    sudo = shutil.which("sudo")
-    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True).returncode == 0:
-        return [sudo, "-n"]
-    return None
+    sudo = ["sudo", "-n"]
+    known = shutil.which("apt-get") and shutil.which("sudo")
+    allowed = known and subprocess.run([*sudo, "true"], capture_output=True).returncode == 0
+    return sudo if allowed else None
 
 
-def _apt(prefix: list[str], *arguments: str) -> None:
-    """One quiet apt-get call; its output is shown only when it fails."""
+def _install(prefix: list[str], *packages: str) -> None:
+    """Quiet calls of apt-get; the output of one that fails to install is shown."""
     options = ["-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
     # sudo passes no environment on; RUNLEVEL=1 keeps services stopped where init is not systemd.
-    environment = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
-    argv = [*prefix, *environment, "apt-get", *options, *arguments]
+    apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", *options]
     # A killed apt-get leaves packages half installed; Ctrl-C reaches it, too, and it knows when.
     with signals.noted():
-        done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode != 0 and arguments[0] != "update":
-        print(done.stdout)
-        raise UserError(
-            f"apt-get could not install {', '.join(arguments[1:])}; its output is above"
-        )
+        subprocess.run([*apt, "update"], capture_output=True)
+        done = subprocess.run([*apt, "install", *packages], text=True, capture_output=True)
+    if done.returncode != 0:
+        print(done.stdout, done.stderr)
+        raise UserError(f"apt-get could not install {', '.join(packages)}; its output is above")
 
 
 def main() -> int:

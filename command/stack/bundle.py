@@ -24,13 +24,12 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Four ports that nothing listens on."""
         return cls(*(free_port() for _ in range(4)))
 
 
-@dataclass
-class BundleSettings:
-    """What differs between `make up`, the demo and a test."""
+@dataclass(eq=False)
+class Bundle:
+    """The four processes; children are attributes, so that a test can kill any of them."""
 
     folder: Path
     budget: Path = BUDGET
@@ -40,35 +39,34 @@ class BundleSettings:
     interval: str | None = None  # scrape and evaluation interval; None = as shipped
     receiver_flags: tuple[str, ...] = ()
 
-
-class Bundle:
-    """The four processes; children are attributes, so that a test can kill any of them."""
-
-    def __init__(self, settings: BundleSettings) -> None:
-        self.settings = settings
-        self.folder = settings.folder
-        self.ports = settings.ports
+    def __post_init__(self) -> None:
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in asdict(self.ports).items()}
-        self.effective = self.folder / f"effective{settings.baseline.suffix}"
+        self.environment = {
+            f"LLM_BUDGET_{name.upper()}_TOKEN_FILE": str(self.token_file(name))
+            for name in configs.TOKENS
+        }
+        self.effective = self.folder / f"effective{self.baseline.suffix}"
         self.exporter = self._child(
             "exporter",
             "/health",
             *(sys.executable, "-m", "exporter"),
-            f"--config={settings.budget}",
+            f"--config={self.budget}",
             f"--listen={self.address('exporter')}",
             f"--ledger={self.folder / 'ledger' / 'ledger.sqlite'}",
+            *(f"--{peer}={self.url(peer)}" for peer in ("receiver", "prometheus")),
+            *(f"--link={peer.title()}={self.url(peer)}" for peer in ("prometheus", "alertmanager")),
         )
         self.receiver = self._child(
             "receiver",
             "/config",  # /health may wait for evidence, which starts after it
             *(sys.executable, "-m", "alertmanager.receiver"),
             f"--config={LADDER}",
-            f"--baseline={settings.baseline}",
+            f"--baseline={self.baseline}",
             f"--effective={self.effective}",
             f"--state={self.folder / 'receiver-state.json'}",
             f"--listen={self.address('receiver')}",
             *(f"--{peer}={self.url(peer)}" for peer in ("alertmanager", "prometheus", "exporter")),
-            *settings.receiver_flags,
+            *self.receiver_flags,
         )
         self.prometheus = self._child(
             "prometheus",
@@ -77,7 +75,7 @@ class Bundle:
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'prometheus'}",
             f"--web.listen-address={self.address('prometheus')}",
-            "--storage.tsdb.retention.time=15d",  # the forecast looks eight days back
+            "--storage.tsdb.retention.time=15d",  # trends look seven days back
             "--rules.alert.resend-delay=5s",  # the default minute is a minute of lost protection
         )
         self.alertmanager = self._child(
@@ -101,7 +99,6 @@ class Bundle:
         return self.addresses[service]
 
     def url(self, service: str) -> str:
-        """Its base URL."""
         return f"http://{self.address(service)}"
 
     def start(self) -> None:
@@ -120,7 +117,6 @@ class Bundle:
             raise
 
     def stop(self) -> None:
-        """End all, in reverse order; safe to call twice."""
         for child in reversed(self.children):
             child.stop()
 
@@ -131,24 +127,19 @@ class Bundle:
         for name in configs.TOKENS:
             configs.ensure_secret(self.token_file(name))
         configs.write(self.folder / "prometheus.yml", self.prometheus_config())
-        configs.write_alertmanager(self.folder, self.addresses, self.settings.contacts)
+        configs.write_alertmanager(self.folder, self.addresses, self.contacts)
 
     def token_file(self, name: str) -> Path:
         """Where the ingest, admin or webhook token lies."""
         return self.folder / "secrets" / f"{name}_token"
 
     def token(self, name: str) -> str:
-        """The token's text."""
         return self.token_file(name).read_text().strip()
 
     def prometheus_config(self) -> dict[str, Any]:
         """rules/prometheus.yml with this bundle's ports and interval."""
-        return configs.prometheus_config(self.addresses, interval=self.settings.interval)
+        return configs.prometheus_config(self.addresses, interval=self.interval)
 
     def _child(self, name: str, ready: str, *argv: str, folder: Path | None = None) -> Child:
-        environment = {
-            f"LLM_BUDGET_{token.upper()}_TOKEN_FILE": str(self.token_file(token))
-            for token in configs.TOKENS
-        }
         log = self.folder / "logs" / f"{name}.log"
-        return Child(name, list(argv), log, self.url(name) + ready, environment, folder)
+        return Child(name, list(argv), log, self.url(name) + ready, self.environment, folder)

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from command.paths import ALERTMANAGER, RULES
-from command.stack.contacts import load_contacts, template
+from command.stack.contacts import Contacts, template
 from common.files import replace_file
-from common.names import JOB_EXPORTER, JOB_RECEIVER
-from common.yamlfile import dump, read_document
+from common.yamlfile import dump, read_as, read_document
 
 TOKENS = ("ingest", "admin", "webhook")
 RECEIVER_AS_SHIPPED = "127.0.0.1:8001"  # in alertmanager.yml
@@ -38,12 +37,11 @@ def prometheus_config(
     is as shipped.
     """
     config: dict[str, Any] = read_document(RULES / "prometheus.yml")
-    services = {JOB_EXPORTER: "exporter", JOB_RECEIVER: "receiver"}
     if interval:
         config["global"].update(scrape_interval=interval, evaluation_interval=interval)
     config["rule_files"] = [str(rules / name) for name in config["rule_files"]]
     for job in config["scrape_configs"]:
-        service = services.get(job["job_name"], job["job_name"])
+        service = job["job_name"].removeprefix("llm-")
         job["static_configs"] = [{"targets": [addresses[service]]}]
     for manager in config["alerting"]["alertmanagers"]:
         manager["static_configs"] = [{"targets": [addresses["alertmanager"]]}]
@@ -65,16 +63,17 @@ def write_alertmanager(folder: Path, addresses: Mapping[str, str], contacts: Pat
         for webhook in receiver.get("webhook_configs", []):
             webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, addresses["receiver"])
     shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
-    text = template(load_contacts(contacts))
+    text = template(read_as(contacts, Contacts))
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())
     write(folder / "alertmanager.yml", config)
 
 
-def ensure_secret(path: Path, mode: int = 0o600) -> None:
-    """A random text in a file of this mode, unless it is there."""
+def ensure_secret(path: Path, mode: int = 0o600, text: str | None = None) -> None:
+    """A text, by default a random one, in a file of this mode, unless it is there."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
-        replace_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), mode=mode)
+        content = f"{secrets.token_urlsafe(32)}\n" if text is None else text
+        replace_file(path, content.encode(), mode=mode)
 
 
 def prepare_compose(folder: Path, contacts: Path) -> None:
@@ -93,6 +92,7 @@ def prepare_compose(folder: Path, contacts: Path) -> None:
         ensure_secret(made)
         replace_file(mounted / name, made.read_bytes(), mode=0o644)
     ensure_secret(mounted / "grafana_admin_password", mode=0o644)
-    for path in (mounted / name for name in PEOPLES_SECRETS):
-        if not path.exists():
-            replace_file(path, b"", mode=0o644)
+    for name in PEOPLES_SECRETS:
+        ensure_secret(mounted / name, mode=0o644, text="")
+        if (said := folder.parent / "secrets" / name).exists():
+            replace_file(mounted / name, said.read_bytes(), mode=0o644)

@@ -17,8 +17,8 @@ from common.fetch import FetchError, fetch
 READY_TIMEOUT_SECONDS = 30.0
 READY_CALL_SECONDS = 2.0
 STOP_TIMEOUT_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 
 
 def free_port() -> int:
@@ -33,7 +33,7 @@ def _die_with_parent() -> None:
 
     Linux counts the thread that started the child as its parent: start from one that lives on.
     """
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass(eq=False)
@@ -61,7 +61,6 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start without waiting; see wait_ready."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as output, signals.noted():
             self._log_from = output.tell()  # an earlier run's output explains nothing
@@ -77,10 +76,7 @@ class Child:
             )
 
     def wait_ready(self, timeout: float = READY_TIMEOUT_SECONDS) -> None:
-        """Poll ready_url until it answers 200. Raises UserError with the last lines of its log.
-
-        Raises Interrupted at a signal.
-        """
+        """Raises UserError with the last lines of its log, Interrupted at a signal."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and self.running:
             if self.ready():
@@ -93,14 +89,12 @@ class Child:
         raise UserError(f"{self.name} {state}; its log ends: " + (" | ".join(lines) or "(empty)"))
 
     def ready(self) -> bool:
-        """Whether ready_url answers 200 right now."""
         try:
             return fetch(self.ready_url, timeout=READY_CALL_SECONDS, max_bytes=0).status == 200
         except FetchError:
             return False
 
     def kill(self) -> int | None:
-        """kill -9; the exit status."""
         return self.stop(signal.SIGKILL)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
@@ -108,9 +102,8 @@ class Child:
         process = self._process
         if process is None:
             return None
-        if process.poll() is None:
-            process.send_signal(number)
-            process.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
+        process.send_signal(number)  # which sends none to one that has ended
+        process.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         try:
             return process.wait(STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:

@@ -6,14 +6,13 @@ which the new calendar shows a later date; so no two days share a name and none 
 
 import sqlite3
 from bisect import bisect_right
-from dataclasses import dataclass
-from datetime import date, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 from exporter.budget.day import BudgetCalendar
 
 
-@dataclass(frozen=True)
-class CalendarRow:
+class CalendarRow(NamedTuple):
     """A calendar in force from valid_from (Unix seconds); previous_day is the date ending there."""
 
     valid_from: int
@@ -21,8 +20,7 @@ class CalendarRow:
     previous_day: date
 
 
-@dataclass(frozen=True)
-class BudgetDay:
+class BudgetDay(NamedTuple):
     """A budget day: its local date, and its bounds in Unix seconds."""
 
     date: date
@@ -36,13 +34,22 @@ class Calendars:
     def __init__(self, rows: list[CalendarRow]) -> None:
         self.rows = rows
         self._found: BudgetDay | None = None  # the last answer: most events fall on one day
+        self._on: dict[date, BudgetDay] = {}
 
     def at(self, timestamp: float) -> BudgetDay:
-        """The budget day of an instant."""
         day = self._found
         if day is None or not day.start <= timestamp < day.end:
             day = self._found = self._find(timestamp)
         return day
+
+    def on(self, day: date) -> BudgetDay:
+        """The budget day of a date; the next one where a change of zone skipped it."""
+        found = self._on.get(day) or self._find(datetime.combine(day, time(12), UTC).timestamp())
+        while found.date > day:
+            found = self._find(found.start - 1)
+        while found.date < day:
+            found = self._find(found.end)
+        return self._on.setdefault(day, found)
 
     def _find(self, timestamp: float) -> BudgetDay:
         index = self._index(timestamp)
@@ -87,10 +94,9 @@ class Calendars:
 
 def read_calendars(db: sqlite3.Connection) -> Calendars:
     """Those of a ledger; a new one has none."""
-    rows = db.execute("SELECT * FROM calendars ORDER BY valid_from")
     found = [
         CalendarRow(start, BudgetCalendar(zone, time.fromisoformat(at)), date.fromisoformat(day))
-        for start, zone, at, day in rows
+        for start, zone, at, day in db.execute("SELECT * FROM calendars ORDER BY valid_from")
     ]
     return Calendars(found)
 

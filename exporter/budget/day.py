@@ -44,7 +44,6 @@ class BudgetCalendar:
         return seconds[0] + bisect_left(seconds, True, key=lambda at: self._offset(at) == offset)
 
     def end(self, day: date) -> int:
-        """Unix second at which the budget day ends: the next day's start."""
         return self.start(day + timedelta(days=1))
 
     def day_of(self, timestamp: float) -> date:

@@ -31,28 +31,20 @@ class IntakeMetrics:
         }
         labels = ["source", "reason"]
         rejected = Counter(names.INGEST_REJECTED, "Events refused.", labels, registry=registry)
-        spent = Counter(
-            names.INGEST_REJECTED_SUCCESSES,
-            "Events refused of calls that succeeded, and so cost money.",
-            labels,
-            registry=registry,
-        )
+        text = "Events refused of calls that succeeded, and so cost money."
+        spent = Counter(names.INGEST_REJECTED_SUCCESSES, text, labels, registry=registry)
         self._spent = {(s, r): spent.labels(s, r) for s in SOURCES for r in get_args(Reason)}
         self._events = {(s, what): counters[what].labels(s) for s in SOURCES for what in counters}
         self._rejected = {(s, r): rejected.labels(s, r) for s in SOURCES for r in get_args(Reason)}
+        self.rejected = rejected
+        text = "Duration of a call to the provider."
         self._duration = Histogram(
-            names.REQUEST_DURATION,
-            "Duration of a call to the provider.",
-            [names.MODEL],
-            buckets=DURATION_BUCKETS,
-            registry=registry,
+            names.REQUEST_DURATION, text, [names.MODEL], buckets=DURATION_BUCKETS, registry=registry
         )
-        self.log_lag = Gauge(
-            names.LOG_LAG, "Bytes of followed logs that are not booked yet.", registry=registry
-        )
-        self.log_problems = Gauge(
-            names.LOG_PROBLEMS, "Followed logs of which something is not read.", registry=registry
-        )
+        text = "Bytes of followed logs that are not booked yet."
+        self.log_lag = Gauge(names.LOG_LAG, text, registry=registry)
+        text = "Followed logs of which something is not read."
+        self.log_problems = Gauge(names.LOG_PROBLEMS, text, registry=registry)
 
     def booked(
         self,
@@ -72,9 +64,7 @@ class IntakeMetrics:
         for index in result.accepted:
             event = events[index]
             if event.duration_seconds is not None:
-                self._duration.labels(self._model(event.model)).observe(event.duration_seconds)
-
-    def _model(self, model: str) -> str:
-        if len(self._models) < self.max_models:
-            self._models.add(model)
-        return model if model in self._models else names.OTHER
+                if len(self._models) < self.max_models:
+                    self._models.add(event.model)
+                model = event.model if event.model in self._models else names.OTHER
+                self._duration.labels(model).observe(event.duration_seconds)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.clock import Clock
-from common.http import BodyBounds, HttpError, json_response, require_content
+from common.http import NOT_JSON, BodyBounds, HttpError, json_response, require_content
 from common.server import MAX_CONNECTIONS
 from exporter.config import Limits
 from exporter.event import EventError, UsageEvent, parse_event
@@ -21,7 +23,6 @@ from exporter.ledger.ledger import Ledger
 NDJSON = tuple(f"application/{name}" for name in ("x-ndjson", "ndjson", "jsonl", "x-jsonlines"))
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SOURCE = "http"
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Bodies beyond this are read beside the event loop, one at a time: scrapes must not wait for them.
 INLINE_BYTES = 64 << 10
 # Fewer than the server's connections, so that ingest alone cannot take them all.
@@ -29,19 +30,16 @@ MAX_REQUESTS = MAX_CONNECTIONS * 3 // 4
 MAX_BYTES = 64 << 20  # of all bodies together
 
 
+@dataclass
 class UsageEndpoint:
     """The endpoint; authorization is the caller's."""
 
-    def __init__(
-        self, ledger: Ledger, metrics: IntakeMetrics, limits: Callable[[], Limits], clock: Clock
-    ) -> None:
-        """limits: those in force; asked once a request."""
-        self._ledger = ledger
-        self._metrics = metrics
-        self._limits = limits
-        self._clock = clock
-        self._body_bounds = BodyBounds(MAX_REQUESTS, MAX_BYTES)
-        self._one_at_a_time = asyncio.Lock()
+    ledger: Ledger
+    metrics: IntakeMetrics
+    limits: Callable[[], Limits]  # those in force; asked once a request
+    clock: Clock
+    _body_bounds: BodyBounds = field(default_factory=partial(BodyBounds, MAX_REQUESTS, MAX_BYTES))
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def post(self, request: Request) -> Response:
         """Raises HttpError 400, 408, 413 or 415, or (try again) 503 or LedgerUnavailableError.
@@ -49,7 +47,7 @@ class UsageEndpoint:
         Then nothing was booked.
         """
         ndjson = require_content(request, "application/json", *NDJSON) in NDJSON
-        limits = self._limits()
+        limits = self.limits()
         async with self._body_bounds.read(request, limits.body_bytes) as body:
             if len(body) <= INLINE_BYTES:
                 return json_response(await self._book(self._parse(body, ndjson, limits)))
@@ -58,20 +56,19 @@ class UsageEndpoint:
             return json_response(await self._book(parsed))
 
     def _parse(self, body: bytes, ndjson: bool, limits: Limits) -> list[UsageEvent | EventError]:
-        """Each event of the body, or why it is refused."""
         body = body.removeprefix(BYTE_ORDER_MARK)
         values = list(filter(bytes.strip, body.split(b"\n"))) if ndjson else _json(body)
         if len(values) > limits.batch_events:
             raise HttpError(413, f"more than {limits.batch_events} events in one request")
-        received = self._clock.now()
+        received = self.clock.now()
         return [_event(value, received) for value in values]
 
     async def _book(self, parsed: list[UsageEvent | EventError]) -> dict[str, Any]:
         good = {i: event for i, event in enumerate(parsed) if isinstance(event, UsageEvent)}
         refused = {i: error for i, error in enumerate(parsed) if isinstance(error, EventError)}
         events, indexes = list(good.values()), list(good)
-        result = await asyncio.wrap_future(self._ledger.submit(events))
-        self._metrics.booked(SOURCE, events, result, list(refused.values()))
+        result = await asyncio.wrap_future(self.ledger.submit(events))
+        self.metrics.booked(SOURCE, events, result, list(refused.values()))
         refused |= {indexes[position]: error for position, error in result.rejected}
         return {
             "accepted": len(result.accepted),

@@ -15,6 +15,9 @@ from exporter.ledger.schema import MIGRATIONS
 
 PAGES_PER_STEP = 256  # 1 MiB between two reports of progress
 TEMPORARY = ".llm-budget-copy."  # begins the name of a copy that is not whole yet
+# The older mark stays: a backup that is restored, or copied again, lacks all since then.
+_MARK = """INSERT OR IGNORE INTO meta
+    SELECT 'copied', coalesce(max(value), '0') FROM meta WHERE key = 'last_commit'"""
 Progress = Callable[[int, int, int], object]  # sqlite3's: status, pages left, pages in all
 
 
@@ -58,10 +61,9 @@ def restore(copy: Path, ledger: Path, *, force: bool) -> Path | None:
 def _copy(
     ledger: Path, target: Path, progress: Progress | None, before: Callable[[], object]
 ) -> None:
-    """Copy a ledger, whole and durable or not at all. before: runs just before it takes its place.
+    """Copy a ledger, whole and durable, or raise UserError. before: runs just before the rename.
 
-    What a killed one left in the folder goes first; one that is at work has its file locked. Raises
-    UserError.
+    What a killed one left in the folder goes first; one at work has its file locked.
     """
     try:
         _remove_leftovers(target.parent)
@@ -70,6 +72,8 @@ def _copy(
         try:
             with ledger_at(ledger) as source, contextlib.closing(sqlite3.connect(name)) as db:
                 source.backup(db, pages=PAGES_PER_STEP, progress=progress)
+                with db:  # so that the exporter which opens the copy knows what it may lack
+                    db.execute(_MARK)
                 db.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
             os.fsync(handle)
             before()

@@ -10,16 +10,19 @@ from typing import Any
 
 from common.money import picodollars, usd
 from common.names import OTHER, RFM, UNKNOWN
-from exporter.config import Limits
+from exporter.budget.calendars import Calendars
+from exporter.config import Config
 from exporter.event import EventError, UsageEvent
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Books, Series
+from exporter.ledger.course import Costs, add_to_slots, slot_of
 from exporter.ledger.ids import KEEP_SECONDS, IdTables
 from exporter.ledger.progress import LogProgress, write_progress
+from exporter.ledger.retention import ADD_TO_CLOSED, closed_until
 from exporter.ledger.schema import upsert
 from exporter.ledger.unpriced import ADD_UNPRICED, unpriced_row
 from exporter.prices.pricelist import PriceList
 from exporter.prices.tokenprice import TokenPrice, TokenPrices
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 _RESERVED = {OTHER, UNKNOWN}
 # What SQLite raises for a number beyond 64 bits: an account of nine million dollars.
@@ -37,7 +40,8 @@ _VERSION = (  # of a price, in a new row where it has none
 Parts = list[tuple[TokenPrice | None, Amounts]]  # of a call or a minute, by price; None: no price
 _GENAI_MODELS = (
     "SELECT DISTINCT accounts.model, prices.provider FROM accounts "
-    "JOIN prices ON prices.version = accounts.price_version WHERE prices.provider != ''"
+    "JOIN prices ON prices.version = accounts.price_version "
+    "WHERE prices.provider != '' AND accounts.day > ?"
 )
 
 
@@ -72,6 +76,7 @@ class Batch:
     time_adjusted: int = 0
     live: Counter[Series] = field(default_factory=Counter)  # calls, as Books.live
     unpriced: list[tuple[Any, ...]] = field(default_factory=list)
+    costs: Costs = field(default_factory=Counter)
 
 
 class Booking:
@@ -82,30 +87,32 @@ class Booking:
         db: sqlite3.Connection,
         books: Books,
         prices: PriceList,
-        limits: Limits,
-        day_of: Callable[[float], date],
+        config: Config,
+        calendars: Callable[[], Calendars],
     ) -> None:
         self._db = db
         self._books = books
-        self._day_of = day_of
+        self.calendars = calendars
         self.ids = IdTables(db)
         self._versions: dict[TokenPrice, int] = {}
         # label -> provider; shown with today's prices
-        self.genai_models: dict[str, str] = dict(db.execute(_GENAI_MODELS).fetchall())
-        self.use(prices, limits)
-        self._read_labels()
+        self.genai_models = dict[str, str](db.execute(_GENAI_MODELS, (closed_until(db),)))
+        self.use(prices, config)
 
-    def use(self, prices: PriceList, limits: Limits) -> None:
+    def use(self, prices: PriceList, config: Config) -> None:
         """From now on; labels that are known stay, also beyond their limits."""
         self.prices = prices
-        self._limits = limits
+        self._limits = limits = config.limits
         self._label_caps = (limits.roasters, limits.fields, limits.models)
+        capped = (config.budget.roasters, config.budget.fields, ())
+        self._reserved = [_RESERVED.union(names) for names in capped]
         self._call_picodollars = picodollars(limits.call_usd)
+        self._read_labels()
 
     def _read_labels(self) -> None:
-        """The label values that are booked. `other` and `unknown` are known, and take no room."""
-        reserved = ((value,) * len(RFM) for value in _RESERVED)
-        self._labels = [set(one) for one in zip(*reserved, *self._books.totals, strict=True)]
+        """The label values that are booked. Reserved ones are known, and take no room."""
+        booked = zip(*self._books.totals, strict=True) if self._books.totals else ((),) * len(RFM)
+        self._labels = [names.union(one) for names, one in zip(self._reserved, booked, strict=True)]
 
     def rolled_back(self) -> None:
         """Forget what a failed transaction seemed to have done; touches no disk, cannot fail."""
@@ -118,7 +125,7 @@ class Booking:
 
         carefully: refuse what the tables cannot hold, too.
         """
-        batch = Batch(now, self._day_of(now), carefully)
+        batch = Batch(now, self.calendars().at(now).date, carefully)
         for submission in group:
             batch.results.append(result := SubmissionResult())
             for index, event in enumerate(submission.events):
@@ -131,17 +138,21 @@ class Booking:
             if submission.progress:
                 write_progress(self._db, submission.progress, now)
         self.add_accounts(batch.accounts.items())
+        add_to_slots(self._db, batch.costs)
         self._db.executemany(ADD_UNPRICED, batch.unpriced)
         self.ids.drop_expired(now)
         return batch
 
     def add_accounts(self, accounts: Iterable[tuple[AccountKey, Amounts]]) -> None:
-        """Add to rows of the accounts table, which appear when they are missing."""
-        rows = [
+        """Add to rows, which appear when they are missing, and to the sum of closed days."""
+        rows: list[tuple[Any, ...]] = [
             (day.isoformat(), *series, version, *amounts.values())
             for (day, series, version), amounts in accounts
         ]
         self._db.executemany(_ADD_TO_ACCOUNT, rows)
+        last = closed_until(self._db)
+        closed = [(*row[1:4], min(row[4], 1), *row[5:]) for row in rows if row[0] <= last]
+        self._db.executemany(ADD_TO_CLOSED, closed)
 
     def _book_one(self, event: UsageEvent, batch: Batch) -> bool:
         """False: it is known. Raises EventError."""
@@ -163,8 +174,10 @@ class Booking:
             **{event.outcome: event.count},
         )
         parts = priced(whole, dict(event.extras), prices, event.estimated)
-        self._check_cost(event, sum(amounts.cost_picodollars for _, amounts in parts))
-        day = self._day_of(event.time)
+        cost = sum(amounts.cost_picodollars for _, amounts in parts)
+        self._check_cost(event, cost)
+        found = self.calendars().at(event.time)
+        day = found.date
         if batch.carefully:
             self._check_room(day, series, parts, batch)
         if event.digest is not None:
@@ -176,6 +189,7 @@ class Booking:
                 self.genai_models[event.model] = price.provider
             amounts.late_cost_picodollars = amounts.cost_picodollars if day < batch.today else 0
             batch.accounts[AccountKey(day, series, self.version(price))].add(amounts)
+        batch.costs[day, slot_of(found, event.time)] += cost
         batch.time_adjusted += event.claimed > event.time
         paid = event.outcome in ("success", "error")
         batch.live[series] += event.count * (event.live and paid)
@@ -211,9 +225,10 @@ class Booking:
     def _admit(self, event: UsageEvent, batch: Batch) -> Series:
         """The event's series, with `other` where a label has as many values as it may have."""
         values = []
-        for name, known, cap in zip(RFM, self._labels, self._label_caps, strict=True):
+        bounds = zip(RFM, self._labels, self._label_caps, self._reserved, strict=True)
+        for name, known, cap, reserved in bounds:
             value = getattr(event, name)
-            if value not in known and len(known) - len(_RESERVED) >= cap:
+            if value not in known and len(known) - len(reserved) >= cap:
                 batch.overflowed[name] += 1
                 value = OTHER
             known.add(value)

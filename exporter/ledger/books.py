@@ -3,12 +3,13 @@
 import sqlite3
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any, NamedTuple
 
 from exporter.event import OUTCOMES
+from exporter.ledger.course import REMEMBERED_DAYS, Costs, Course, Gap, read_courses
 
 UNPRICED_VERSION = 0  # of the accounts whose price was not known: tokens count, cost is withheld
 # Only today's spend is asked for; earlier days are kept for a clock that goes back.
@@ -73,11 +74,24 @@ class AccountKey(NamedTuple):
     price_version: int
 
 
+class Adjustment(NamedTuple):
+    """A grant or reset, or the revoke of one, which takes its pico-dollars away."""
+
+    day: date
+    kind: str  # grant or reset; of a revoke that of what it undoes
+    roaster: str  # whose cap a grant raises; empty: the budget
+    picodollars: int
+    number: int  # its id in the ledger
+    revokes: int | None  # the number of what it undoes
+
+
 class Adjusted(NamedTuple):
-    """A day's money beside the spend, in pico-dollars."""
+    """A day's money beside the spend, in pico-dollars, and how many grants were made."""
 
     granted: int
     written_off: int
+    grants: int
+    by_roaster: dict[str, int]  # granted to those alone
 
 
 @dataclass
@@ -99,11 +113,13 @@ class Books:
     writable: bool = True
     problem: str = ""  # why it is not
     size_bytes: int = 0
-    epoch: int = 0  # the id of the newest grant or reset
+    epoch: int = 0  # the number of the newest grant, reset or revoke
     lock: threading.RLock = field(default_factory=threading.RLock)
     first_day: date = date.max  # with an account, or on which the ledger began
     changed: set[Series] = field(default_factory=set)  # since the page was last rendered
-    _adjusted: Counter[tuple[date, str]] = field(default_factory=Counter)
+    courses: dict[date, Course] = field(default_factory=lambda: defaultdict(Counter))
+    gaps: list[Gap] = field(default_factory=list)
+    _adjusted: Counter[tuple[date, str, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
     _month_cost: Counter[tuple[int, int]] = field(default_factory=Counter)  # of whole months
 
@@ -113,6 +129,7 @@ class Books:
         overflowed: Counter[str] | None = None,
         time_adjusted: int = 0,
         live: Counter[Series] | None = None,
+        costs: Costs | None = None,
     ) -> None:
         """Add what a transaction committed, or what the ledger holds at start.
 
@@ -131,8 +148,12 @@ class Books:
                 self._month_cost[key.day.year, key.day.month] += amounts.cost_picodollars
                 self.first_day = min(self.first_day, key.day)
                 self.changed.add(key.series)
+            for (day, slot), cost in (costs or {}).items():
+                self.courses[day][slot] += cost
             for forgotten in sorted(self._day_cost)[:-RECENT_DAYS]:
                 del self._day_cost[forgotten]
+            for forgotten in sorted(self.courses)[:-REMEMBERED_DAYS]:
+                del self.courses[forgotten]
 
     def spend_of(self, today: date) -> Counter[Series]:
         """Pico-dollars per series on a day and after it (after: only if the clock went back)."""
@@ -155,38 +176,56 @@ class Books:
 
     def adjusted_on(self, day: date) -> Adjusted:
         with self.lock:
-            return Adjusted(self._adjusted[day, "grant"], self._adjusted[day, "reset"])
+            by = self._adjusted
+            own = {name: money for (of, _, name), money in by.items() if name and of == day}
+            return Adjusted(by[day, "grant", ""], by[day, "reset", ""], by[day, "grants", ""], own)
 
-    def adjust(self, day: date, kind: str, picodollars: int, epoch: int) -> None:
-        """Book a grant or a reset. epoch: its id."""
+    def adjust(self, one: Adjustment | None) -> None:
+        """Book a grant, a reset or a revoke, unless it was booked before."""
         with self.lock:
-            self.epoch = max(self.epoch, epoch)
-            self._adjusted[day, kind] += picodollars
+            if one and one.number > self.epoch:
+                self.epoch = one.number
+                self._adjusted[one.day, one.kind, one.roaster] += one.picodollars
+                self._adjusted[one.day, "grants", ""] += one.kind == "grant" and not one.revokes
 
 
 def read_books(db: sqlite3.Connection) -> Books:
-    """The sums of a ledger: SQLite adds up the years, the last days come one by one."""
+    """The sums of a ledger: closed days are summed up, the last days come one by one."""
     meta = dict(db.execute("SELECT key, value FROM meta"))
     books = Books(meta["ledger_id"], last_commit=float(meta.get("last_commit", 0)))
+    last_closed = meta.get("closed", "")
     sums = ", ".join(f"sum({name})" for name in COLUMNS)
     # A month a sum, and Python adds those.
     query = (
         f"SELECT max(day), roaster, field, model, min(price_version, 1), {sums} FROM accounts "  # noqa: S608
-        "GROUP BY CASE WHEN day < ? THEN substr(day, 1, 7) ELSE day END, 2, 3, 4, 5"
+        "WHERE day > ? GROUP BY CASE WHEN day < ? THEN substr(day, 1, 7) ELSE day END, 2, 3, 4, 5"
     )
     try:
-        rows: Iterable[Any] = db.execute(query, (_recent_days(db),)).fetchall()
+        recent = recent_days(db, RECENT_DAYS)
+        rows: Iterable[Any] = db.execute(query, (last_closed, recent)).fetchall()
     except sqlite3.OperationalError:  # a sum beyond 64 bits; Python's have no bound
-        rows = db.execute("SELECT * FROM accounts")  # the same columns
+        rows = db.execute("SELECT * FROM accounts WHERE day > ?", (last_closed,))  # as above
+    books.book(map(account, db.execute("SELECT ?, * FROM closed", (str(date.min),))))
     books.book(map(account, rows))
+    books.courses = read_courses(db, recent_days(db, REMEMBERED_DAYS))
+    books.gaps = db.execute("SELECT * FROM gaps").fetchall()
     (oldest,) = db.execute("SELECT min(day) FROM accounts").fetchone()
     books.first_day = date.fromisoformat(min(meta["first_day"], oldest or meta["first_day"]))
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)
-    for day, *booked in db.execute("SELECT day, kind, picodollars, id FROM adjustments"):
-        books.adjust(date.fromisoformat(day), *booked)
+    for one in adjustments(db, "ORDER BY a.id"):
+        books.adjust(one)
     return books
+
+
+def adjustments(db: sqlite3.Connection, where: str = "", *values: Any) -> Iterator[Adjustment]:
+    """Grants, resets and revokes. where: an SQL clause on `a`, the adjustment."""
+    query = """SELECT a.day, coalesce(b.kind, a.kind), a.roaster,
+            iif(b.id, -a.picodollars, a.picodollars), a.id, a.revokes
+        FROM adjustments a LEFT JOIN adjustments b ON b.id = a.revokes """
+    for day, *booked in db.execute(query + where, values):
+        yield Adjustment(date.fromisoformat(day), *booked)
 
 
 def account(row: Any) -> tuple[AccountKey, Amounts]:
@@ -195,10 +234,10 @@ def account(row: Any) -> tuple[AccountKey, Amounts]:
     return key, Amounts(*row[5:])
 
 
-def _recent_days(db: sqlite3.Connection) -> str:
-    """The first of the last RECENT_DAYS days that have accounts."""
+def recent_days(db: sqlite3.Connection, count: int) -> str:
+    """The first of the last so many days that have accounts."""
     oldest = "9999-12-31"
-    for _ in range(RECENT_DAYS):
+    for _ in range(count):
         (day,) = db.execute("SELECT max(day) FROM accounts WHERE day < ?", (oldest,)).fetchone()
         oldest = day or oldest
     return oldest

@@ -34,8 +34,15 @@ class IdTables:
         return None
 
     def add(self, digest: bytes, content: bytes, latest: float, now: float) -> None:
-        """Remember an id for 35 days from latest; both in Unix seconds."""
-        week = _week_of_expiry(latest + KEEP_SECONDS, now)
+        """Remember an id for 35 days from latest, in the table of the week in which it expires.
+
+        Both in Unix seconds. Ids of events that claim a far future expire far ahead. The further,
+        the coarser: weeks rounded up to multiples of a power of two, so that any clocks at all
+        make some 60 tables, not thousands.
+        """
+        week = int(latest + KEEP_SECONDS) // WEEK_SECONDS
+        step: int = 1 << max(0, (week - int(now) // WEEK_SECONDS) // 8).bit_length()
+        week = -(-week // step) * step
         if week not in self._weeks:
             self._db.execute(
                 f"CREATE TABLE IF NOT EXISTS event_ids_{week} "
@@ -49,14 +56,3 @@ class IdTables:
         for week in [week for week in self._weeks if (week + 1) * WEEK_SECONDS <= now]:
             self._db.execute(f"DROP TABLE event_ids_{week}")
             self._weeks.remove(week)
-
-
-def _week_of_expiry(expires: float, now: float) -> int:
-    """The table for an id, by the week in which it expires.
-
-    Ids of events that claim a far future expire far ahead. The further, the coarser: weeks rounded
-    up to multiples of a power of two, so that any clocks at all make some 60 tables, not thousands.
-    """
-    week = int(expires) // WEEK_SECONDS
-    step: int = 1 << max(0, (week - int(now) // WEEK_SECONDS) // 8).bit_length()
-    return -(-week // step) * step

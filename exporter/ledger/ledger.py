@@ -11,18 +11,23 @@ from common.clock import Clock
 from common.errors import UserError
 from common.files import FileLock
 from exporter.budget.calendars import BudgetDay, Calendars, read_calendars, set_calendar
-from exporter.config import Config
+from exporter.config import Budget, Config
 from exporter.event import UsageEvent
 from exporter.ledger import adjustments, repricing
 from exporter.ledger.adjustments import BookedAdjustment, Reset
 from exporter.ledger.booking import Booking, SubmissionResult
 from exporter.ledger.books import read_books
+from exporter.ledger.course import note_gaps, set_limit
 from exporter.ledger.progress import LogProgress, read_places
 from exporter.ledger.repricing import Reprice, Repriced
+from exporter.ledger.retention import tidy
 from exporter.ledger.schema import open_ledger
 from exporter.ledger.writer import Writer
 from exporter.prices.pricelist import PriceList
 from exporter.prices.tokenprice import TokenPrice
+
+# Of the last commit: a clock that jumped ahead, and may go back, forgets nothing at once.
+TIDY_WITHIN_SECONDS = 2 * 86_400
 
 
 class Ledger:
@@ -32,6 +37,7 @@ class Ledger:
         """Open, migrate, load. Raises UserError when locked, newer, damaged or not writable."""
         self.path = path = path.resolve()  # one lock, by whichever link it is named
         self.clock = clock
+        self._budget = config.budget
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path.with_name(path.name + ".lock"), "an exporter")
@@ -45,11 +51,13 @@ class Ledger:
                 with db:  # commits, or rolls back
                     db.execute("BEGIN")
                     known, now = read_calendars(db), clock.now()
-                    self.calendars = set_calendar(db, known, config.budget.calendar, now)
+                    self.calendars = in_force(db, known, config.budget, now)
+                    note_gaps(db, self.calendars, now)
                     today = (str(self.day_of(now)),)  # where a month's budget begins, if new
                     db.execute("INSERT OR IGNORE INTO meta VALUES ('first_day', ?)", today)
                 self.books = read_books(db)
-                self._booking = Booking(db, self.books, prices, config.limits, self.day_of)
+                self._booking = Booking(db, self.books, prices, config, lambda: self.calendars)
+                self._keep_days, self._tidied = config.ledger.keep_days, date.min
                 self.places = read_places(db)  # as of the start; the log source keeps them
                 self.writer = Writer(path, db, self._booking, self.books, clock)
             except (sqlite3.Error, OSError) as error:
@@ -66,17 +74,22 @@ class Ledger:
         self, events: list[UsageEvent], progress: LogProgress | None = None
     ) -> "Future[SubmissionResult]":
         """Book events, and progress with them; see Writer.submit."""
+        if (today := self.today().date) != self._tidied:
+            self._tidied = today
+            if self.clock.now() < self.books.last_commit + TIDY_WITHIN_SECONDS:
+                self._tidy(today)
         return self.writer.submit(events, progress)
 
     def adjust(self, asked: Reset) -> "Future[BookedAdjustment]":
-        """Grant money for today, or write off what today has cost so far."""
+        """Grant money for today, write off what today has cost so far, or revoke either."""
+        ids = self._booking.ids
         return self.writer.run(
-            lambda db, now: adjustments.book(db, self._booking.ids, asked, self.day_of(now), now),
-            lambda done: self.books.adjust(done.day, done.kind, done.picodollars, done.epoch),
+            lambda db, now: adjustments.book(db, ids, asked, self.day_of(now), now, self._budget),
+            lambda done: self.books.adjust(done.adjustment),
         )
 
     def adjusted_today(self) -> "Future[list[dict[str, Any]]]":
-        """Today's grants and resets with reason, author and time."""
+        """Today's grants, resets and revokes with reason, author and time."""
         return self.writer.run(lambda db, now: adjustments.of_day(db, self.day_of(now)))
 
     def reconfigure(self, config: Config) -> "Future[Calendars]":
@@ -84,25 +97,39 @@ class Ledger:
         prices = PriceList(config.prices, config.budget.calendar)
 
         def applied(calendars: Calendars) -> None:
-            self.calendars = calendars
-            self._booking.use(prices, config.limits)
+            self.calendars, self._budget = calendars, config.budget
+            self._keep_days = config.ledger.keep_days
+            self._booking.use(prices, config)
 
         return self.writer.run(
-            lambda db, now: set_calendar(db, self.calendars, config.budget.calendar, now), applied
+            lambda db, now: in_force(db, self.calendars, config.budget, now), applied
         )
 
     def reprice(self, asked: Reprice) -> "Future[Repriced]":
         """Book withheld cost that has a price now; the future resolves to what was found."""
         return self.writer.run(
             lambda db, now: repricing.run(db, self._booking, asked, now),
-            lambda done: self.books.book(done.moved),
+            lambda done: self.books.book(done.moved, costs=done.costs),
         )
 
     def prices_in_force(self) -> dict[str, TokenPrice]:
         """The price by the clock, of every configured model and of those genai-prices priced."""
         return self._booking.prices.in_force(self.clock.now(), dict(self._booking.genai_models))
 
+    def _tidy(self, today: date) -> None:
+        """Sum up and forget old days, piece by piece, each behind what waits."""
+        self.writer.run(
+            lambda db, _: tidy(db, today, self._keep_days),
+            lambda more: self._tidy(today) if more else None,
+        )
+
     def close(self) -> None:
-        """Book what was submitted, then close."""
         self.writer.close()
         self._lock.close()
+
+
+def in_force(db: sqlite3.Connection, known: Calendars, budget: Budget, now: float) -> Calendars:
+    """Put a budget's calendar and limit in force, inside the caller's transaction."""
+    calendars = set_calendar(db, known, budget.calendar, now)
+    set_limit(db, calendars.at(now).date, budget.daily_limit_usd)
+    return calendars

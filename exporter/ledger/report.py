@@ -21,6 +21,8 @@ _UNPRICED = f"({' + '.join(TOKENS)}) * (price_version = {UNPRICED_VERSION})"
 _SUMS = ("success + error + rate_limited", *TOKENS, _UNPRICED, "cost_picodollars")
 # In halves: SQLite's sum() fails beyond 64 bits, which is nine million dollars.
 _HALVES = ", ".join(f"sum(({each}) >> 32), sum(({each}) & 4294967295)" for each in _SUMS)
+_EXTENT = """SELECT min(day), max(day),
+    (SELECT value FROM meta WHERE key = 'forgotten') FROM accounts"""
 FIGURES = ("calls", *TOKENS, "unpriced_tokens", "cost_usd", "cost_per_call_usd")
 
 
@@ -40,7 +42,7 @@ def report(ledger: Path, since: str, until: str, by: str, now: float) -> dict[st
             first, last = _day(since, today), _day(until, today, last=True)
             if first > last:
                 raise UserError(f"the range begins on {first} and ends before it, on {last}")
-            begins, ends = db.execute("SELECT min(day), max(day) FROM accounts").fetchone()
+            begins, ends, forgotten = db.execute(_EXTENT).fetchone()
             sums = _read(db, groups, first, last)
         except sqlite3.Error as error:
             raise UserError(f"cannot read the ledger {ledger}: {error}") from error
@@ -49,8 +51,11 @@ def report(ledger: Path, since: str, until: str, by: str, now: float) -> dict[st
         raise UserError(f"no calls from {first} to {last}; the ledger has {had}")
     total = [sum(column) for column in zip(*(values for _, values in sums), strict=True)]
     rows = [dict(zip(groups, names, strict=True)) | _figures(values) for names, values in sums]
+    cut = f"{first}" <= (forgotten or "")
     notes = {
-        f"The ledger begins on {begins}, perhaps not at that day's start.": f"{first}" <= begins,
+        f"Days until {forgotten} are forgotten, but for calls that waited for a price.": cut,
+        f"The ledger begins on {begins}, perhaps not at that day's start.": not forgotten
+        and f"{first}" <= begins,
         f"The ledger has nothing after {ends}.": ends < f"{min(last, today - timedelta(1))}",
         f"The day {today} is not over.": last >= today,
         f"The cost of {total[-2]} tokens without a price is missing (reprice).": total[-2],

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,6 +9,7 @@ from common.money import usd
 from exporter.ledger.adjustments import Asked
 from exporter.ledger.booking import Booking, priced
 from exporter.ledger.books import COLUMNS, UNPRICED_VERSION, AccountKey, Amounts, Series
+from exporter.ledger.course import Costs, add_to_slots, slot_of
 from exporter.ledger.unpriced import read_unpriced
 from exporter.prices.tokenprice import TokenPrice
 
@@ -35,73 +35,67 @@ class Product(NamedTuple):
     price: TokenPrice
 
 
-Line = tuple[date, str]  # a day of a model, by its name in the accounts
 Found = dict[tuple[date, Series, Product], Amounts]
+Lines = dict[tuple[date, str], dict[Product, Amounts]]  # by day, and model as the accounts name it
 
 
-@dataclass
-class Repriced:
-    """What a reprice found: sums by line, before (pico-dollars), what has no price still.
+class Repriced(NamedTuple):
+    """The report; what the accounts changed by, nothing in a dry run."""
 
-    moved: what the accounts changed by, unless it was a dry run.
-    """
-
-    dry_run: bool
-    lines: dict[Line, dict[Product, Amounts]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(Amounts))
-    )
-    before: dict[Line, int] = field(default_factory=dict)
-    withheld: Counter[tuple[str, str]] = field(default_factory=Counter)
-    moved: list[tuple[AccountKey, Amounts]] = field(default_factory=list)
+    report: dict[str, Any]
+    moved: list[tuple[AccountKey, Amounts]]
+    costs: Costs  # of the slots of days
 
 
 def run(db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float) -> Repriced:
-    """Find what has a price now and, unless it is a dry run, book it; in the caller's transaction.
-
-    Run again, it finds nothing: what is booked is no longer withheld.
-    """
-    result = Repriced(asked.dry_run)
-    found = _find(db, booking, asked, result.withheld)
+    """Find what has a price now; unless it is a dry run, book it in the caller's transaction."""
+    found, costs, withheld = _find(db, booking, asked)
+    lines: Lines = defaultdict(lambda: defaultdict(Amounts))
     for (day, series, product), amounts in found.items():
-        result.lines[day, series.model][product].add(amounts)
-    for day, label in result.lines:
-        query = "SELECT cost_picodollars FROM accounts WHERE day = ? AND model = ?"
-        costs = db.execute(query, (day.isoformat(), label))
-        result.before[day, label] = sum(cost for (cost,) in costs)  # sum() fails beyond 64 bits
-    if not asked.dry_run:
-        result.moved = _move(db, booking, found)
-        _audit(db, booking, asked, now, result)
-    return result
+        lines[day, series.model][product].add(amounts)
+    report = {
+        "dry_run": asked.dry_run,
+        "added_usd": usd(sum(amounts.cost_picodollars for amounts in found.values())),
+        "lines": [_line(db, *line, products) for line, products in sorted(lines.items())],
+        "withheld": [
+            {"model": model, "provider": provider, "tokens": tokens}
+            for (model, provider), tokens in sorted(withheld.items())
+        ],
+    }
+    if asked.dry_run:
+        return Repriced(report, [], Counter())
+    moved = _move(db, booking, found)
+    add_to_slots(db, costs)
+    _audit(db, booking, asked, now, lines)
+    return Repriced(report, moved, costs)
 
 
 def _find(
-    db: sqlite3.Connection, booking: Booking, asked: Reprice, withheld: Counter[tuple[str, str]]
-) -> Found:
-    """What has a price now, its minutes forgotten unless it is a dry run; the rest is withheld."""
+    db: sqlite3.Connection, booking: Booking, asked: Reprice
+) -> tuple[Found, Costs, Counter[tuple[str, str]]]:
+    """What has a price now, its minutes forgotten unless it is a dry run; tokens of the rest."""
     found: Found = defaultdict(Amounts)
+    costs: Costs = Counter()
+    withheld: Counter[tuple[str, str]] = Counter()
     for chunk in read_unpriced(db, asked.model):
         gone = []
         for minute in chunk:
             label, model, provider = minute.series.model, minute.model, minute.provider
-            prices = booking.prices.find(
-                model,
-                provider,
-                minute.minute * 60,
-                minute.largest_prompt,
-                minute.amounts.requests,
-                # Models beyond the label's cap, which may be many, are looked up by name only.
-                look_up=model in (label, asked.model)
-                or model.startswith(f"{label}:"),  # in a service tier
-            )
+            call = (model, provider, minute.minute * 60, minute.largest_prompt)
+            # Models beyond the label's cap, which may be many, are looked up by name only.
+            look_up = model in (label, asked.model) or model.startswith(f"{label}:")  # in a tier
+            prices = booking.prices.find(*call, minute.amounts.requests, look_up=look_up)
             for price, part in priced(minute.amounts, minute.extras, prices, minute.estimated):
                 if price is None:
                     withheld[model, provider] += part.tokens
                     continue
                 found[minute.day, minute.series, Product(model, provider, price)].add(part)
+                slot = slot_of(booking.calendars().on(minute.day), minute.minute * 60)
+                costs[minute.day, slot] += part.cost_picodollars
                 gone.append((minute.row,))
         if not asked.dry_run:
             db.executemany("DELETE FROM unpriced WHERE id = ?", gone)
-    return found
+    return found, costs, withheld
 
 
 def _move(
@@ -120,9 +114,9 @@ def _move(
 
 
 def _audit(
-    db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float, result: Repriced
+    db: sqlite3.Connection, booking: Booking, asked: Reprice, now: float, lines: Lines
 ) -> None:
-    for (day, label), products in result.lines.items():
+    for (day, label), products in lines.items():
         for (model, provider, price), amounts in products.items():
             what = (day.isoformat(), label, model, provider, booking.version(price))
             tokens = (amounts.input_tokens, amounts.cached_input_tokens, amounts.output_tokens)
@@ -132,37 +126,28 @@ def _audit(
             )
 
 
-def report(result: Repriced) -> dict[str, Any]:
-    """A line per day and model, money before and after as exact decimal strings of USD."""
-    costs = {
-        line: sum(amounts.cost_picodollars for amounts in products.values())
-        for line, products in result.lines.items()
-    }
+def _line(
+    db: sqlite3.Connection, day: date, label: str, products: dict[Product, Amounts]
+) -> dict[str, Any]:
+    """A day of a model; before anything is moved. Money as exact decimal strings of USD."""
+    query = "SELECT cost_picodollars FROM accounts WHERE day = ? AND model = ?"
+    costs = db.execute(query, (day.isoformat(), label))
+    before = sum(cost for (cost,) in costs)  # sum() of SQL fails beyond 64 bits
+    added = sum(amounts.cost_picodollars for amounts in products.values())
     return {
-        "dry_run": result.dry_run,
-        "added_usd": usd(sum(costs.values())),
-        "lines": [
+        "day": day.isoformat(),
+        "model": label,
+        "tokens": sum(amounts.tokens for amounts in products.values()),
+        "before_usd": usd(before),
+        "added_usd": usd(added),
+        "after_usd": usd(before + added),
+        "prices": [
             {
-                "day": line[0].isoformat(),
-                "model": line[1],
-                "tokens": sum(amounts.tokens for amounts in result.lines[line].values()),
-                "before_usd": usd(result.before[line]),
-                "added_usd": usd(cost),
-                "after_usd": usd(result.before[line] + cost),
-                "prices": [
-                    {
-                        "model": product.model,
-                        "source": product.price.words,
-                        "tokens": amounts.tokens,
-                        "added_usd": usd(amounts.cost_picodollars),
-                    }
-                    for product, amounts in result.lines[line].items()
-                ],
+                "model": product.model,
+                "source": product.price.words,
+                "tokens": amounts.tokens,
+                "added_usd": usd(amounts.cost_picodollars),
             }
-            for line, cost in sorted(costs.items())
-        ],
-        "withheld": [
-            {"model": model, "provider": provider, "tokens": tokens}
-            for (model, provider), tokens in sorted(result.withheld.items())
+            for product, amounts in products.items()
         ],
     }

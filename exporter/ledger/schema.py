@@ -139,7 +139,51 @@ def m_extras(db: sqlite3.Connection) -> None:
         db.execute(f"ALTER TABLE unpriced ADD COLUMN extra_{kind} INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_initial, m_unpriced_minutes, m_logs, m_extras)
+def m_revokes(db: sqlite3.Connection) -> None:
+    """Grants may be one roaster's; an adjustment may be revoked, once; its request is known."""
+    db.execute("ALTER TABLE adjustments RENAME TO old_adjustments")
+    # revokes: what a revoke undoes. request: the id under which it was asked for, or empty.
+    db.execute(
+        """CREATE TABLE adjustments (
+            id INTEGER PRIMARY KEY, day TEXT NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('grant', 'reset', 'revoke')),
+            picodollars INTEGER NOT NULL, reason TEXT NOT NULL, author TEXT NOT NULL,
+            time REAL NOT NULL, roaster TEXT NOT NULL, request TEXT NOT NULL,
+            revokes INTEGER UNIQUE REFERENCES adjustments
+        ) STRICT"""
+    )
+    db.execute("INSERT INTO adjustments SELECT *, '', '', NULL FROM old_adjustments")
+    db.execute("DROP TABLE old_adjustments")
+
+
+def m_course(db: sqlite3.Connection) -> None:
+    """The cost of days by slots of five minutes, limits, gaps, and sums of days long past."""
+    # A slot's cost is both together: of all series, it may pass 64 bits.
+    db.execute(
+        """CREATE TABLE slots (day TEXT NOT NULL, slot INTEGER NOT NULL, usd INTEGER NOT NULL,
+            picodollars INTEGER NOT NULL, PRIMARY KEY (day, slot)) STRICT, WITHOUT ROWID"""
+    )
+    # Each limit holds from its day to the next row's.
+    db.execute("CREATE TABLE limits (day TEXT PRIMARY KEY, usd TEXT NOT NULL) STRICT")
+    db.execute("CREATE TABLE gaps (kind TEXT NOT NULL, began REAL NOT NULL, ended REAL) STRICT")
+    # The accounts of all days until meta's `closed`. price_version: 0 unpriced, 1 priced.
+    sums = (
+        "success error rate_limited cached fallback input_tokens cached_input_tokens output_tokens "
+        "cost_picodollars estimated_cost_picodollars late_cost_picodollars batch_items batch_slots"
+    )
+    db.execute(
+        """CREATE TABLE closed (
+            roaster TEXT NOT NULL, field TEXT NOT NULL, model TEXT NOT NULL,
+            price_version INTEGER NOT NULL, {} INTEGER NOT NULL,
+            PRIMARY KEY (roaster, field, model, price_version)) STRICT, WITHOUT ROWID""".format(
+            sums.replace(" ", " INTEGER NOT NULL, ")
+        )
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    *(m001_initial, m_unpriced_minutes, m_logs, m_extras, m_revokes, m_course),
+)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:

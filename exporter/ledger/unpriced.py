@@ -9,7 +9,7 @@ from typing import Any
 from exporter.event import UsageEvent
 from exporter.ledger.books import COLUMNS, Amounts, Series
 from exporter.ledger.schema import upsert
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 CHUNK_ROWS = 5000
 # What one minute keeps: an account's columns without money, which is what is missing.
@@ -26,23 +26,18 @@ _SELECT = (
 
 @dataclass(slots=True)
 class Unpriced:
-    """What came in one minute (Unix time / 60) of one series, model and provider.
-
-    series names the account, with `other` beyond the labels' cap; model is what the call named.
-    extras: those of the tokens that a list may charge apart, by the kinds of usage.EXTRAS.
-    largest_prompt: the prompt length that a price could depend on.
-    """
+    """What came in one minute of one series, model and provider."""
 
     row: int
     day: date
-    minute: int
-    series: Series
-    model: str
+    minute: int  # Unix time / 60
+    series: Series  # of the account, with `other` beyond the labels' cap
+    model: str  # as the call named it
     provider: str
     estimated: bool
-    largest_prompt: int
+    largest_prompt: int  # tokens, which a price could depend on
     amounts: Amounts
-    extras: dict[str, int]
+    extras: dict[str, int]  # those of its tokens that a list may charge apart, by kind
 
 
 def unpriced_row(event: UsageEvent, day: date, series: Series, amounts: Amounts) -> tuple[Any, ...]:

@@ -138,8 +138,8 @@ class Writer:
         try:
             batch = self._commit(
                 lambda _, now: self._booking.book(group, now, carefully),
-                lambda batch: self._books.book(
-                    batch.accounts.items(), batch.overflowed, batch.time_adjusted, batch.live
+                lambda b: self._books.book(
+                    b.accounts.items(), b.overflowed, b.time_adjusted, b.live, b.costs
                 ),
                 () if carefully else UNSTORABLE,
             )

@@ -2,8 +2,9 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
+from typing import Any
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,6 +19,7 @@ from exporter.event import OUTCOMES
 from exporter.ledger.books import Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.month import month_of
+from exporter.metrics.history import past_days
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -31,9 +33,8 @@ _FAMILIES = {
     names.BATCH_ITEMS: ("counter", "Items sent in batches."),
     names.BATCH_SLOTS: ("counter", "Room for items in those batches."),
 }
-# One value, or one for each value of a label, or for each tuple of values of several labels.
-Triple = tuple[str, str, str]
-Values = float | Mapping[str, float] | Mapping[tuple[str, str], float] | Mapping[Triple, float]
+# One value, or one for each value of a label, or for each combination of values of several.
+Values = float | Mapping[Any, float]
 
 
 class Page:
@@ -59,6 +60,8 @@ class Page:
                 config = self._config()
                 month = month_of(config.budget, books, self._ledger.calendars, today)
                 self._day = list(_day(books, today, self._spend.total(), config, month))
+                past = past_days(books, self._ledger.calendars, today, self._ledger.clock.now())
+                self._day += _history(past, books.ledger_id, f"{today.start:.0f}")
             return text.encode() + generate_latest(self._registry)
 
     def series(self, books: Books, today: date) -> str:
@@ -88,8 +91,12 @@ class Page:
         config = self._config()
         budget, limits = config.budget, config.rate_limits
         yield family(names.RESERVE, "Kept out of allocations, in USD.", float(budget.reserve_usd))
-        caps = {roaster: float(amount) for roaster, amount in budget.roasters.items()}
-        yield family(names.ROASTER_LIMIT, "A roaster's own daily cap in USD.", caps, names.ROASTER)
+        for name, label, caps in (
+            (names.ROASTER_LIMIT, names.ROASTER, budget.roasters),
+            (names.FIELD_LIMIT, names.FIELD, budget.fields),
+        ):
+            amounts = {value: float(amount) for value, amount in caps.items()}
+            yield family(name, f"A {label}'s own daily cap in USD.", amounts, label)
         scope: str = limits.scope
         windows = {(name, scope): getattr(limits, name) for name in ("minute", "hour", "day")}
         text = "Requests allowed in a rolling window."
@@ -152,23 +159,27 @@ def _day(
     labels = (books.ledger_id, f"{today.start:.0f}")
     text = "Cost of all events since the ledger began."
     yield family(names.LEDGER_COST, text, {books.ledger_id: dollars(cost)}, names.LEDGER)
-    text = "The number of its newest grant or reset."
+    text = "The number of its newest grant, reset or revoke."
     yield family(names.LEDGER_EPOCH, text, {books.ledger_id: books.epoch}, names.LEDGER)
     for name, text, value in (
         (names.LEDGER_COST_AT_DAY_START, "The same at its start.", dollars(cost - spend)),
         (names.LEDGER_SPEND, "Cost of the day's events in USD.", dollars(spend)),
         (names.DAILY_LIMIT, "The day's limit in USD.", float(config.budget.daily_limit_usd)),
         (names.GRANTED, "Added to the day's limit, in USD.", dollars(adjusted.granted)),
+        (names.GRANTS, "Grants made on the day, those revoked among them.", adjusted.grants),
         (names.WRITTEN_OFF, "Spend written off, in USD.", dollars(adjusted.written_off)),
         (names.DAY_START, "When the budget day began, Unix seconds.", today.start),
         (names.DAY_END, "When the budget day ends, Unix seconds.", today.end),
     ):
         yield family(name, text, {labels: value}, names.LEDGER, names.DAY)
+    own = {(*labels, name): dollars(amount) for name, amount in adjusted.by_roaster.items()}
+    text = "Added to a roaster's own cap for the day, in USD."
+    yield family(names.ROASTER_GRANTED, text, own, names.LEDGER, names.DAY, names.ROASTER)
     if month:
         yield from _month(month, today, (*labels, month.month))
 
 
-def _month(month: MonthFigures, today: BudgetDay, labels: Triple) -> Iterator[Metric]:
+def _month(month: MonthFigures, today: BudgetDay, labels: tuple[str, ...]) -> Iterator[Metric]:
     """The month's budget as of the day."""
     for name, text, value in (
         (names.MONTH_LIMIT, "A whole month's limit in USD.", float(month.limit_usd)),
@@ -182,6 +193,17 @@ def _month(month: MonthFigures, today: BudgetDay, labels: Triple) -> Iterator[Me
     text = "When the part that counts began, to the hour; with an opening balance not said."
     said = {labels: began} if month.opening_usd is None else {}
     yield family(names.MONTH_START, text, said, names.LEDGER, names.DAY, names.MONTH)
+
+
+def _history(past: Iterable[tuple[int, int, dict[str, int]]], *labels: str) -> Iterator[Metric]:
+    """Past days; each figure carries its ledger and the day on which it is said, too."""
+    days = [((*labels, str(ago)), start, spend) for ago, start, spend in past]
+    spends = {(*day, by): dollars(cost) for day, _, spend in days for by, cost in spend.items()}
+    text = "A past day's cost in USD at its end, or so many hours after this time of that day."
+    whose = (names.LEDGER, names.DAY, names.DAYS_AGO)
+    yield family(names.HISTORY_SPEND, text, spends, *whose, names.BY)
+    starts = {day: start for day, start, _ in days}
+    yield family(names.HISTORY_DAY_START, "When that day began, Unix seconds.", starts, *whose)
 
 
 def _health(books: Books) -> Iterator[Metric]:

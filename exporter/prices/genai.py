@@ -19,7 +19,7 @@ from genai_prices.types import ClauseEquals, ClauseOr, ModelInfo, ModelPrice, Pr
 from common.errors import UserError
 from exporter.prices.modelnames import LOOKUPS_KEPT, PROVIDERS, read, variants
 from exporter.prices.tokenprice import TokenPrice, TokenPrices, token_price
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 # What a text call without these features never pays; any other key but the three is a reason to
@@ -27,15 +27,6 @@ SOURCE = f"genai-prices {version('genai-prices')}"
 OPTIONAL = ("cache_write", "audio_mtok", "audio_read", "image", "video", "searches")
 # What every token of a prompt of more than so many tokens costs, the longest first.
 Tiers = list[tuple[int, TokenPrices]]
-
-
-def of_prompt(tiers: Tiers, largest_prompt: int, calls: int) -> TokenPrices:
-    """The prices of several calls' tokens; none when the tier depends on prompts not known singly.
-
-    largest_prompt: tokens of the largest one.
-    """
-    reached = [prices for start, prices in tiers if largest_prompt > start]
-    return reached[0] if reached and (calls == 1 or len(reached) == 1) else {}
 
 
 @lru_cache(LOOKUPS_KEPT)
@@ -61,16 +52,17 @@ def _find_model(model: str, provider: str, by_name: bool) -> tuple[str, ModelInf
     said = read(model)
     named = find_provider_by_id(PROVIDERS, provider)
     charger = find_provider_by_id(PROVIDERS, said.charger) if said.charger else None
-    lists = []
+    lists: list[tuple[Provider | None, str]] = []
     if not by_name or not charger:
         lists.append((named, said.name))
     if by_name and not charger:
         lists.append((maker(said.name), said.name))
     if charger and (by_name or charger is named):  # else provider and name contradict each other
         lists += [(charger, said.listed), (charger, said.bare)]
-    for one, name in lists:
-        info = one and one.find_model(name, all_providers=PROVIDERS)
-        if one and info and _is_product(info, name):
+    for one, name in ((one, name) for one, name in lists if one):
+        info = one.find_model(name, all_providers=PROVIDERS)
+        # `:free`, `-fast` are no suffix to overlook.
+        if info and (variants(name) <= variants(info.id.lower()) or _names(info.match, name)):
             return one.id, info
     return "", None
 
@@ -79,11 +71,6 @@ def _find_model(model: str, provider: str, by_name: bool) -> tuple[str, ModelInf
 def maker(name: str) -> Provider | None:
     """Whose own model a bare name is; None when that is not known."""
     return next((p for p in PROVIDERS if p.model_match and p.model_match.is_match(name)), None)
-
-
-def _is_product(info: ModelInfo, name: str) -> bool:
-    """Whether a list means a name as it is: `:free`, `-fast` are no suffix to overlook."""
-    return variants(name) <= variants(info.id.lower()) or _names(info.match, name)
 
 
 def _names(match: object, name: str) -> bool:
@@ -107,9 +94,8 @@ def _tiers(price: ModelPrice, named: TokenPrice) -> Tiers:
     """named: the price without its rates. Raises UserError when they are not exact."""
     rates = {key: value for key, value in vars(price).items() if value is not None}
     rest = rates.keys() - {"input_mtok", "cache_read_mtok", "output_mtok"}
-    if not rates.keys() >= {"input_mtok", "output_mtok"}:
-        return []
-    if not all(any(word in key for word in OPTIONAL) for key in rest):
+    optional = all(any(word in key for word in OPTIONAL) for key in rest)
+    if not optional or not rates.keys() >= {"input_mtok", "output_mtok"}:
         return []
     plain = {
         "input": rates["input_mtok"],

@@ -40,16 +40,12 @@ _VARIANT = re.compile(
 
 
 class ModelName(NamedTuple):
-    """A name read.
+    """A name, taken apart."""
 
-    name: in lower case, without outer blanks. charger: the id of the provider that it names, or
-    empty. listed: as the charger's list may have it. bare: without any prefix.
-    """
-
-    name: str
-    charger: str
-    listed: str
-    bare: str
+    name: str  # in lower case, without outer blanks
+    charger: str  # the id of the provider that it names, or empty
+    listed: str  # as the charger's list may have it
+    bare: str  # without any prefix
 
 
 @lru_cache(LOOKUPS_KEPT)

@@ -28,17 +28,13 @@ class PriceList:
         self,
         model: str,
         provider: str,
-        timestamp: float,
-        largest_prompt: int = 0,
+        timestamp: float,  # Unix seconds of the call
+        largest_prompt: int = 0,  # tokens of the largest prompt, for prices by prompt length
         calls: int = 1,
         *,
-        look_up: bool = True,
+        look_up: bool = True,  # whether to ask genai-prices too
     ) -> TokenPrices:
-        """The prices of a call, or of several in one minute; of what has none the cost is withheld.
-
-        timestamp: Unix seconds of the call. largest_prompt: tokens of the largest prompt, for
-        prices by prompt length. look_up: whether to ask genai-prices too.
-        """
+        """The prices of a call, or of several in one minute; what has none is withheld."""
         if schedule := self._schedules.get(model):
             return schedule.at(timestamp)
         said = read(model)
@@ -51,7 +47,9 @@ class PriceList:
         if not look_up:
             return {}
         tiers = genai.find_price(model, provider, int(timestamp // 60), DEFAULT_PROVIDER)
-        listed = genai.of_prompt(tiers, largest_prompt, calls)
+        reached = [prices for start, prices in tiers if largest_prompt > start]
+        # Which tier each of several calls reached is known when there is one alone.
+        listed = reached[0] if reached and (calls == 1 or len(reached) == 1) else {}
         product = listed[""].model.lower() if listed else said.bare
         if product != said.name:  # else the list names exactly this
             # A model of budget.yml's that a reseller sells, or that the list counts to it.
@@ -65,10 +63,7 @@ class PriceList:
         return agreed([schedule.at(timestamp) for schedule in self._spellings[name]])
 
     def in_force(self, timestamp: float, seen: dict[str, str]) -> dict[str, TokenPrice]:
-        """Each model's price at an instant: budget.yml's models, and those of seen.
-
-        seen: models that genai-prices priced, with their provider.
-        """
+        """Each model's price at an instant: of budget.yml's, and of seen with their providers."""
         asked = dict.fromkeys(self._schedules, DEFAULT_PROVIDER) | seen
         found = {model: self.find(model, provider, timestamp) for model, provider in asked.items()}
         return {model: prices[""] for model, prices in found.items() if "" in prices}

@@ -12,7 +12,7 @@ from common.clock import iso8601
 from common.errors import UserError
 from exporter.budget.day import BudgetCalendar
 from exporter.prices.tokenprice import TokenPrice, TokenPrices, token_price
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -24,26 +24,20 @@ ALWAYS = float("-inf")
 
 
 class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per 1,000 tokens; without a cached price, cached input costs as input.
-
-    Extra tokens (usage.EXTRAS) without a price have none.
-    """
+    """USD per 1,000 tokens; without a cached price, cached input costs as input."""
 
     input_usd_per_1k: Decimal
     output_usd_per_1k: Decimal
     cached_input_usd_per_1k: Decimal | None = None
-    extras_usd_per_1k: dict[str, Decimal] = field(default_factory=dict)
+    extras_usd_per_1k: dict[str, Decimal] = field(default_factory=dict)  # by the kinds of EXTRAS
 
 
 class Window(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Other rates between two times of day in UTC, HH:MM; the end belongs to what follows.
-
-    An end before the start is on the next day; weekdays name the day on which the window starts.
-    """
+    """Other rates between two times of day in UTC, HH:MM; the end belongs to what follows."""
 
     from_utc: str
-    to_utc: str
-    weekdays: list[Weekday] = field(default_factory=lambda: list(WEEKDAYS))
+    to_utc: str  # on the next day when it is before the start
+    weekdays: list[Weekday] = field(default_factory=lambda: list(WEEKDAYS))  # on which it starts
 
 
 class Price(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -86,11 +80,7 @@ class Schedule:
 
 
 def schedules(prices: Prices, calendar: BudgetCalendar) -> dict[str, Schedule]:
-    """Every model's schedule; calendar gives dates their zone.
-
-    Raises UserError, naming the key, on a price out of bounds, a time that is not a whole minute,
-    windows that overlap, or two prices that begin together.
-    """
+    """Every model's schedule; calendar gives dates their zone. Raises UserError naming the key."""
     return {model: Schedule(model, entry, calendar) for model, entry in prices.items()}
 
 

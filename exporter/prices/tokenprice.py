@@ -7,7 +7,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.money import picodollars
-from exporter.usage import EXTRAS
+from sdk.client import EXTRAS
 
 # Ten dollars per thousand tokens: far above any list, small enough that no sum overflows 64 bits.
 MAX_PICODOLLARS_PER_TOKEN = 10**10
@@ -15,19 +15,15 @@ MAX_PICODOLLARS_PER_TOKEN = 10**10
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """Pico-dollars per token, and what an accountant asks about them.
+    """Pico-dollars per token, and what an accountant asks about them."""
 
-    model: as the source names it. source: budget.yml, or genai-prices and its version.
-    provider: whose list it is ("" for budget.yml). validity: when it holds, in words.
-    """
-
-    model: str
-    source: str
+    model: str  # as the source names it
+    source: str  # budget.yml, or genai-prices and its version
     input: int
     cached_input: int
     output: int
-    provider: str = ""
-    validity: str = ""
+    provider: str = ""  # whose list it is; none for budget.yml
+    validity: str = ""  # when it holds, in words
 
     @property
     def rates(self) -> tuple[int, int, int]:
@@ -38,7 +34,7 @@ class TokenPrice:
         return " ".join(filter(None, (self.source, self.provider, self.validity)))
 
     def of_extra(self, kind: str, rate: int) -> "TokenPrice":
-        """The price of a kind of extra tokens (usage.EXTRAS): a rate for what they count among."""
+        """The price of a kind of extra tokens (EXTRAS): a rate for what they count among."""
         rates: dict[str, Any] = {"input": 0, "cached_input": 0, "output": 0, EXTRAS[kind]: rate}
         return replace(self, **rates, validity=f"{self.validity} {kind}".strip())
 
@@ -62,10 +58,7 @@ def agreed(lists: list[TokenPrices]) -> TokenPrices:
 
 
 def token_price(usd_per_1k: Decimal) -> int:
-    """Pico-dollars per token.
-
-    Raises UserError when negative, absurdly high, or finer than 1 pico-dollar.
-    """
+    """Pico-dollars per token. Raises UserError: negative, too high, finer than 1 pico-dollar."""
     price = picodollars(usd_per_1k.scaleb(-3))
     if not 0 <= price <= MAX_PICODOLLARS_PER_TOKEN:
         raise UserError(f"the price {usd_per_1k} USD per 1,000 tokens is not between 0 and 10")

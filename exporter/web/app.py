@@ -2,13 +2,9 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
-import msgspec
-from jinja2 import Environment, FileSystemLoader
-from msgspec import Struct
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,36 +13,31 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from common import http
 from common.auth import bearer_matches
 from common.budget_status import LogStatus
 from common.errors import UserError
-from common.http import (
-    HostCheck,
-    HttpError,
-    http_error,
-    json_response,
-    read_body,
-    require_content,
-    require_token,
-)
 from exporter.composition import Exporter
-from exporter.ledger.adjustments import Grant, Reset
-from exporter.ledger.report import report as range_report
-from exporter.ledger.repricing import Reprice, report
+from exporter.ledger.adjustments import Grant, Reset, Revoke
+from exporter.ledger.report import report
+from exporter.ledger.repricing import Reprice
 from exporter.ledger.writer import LedgerUnavailableError
+from exporter.web import runbook
+from exporter.web.page import POLICY, render
+from exporter.web.peers import Peers
 from exporter.web.status import budget_status
 
 MAX_BODY_BYTES = 64 << 10  # of an admin's request
 UNTOLD = "a log cannot be read: /api/v1/status says which"
 NO_ADMIN = "no admin token is set: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE"
-_PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
 Handler = Callable[[Request], Awaitable[Response]]
-S = TypeVar("S", bound=Struct)
 
 
-def application(exporter: Exporter) -> Starlette:
-    """The ASGI application."""
-    web = Web(exporter)
+def application(
+    exporter: Exporter, peers: Peers | None = None, links: Mapping[str, str] | None = None
+) -> Starlette:
+    """The ASGI application. peers, links: what the page asks, and where it leads people to."""
+    web = Web(exporter, peers or Peers(), links or {})
 
     def route(path: str, name: str, handler: Handler, *methods: str) -> Route:
         """A route that asks for a token first: 401 without it, 403 when no admin token is set."""
@@ -54,8 +45,8 @@ def application(exporter: Exporter) -> Starlette:
         async def guarded(request: Request) -> Response:
             token = getattr(exporter.settings.tokens, name)
             if token is None and name == "admin":
-                raise HttpError(403, NO_ADMIN)
-            require_token(request, token)
+                raise http.HttpError(403, NO_ADMIN)
+            http.require_token(request, token)
             return await handler(request)
 
         return Route(path, guarded, methods=methods or ("GET",))
@@ -64,18 +55,24 @@ def application(exporter: Exporter) -> Starlette:
         routes=[
             Route("/health", web.health),
             route("/", "metrics", web.index),
+            route("/runbook", "metrics", web.runbook),
             route("/metrics", "metrics", web.metrics),
             route("/api/v1/status", "metrics", web.status),
             route("/api/v1/report", "metrics", web.report),
             route("/v1/usage", "ingest", exporter.usage.post, "POST"),
             route("/-/reload", "admin", web.reload, "POST"),
-            route("/api/v1/grants", "admin", web.grants, "GET", "POST"),
-            route("/api/v1/resets", "admin", web.resets, "GET", "POST"),
+            *(
+                route(f"/api/v1/{one.kind}s", "admin", partial(web.adjust, one), "GET", "POST")
+                for one in (Grant, Reset, Revoke)
+            ),
             route("/api/v1/reprice", "admin", web.reprice, "POST"),
         ],
-        middleware=[Middleware(HostCheck, allowed=exporter.hosts)],
+        middleware=[
+            Middleware(http.SafeHeaders),
+            Middleware(http.HostCheck, allowed=exporter.hosts),
+        ],
         exception_handlers={
-            HttpError: http_error,
+            http.HttpError: http.http_error,
             UserError: _refuse,
             LedgerUnavailableError: _refuse,
         },
@@ -85,14 +82,15 @@ def application(exporter: Exporter) -> Starlette:
 async def _refuse(request: Request, error: Exception) -> Response:
     """Answer with an error's own sentence."""
     status = 503 if isinstance(error, LedgerUnavailableError) else 400
-    return await http_error(request, HttpError(status, str(error)))
+    return await http.http_error(request, http.HttpError(status, str(error)))
 
 
 class Web:
     """What is read; the reload, and what people add to or correct in the ledger."""
 
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter = exporter
+    def __init__(self, exporter: Exporter, peers: Peers, links: Mapping[str, str]) -> None:
+        self._exporter, self._peers = exporter, peers
+        self._links = {"Runbook": "runbook"} | dict(links)  # its own, unless another is named
         self._ledger = exporter.ledger
         self._one_report_at_a_time = asyncio.Lock()
 
@@ -120,55 +118,46 @@ class Web:
         if not books.writable:
             problems.insert(0, f"the ledger cannot be written: {books.problem}")
         content = {"status": "; ".join(problems) or "ok", "logs": told}
-        return json_response(content, 503 if problems else 200)
+        return http.json_response(content, 503 if problems else 200)
 
     async def status(self, _: Request) -> Response:
         """Today's budget for programs."""
-        return json_response(budget_status(self._exporter).document())
+        return http.json_response(budget_status(self._exporter).document())
 
     async def report(self, request: Request) -> Response:
         """Sums of a range of days (from, to, by), read beside the writer and the event loop."""
         since, until, by = (request.query_params.get(key, "") for key in ("from", "to", "by"))
         asked = (self._ledger.path, since, until, by, self._exporter.clock.now())
         async with self._one_report_at_a_time:
-            return await run_in_threadpool(lambda: json_response(range_report(*asked)))
+            return await run_in_threadpool(lambda: http.json_response(report(*asked)))
 
     async def index(self, _: Request) -> Response:
         """Today's budget for people."""
-        document = budget_status(self._exporter).document()
-        return HTMLResponse(_PAGES.get_template("status.html").render(document))
+        said = await self._peers.ask()
+        html = await run_in_threadpool(render, self._exporter, *said, self._links)
+        return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
+
+    async def runbook(self, _: Request) -> Response:
+        """What to do, by alert."""
+        return await run_in_threadpool(runbook.page)
 
     async def reload(self, _: Request) -> Response:
         """Read budget.yml and the token files again; 400 with the reason keeps the old ones."""
         await self._exporter.reload()
-        return json_response(self._exporter.reload_status)
-
-    async def grants(self, request: Request) -> Response:
-        """GET: today's grants. POST: one more, booked when answered."""
-        return await self._adjustments(request, Grant)
-
-    async def resets(self, request: Request) -> Response:
-        """GET: today's resets. POST: write off today's spend so far; again writes off the rest."""
-        return await self._adjustments(request, Reset)
+        return http.json_response(self._exporter.reload_status)
 
     async def reprice(self, request: Request) -> Response:
         """Book withheld cost; the report, by model and day. Again: finds nothing new."""
-        asked = await _decode(request, Reprice)
-        return json_response(report(await asyncio.wrap_future(self._ledger.reprice(asked))))
+        asked = await http.read_json(request, Reprice, MAX_BODY_BYTES)
+        done = await asyncio.wrap_future(self._ledger.reprice(asked))
+        return http.json_response(done.report)
 
-    async def _adjustments(self, request: Request, kind: type[Reset]) -> Response:
+    async def adjust(self, kind: type[Reset], request: Request) -> Response:
+        """GET: today's grants, resets or revokes. POST: one more, booked when answered."""
         if request.method == "POST":
-            asked = await _decode(request, kind)
-            return json_response((await asyncio.wrap_future(self._ledger.adjust(asked))).report())
+            asked = await http.read_json(request, kind, MAX_BODY_BYTES)
+            done = await asyncio.wrap_future(self._ledger.adjust(asked))
+            return http.json_response(done.report())
         today = await asyncio.wrap_future(self._ledger.adjusted_today())
-        return json_response({f"{kind.kind}s": [one for one in today if one["kind"] == kind.kind]})
-
-
-async def _decode(request: Request, kind: type[S]) -> S:
-    """The request's JSON body. Raises HttpError 400, 408, 413 or 415."""
-    require_content(request, "application/json")
-    body = await read_body(request, MAX_BODY_BYTES)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HttpError(400, str(error)) from error
+        found = [one for one in today if one["kind"] == kind.kind]
+        return http.json_response({f"{kind.kind}s": found})

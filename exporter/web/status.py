@@ -19,28 +19,28 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
         requests = sum(total.requests for total in books.totals.values())
         epoch, unpriced = books.epoch, sum(books.pending_tokens.values())
         month = month_of(budget, books, ledger.calendars, today)
+    own = adjusted.by_roaster
+    caps = {one: cap + _usd(own.get(one, 0)) for one, cap in budget.roasters.items()}
     calendar = ledger.calendars.current(now)
+    starts = calendar.day_starts_at.isoformat("minutes")
     return BudgetStatus(
         ledger=books.ledger_id,
         writable=books.writable,
         epoch=epoch,
         now=now,
-        day=StatusDay(
-            today.date.isoformat(),
-            today.start,
-            today.end,
-            calendar.timezone,
-            calendar.day_starts_at.isoformat("minutes"),
-        ),
+        day=StatusDay(today.date.isoformat(), today.start, today.end, calendar.timezone, starts),
         spend_usd=_usd(sum(spend.values())),
         written_off_usd=_usd(adjusted.written_off),
         granted_usd=_usd(adjusted.granted),
         limit_usd=_usd(picodollars(budget.daily_limit_usd)),
         month=month,
         reserve_usd=_usd(picodollars(budget.reserve_usd)),
+        roaster_limits_usd=by_amount(caps),
         requests=requests,
         by_roaster=_by("roaster", spend),
         by_field=_by("field", spend),
+        field_limits_usd=budget.fields,
+        warnings=exporter.warnings(),
         unpriced_tokens=unpriced,
         config=exporter.reload_status,
         logs=exporter.logs.report(),
@@ -48,7 +48,6 @@ def budget_status(exporter: Exporter) -> BudgetStatus:
 
 
 def _by(label: str, spend: dict[Series, int]) -> dict[str, Decimal]:
-    """Today's spend by one label, the dearest first."""
     sums: Counter[str] = Counter()
     for series, cost in spend.items():
         sums[getattr(series, label)] += cost

@@ -6,88 +6,108 @@ make bench-forecast        # all of it; some minutes
 import argparse
 import csv
 import gzip
+import json
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
+from pathlib import Path
 from statistics import fmean, median
+from typing import Any, NamedTuple
 
-from command.replay.history import MINUTES_PER_DAY, History
+from command.replay.history import DAYS_AGO, MINUTES_PER_DAY, History
 from command.replay.judge import FORETELLING, JudgedDay, days
-from command.replay.replay import replay
+from command.replay.replay import Replay, replay
+from common.money import PICODOLLARS_PER_USD
 from tests.support.paths import DATA
 
 PREDICTED = FORETELLING[0]
 PICODOLLARS_PER_TOKEN = 1_000_000  # 1 USD a million tokens
 WEEK = 7
+HOURS = range(1, 24)
 # In millions of tokens: between a busy day and a wild one of the 31 real totals (1.3 to 107).
 LIMITS = (8, 16, 25, 36, 50)
 
 
+class Case(NamedTuple):
+    """A day, and the days before it by how many days ago: pico-dollars a minute."""
+
+    today: list[int]
+    past: dict[int, list[int]]
+
+
+@dataclass(frozen=True)
+class Tested(History):
+    """Days with a past of their own, which is not the days before them."""
+
+    pasts: tuple[dict[int, list[int]], ...] = ()
+
+    def before(self, number: int) -> dict[int, list[int]]:
+        """As the benchmark composed it."""
+        return self.pasts[number]
+
+
 def shapes() -> list[list[int]]:
-    """Tokens per minute of the five real days."""
+    """Pico-dollars a minute of the five real days."""
     with gzip.open(DATA / "burstgpt_minutes_day0-4.csv.gz", "rt") as file:
-        tokens = [int(row["tokens"]) for row in csv.DictReader(file)]
-    return [tokens[start : start + MINUTES_PER_DAY] for start in range(0, len(tokens), 1440)]
+        costs = [int(row["tokens"]) * PICODOLLARS_PER_TOKEN for row in csv.DictReader(file)]
+    return [costs[start : start + MINUTES_PER_DAY] for start in range(0, len(costs), 1440)]
 
 
 def totals() -> list[int]:
-    """Tokens of the 31 real days."""
+    """Pico-dollars of the 31 real days."""
     with open(DATA / "burstgpt_days0-30.csv") as file:
-        return [int(row["tokens"]) for row in csv.DictReader(file)]
+        return [int(row["tokens"]) * PICODOLLARS_PER_TOKEN for row in csv.DictReader(file)]
 
 
 def composite(shape: list[int], total: int) -> list[int]:
     """A day of that total and that shape, in pico-dollars a minute."""
-    share = total * PICODOLLARS_PER_TOKEN / sum(shape)
-    return [round(tokens * share) for tokens in shape]
+    share = total / sum(shape)
+    return [round(cost * share) for cost in shape]
 
 
-def left_out(tested: list[tuple[int, int]]) -> History:
-    """Seven days and a tested day, for each (day, shape): the seven have the four other shapes.
-
-    The forecast looks back seven days, so that the weeks, laid end to end, do not see each other.
-    """
-    forms, sizes, minutes = shapes(), totals(), []
-    for day, shape in tested:
-        others = [form for number, form in enumerate(forms) if number != shape]
-        for back in range(WEEK, 0, -1):
-            minutes += composite(others[(day - back) % len(others)], sizes[day - back])
-        minutes += composite(forms[shape], sizes[day])
-    return History(minutes)
-
-
-def real(order: list[int]) -> History:
-    """Real days, one after the other."""
+def real() -> list[Case]:
+    """The real days from the second on, with those before."""
     forms = shapes()
-    return History([tokens * PICODOLLARS_PER_TOKEN for day in order for tokens in forms[day]])
+    return [
+        Case(forms[day], {ago: forms[day - ago] for ago in range(1, day + 1)})
+        for day in range(1, len(forms))
+    ]
 
 
-def composites(every_shape: bool) -> list[tuple[int, int]]:
-    """The days from the eighth on, each with one real shape in rotation, or with every shape."""
-    tested = range(WEEK, len(totals()))
-    return [(day, shape) for day in tested for shape in range(5) if every_shape or shape == day % 5]
+def real_left_out() -> list[Case]:
+    """Each real day with the other four as its past."""
+    forms = shapes()
+    return [
+        Case(form, {ago: forms[(day - ago) % 5] for ago in range(1, 5)})
+        for day, form in enumerate(forms)
+    ]
 
 
-def measure_real(interval: int) -> list[float]:
-    """Errors of days 1-4 in their order, hours 1-23."""
-    history = real([0, 1, 2, 3, 4])
-    judged = days(replay(history, Decimal(1), interval_minutes=interval, alerts=False))
-    return [error for day in judged[1:] for error in day.error.values()]
+def composites(every_shape: bool = False, step: int = 1) -> list[Case]:
+    """The days from the eighth on, each with one real shape in rotation, or with every shape.
+
+    The days before it, as far as they are known, have the other shapes.
+    """
+    forms, sizes, cases = shapes(), totals(), []
+    for day in range(WEEK, len(sizes), step):
+        for shape in range(5) if every_shape else [day % 5]:
+            others = [form for number, form in enumerate(forms) if number != shape]
+            past = {
+                ago: composite(others[(day - ago) % len(others)], sizes[day - ago])
+                for ago in DAYS_AGO
+                if ago <= day
+            }
+            cases.append(Case(composite(forms[shape], sizes[day]), past))
+    return cases
 
 
-def measure_real_left_out(interval: int) -> list[float]:
-    """Errors of each real day with the other four as its history, hours 1-23."""
-    errors = []
-    for last in range(5):
-        order = [(last + 1 + step) % 5 for step in range(5)]
-        judged = days(replay(real(order), Decimal(1), interval_minutes=interval, alerts=False))
-        errors += list(judged[-1].error.values())
-    return errors
-
-
-def measure_composites(tested: list[tuple[int, int]], limit: int, interval: int) -> list[JudgedDay]:
-    """The tested days, judged against a limit in USD (= millions of tokens)."""
-    judged = days(replay(left_out(tested), Decimal(limit), interval_minutes=interval))
-    return judged[WEEK :: WEEK + 1]
+def measured(cases: list[Case], limit: int, interval: int, *, alerts: bool = True) -> Replay:
+    """The cases through the real rules, against a limit in USD (= millions of tokens)."""
+    minutes = [cost for case in cases for cost in case.today]
+    history = Tested(minutes, pasts=tuple(case.past for case in cases))
+    return replay(history, Decimal(limit), interval_minutes=interval, alerts=alerts)
 
 
 def alarms(judged: list[JudgedDay]) -> tuple[list[float], int, int]:
@@ -101,13 +121,64 @@ def alarms(judged: list[JudgedDay]) -> tuple[list[float], int, int]:
     return leads, sum(PREDICTED in day.alerts for day in calm), len(calm)
 
 
-def linear(tested: list[list[int]]) -> float:
-    """The error of spent / elapsed on the same days, for comparison."""
-    errors = []
-    for costs in tested:
-        spent = list(accumulate(costs))
-        errors += [abs(spent[60 * h - 1] * 24 / h / spent[-1] - 1) for h in range(1, 24)]
-    return fmean(errors)
+def held_by_the_band(result: Replay) -> float:
+    """The part of hours 1 to 23 at which the day's total was within the band."""
+    held = []
+    for day in range(result.history.days):
+        total = sum(result.history.day(day)) / PICODOLLARS_PER_USD
+        times = (day * MINUTES_PER_DAY + 60 * hour for hour in HOURS)
+        held += [result.low[time] <= total <= result.high[time] for time in times]
+    return fmean(held)
+
+
+def rivals(cases: list[Case], python: Path) -> dict[str, list[float]]:
+    """Errors at hours 1 to 23 of what others would have said."""
+    inputs = [
+        {
+            "past": [cost for ago in range(WEEK, 0, -1) for cost in _hours(case.past.get(ago, []))],
+            "today": _hours(case.today),
+        }
+        for case in cases
+    ]
+    found: dict[str, list[float]] = {"spent / elapsed": [], "seasonal naive": [], "ETS(A,N,A)": []}
+    argv = [python, "-m", "tests.benchmarks.rivals"]
+    done = subprocess.run(
+        argv, input=json.dumps(inputs), capture_output=True, text=True, check=True
+    )
+    for day, ets in zip(inputs, json.loads(done.stdout), strict=True):
+        spent, yesterday = list(accumulate(day["today"])), day["past"][-24:]
+        for hour, usd in zip(HOURS, ets, strict=True):
+            so_far = spent[hour - 1]
+            said = (so_far * 24 / hour, so_far + sum(yesterday[hour:]), usd)
+            for errors, one in zip(found.values(), said, strict=True):
+                errors.append(abs(one / spent[-1] - 1))
+    return found
+
+
+def _hours(costs: list[int]) -> list[float]:
+    starts = range(0, len(costs), 60)
+    return [sum(costs[start : start + 60]) / PICODOLLARS_PER_USD for start in starts]
+
+
+def figures(errors: Iterable[float]) -> str:
+    """Mean and median in one text."""
+    found = list(errors)
+    return f"error {fmean(found):.3f}, median {median(found):.3f}"
+
+
+def show(what: str, cases: list[Case], result: Replay, python: Path) -> None:
+    """Our figures and the rivals', a line each."""
+    errors = [error for day in days(result) for error in day.error.values()]
+    print(f"{what}: {figures(errors)}; the band holds {held_by_the_band(result):.0%}", flush=True)
+    for name, others in rivals(cases, python).items():
+        print(f"    {name:16} {figures(others)}", flush=True)
+
+
+def show_alarms(what: str, judged: list[JudgedDay]) -> None:
+    """Lead and false alarms in one line."""
+    leads, false, calm = alarms(judged)
+    lead = f"median lead {median(leads):4.1f} h of {len(leads)} days that cross"
+    print(f"{what}: {lead}; false alarms on {false} of {calm} calm days", flush=True)
 
 
 def main() -> None:
@@ -115,27 +186,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--interval", type=int, default=10, help="minutes between evaluations")
     parser.add_argument("--every-shape", action="store_true", help="120 composite days, not 24")
-    arguments = parser.parse_args()
-    interval = arguments.interval
-    print(f"real days 1-4         error {fmean(measure_real(interval)):.3f}", end="")
-    print(f"   (spent / elapsed {linear([real([day]).picodollars for day in range(1, 5)]):.3f})")
-    print(f"real, each left out   error {fmean(measure_real_left_out(interval)):.3f}")
-    everything = []
+    parser.add_argument("--rivals", type=Path, required=True, help="a Python with statsmodels")
+    arguments: Any = parser.parse_args()
+    interval, python = arguments.interval, arguments.rivals
+    sets = {"real days in their order": real(), "real days, each left out": real_left_out()}
+    for name, cases in sets.items():
+        show(name, cases, measured(cases, 1, interval, alerts=False), python)
+    cases, everything = composites(arguments.every_shape), list[JudgedDay]()
     for limit in LIMITS:
-        judged = measure_composites(composites(arguments.every_shape), limit, interval)
-        everything += judged
-        print(line(f"composites, limit {limit:3d}", judged), flush=True)
-    print(line("composites, all", everything))
-
-
-def line(what: str, judged: list[JudgedDay]) -> str:
-    """The figures of some days in one line."""
-    errors = [error for day in judged for error in day.error.values()]
-    leads, false, calm = alarms(judged)
-    return (
-        f"{what:21} error {fmean(errors):.3f}   lead {median(leads):4.1f} h of {len(leads)} days   "
-        f"false alarms {false} of {calm} calm days"
-    )
+        result = measured(cases, limit, interval)
+        if not everything:
+            show("composites, each shape left out", cases, result, python)
+        everything += (judged := days(result))
+        show_alarms(f"    limit {limit:3d}", judged)
+    show_alarms("    all limits", everything)
 
 
 if __name__ == "__main__":

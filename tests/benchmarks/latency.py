@@ -20,7 +20,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 from tests.support.exporters import event
 from tests.support.receivers import alert
 
@@ -157,7 +157,7 @@ def show(question: Question, taken: list[float], floor: list[float]) -> bool:
 def main() -> int:
     """Measure and print; 1 when a figure is far off its floor."""
     with tempfile.TemporaryDirectory(prefix="llm-budget-bench-") as name:
-        bundle = Bundle(BundleSettings(Path(name), ports=Ports.free()))
+        bundle = Bundle(Path(name), ports=Ports.free())
         bundle.prepare()
         services = (bundle.exporter, bundle.receiver)
         try:

@@ -1,7 +1,12 @@
-"""Measure /metrics and start-up with 20,000 series: ours, and prometheus_client's own renderer."""
+"""Measure /metrics and start-up with 20,000 series, and with 2,000 of two years.
 
+Ours, and prometheus_client's own renderer.
+"""
+
+import sqlite3
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,12 +19,14 @@ from common import names
 from exporter.config import Config
 from exporter.ledger.books import COLUMNS, AccountKey, Amounts, Books, Series
 from exporter.ledger.ledger import Ledger
+from exporter.ledger.retention import tidy
 from exporter.ledger.schema import open_ledger
 from exporter.metrics.page import Page
 from tests.support.clock import ManualClock
 from tests.support.exporters import NOON
 
 SERIES, DAYS = 20_000, 40
+PAIRS, YEARS_DAYS = 2_000, 730
 TODAY = date(2027, 1, 15)
 
 
@@ -86,6 +93,28 @@ def pages(folder: Path) -> None:
     ledger.close()
 
 
+def whole_page(folder: Path) -> None:
+    """With past days in it whose slots all have cost."""
+    clock = ManualClock(NOON - 29 * 86_400)
+    ledger = Ledger(folder / "whole.sqlite", Config(), clock)
+    clock.set(NOON)
+    today = ledger.today()
+    past = (today.date - timedelta(back) for back in range(1, 29))
+    ledger.books.book([], costs=Counter({(day, n): 10**9 + n for day in past for n in range(288)}))
+    registry = CollectorRegistry()
+    page = Page(ledger, Config, registry)
+
+    def scrape(count: int) -> bytes:
+        book(ledger.books, range(count))
+        return page.render(today)
+
+    text = scrape(PAIRS).decode()
+    print(f"/metrics, {PAIRS:,} series, {text.count(names.HISTORY_SPEND)} lines of history")
+    show("the whole page, all of it changed", seconds(lambda: scrape(PAIRS)))
+    show("the whole page, nothing changed", seconds(lambda: scrape(0)))
+    ledger.close()
+
+
 def fresh(ledger: Ledger) -> Page:
     return Page(ledger, Config, CollectorRegistry())
 
@@ -95,22 +124,39 @@ def changed(books: Books, page: Page, count: int) -> None:
     page.series(books, TODAY)
 
 
-def start_up(folder: Path) -> None:
-    path = folder / "ledger.sqlite"
+def start_up(folder: Path, series_count: int, days: int) -> None:
+    path = folder / f"{days}.sqlite"
     db = open_ledger(path)
     db.execute("BEGIN")
     marks = ", ".join("?" * (5 + len(COLUMNS)))
-    for back in range(DAYS):
+    for back in range(days):
         day = (TODAY - timedelta(days=back)).isoformat()
-        rows = ((day, *series(n), 0, *amounts(n).values()) for n in range(SERIES))
+        rows = ((day, *series(n), 0, *amounts(n).values()) for n in range(series_count))
         db.executemany(f"INSERT INTO accounts VALUES ({marks})", rows)
     db.execute("COMMIT")
+    print(f"start-up, {series_count:,} series x {days} days, {path.stat().st_size / 1e6:.0f} MB")
+
+    def start() -> None:
+        Ledger(path, Config(), ManualClock(NOON)).close()
+
+    show("the ledger read", seconds(start, 2))
+    pieces = [0.0]
+    while tidied(db):
+        pieces.append(seconds(lambda: tidied(db), 1))
     db.close()
-    print(f"start-up, {SERIES:,} series x {DAYS} days")
-    show("the ledger read", seconds(lambda: Ledger(path, Config(), ManualClock(NOON)).close(), 2))
+    show("old days summed up: the longest transaction", max(pieces))
+    show("the ledger read after that", seconds(start, 2))
+
+
+def tidied(db: sqlite3.Connection) -> bool:
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        return tidy(db, TODAY, None)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         pages(Path(temporary))
-        start_up(Path(temporary))
+        whole_page(Path(temporary))
+        start_up(Path(temporary), SERIES, DAYS)
+        start_up(Path(temporary), PAIRS, YEARS_DAYS)

@@ -1,7 +1,8 @@
 """What the rules cost: a real Prometheus, 2,000 roaster-field-model series, a week of history.
 
-`make bench`, or python -m tests.benchmarks.rules. The exporter is the real one; what the rules look
-back on is written as blocks first, so that a range over 26 hours finds 26 hours.
+`make bench`, or python -m tests.benchmarks.rules. The exporter is the real one; beside it a page
+tells of ten past days, which a new ledger does not have. What the rules look back on is written as
+blocks first, so that a range over 26 hours finds 26 hours.
 """
 
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
+from command.stack import configs
 from command.stack.binaries import need
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
+from tests.support import fact_pages
+from tests.support.fact_pages import TEN, served
 
 ROASTERS, FIELDS = 200, 10
 EVENTS_PER_REQUEST = 500
@@ -38,6 +43,8 @@ BY_ROASTER_A_DAY = (
     "ledger_roaster:llm_spend_usd:minute", "ledger_roaster:llm_history_usd:7d",
     "ledger_roaster:llm_history:days", "ledger_roaster:llm_cost_usd:week_ago",
 )  # fmt: skip
+BY_PAST_DAY = ("budget:llm_past_day_age:held",)
+BY_PAST_DAY_AND_HOUR = ("ledger_day:llm_history_usd:minute",)
 BY_ROASTER_A_WEEK = ("ledger_roaster:llm_cost_usd:day_start",)
 
 
@@ -48,6 +55,13 @@ def history(ledger: str, now: int) -> Iterator[str]:
     for name in BY_DAY:
         days = [f'ledger="{ledger}",day="{now // DAY * DAY}"']
         yield from _family(name, days, range(now - 26 * 3600, now, INTERVAL))
+    ages = [f'days_ago="{ago}"' for ago in TEN]
+    for name in BY_PAST_DAY:
+        yield from _family(name, ages, range(now - 26 * 3600, now, MINUTE))
+    day = f'ledger="{ledger}",day="{now // DAY * DAY}"'
+    facts = [f'{day},{age},by="{by}"' for age in ages for by in (*range(0, 25, 2), "end")]
+    for name in BY_PAST_DAY_AND_HOUR:
+        yield from _family(name, facts, range(now - 26 * 3600, now, MINUTE))
     roasters = [f'ledger="{ledger}",roaster="r{number}"' for number in range(ROASTERS)]
     for name in BY_ROASTER_A_DAY:
         yield from _family(name, roasters, range(now - 26 * 3600, now, MINUTE))
@@ -136,8 +150,8 @@ def table(bundle: Bundle) -> Table:
 
 def main() -> int:
     """Run and print; takes about four minutes."""
-    with tempfile.TemporaryDirectory(prefix="llm-budget-bench-") as name:
-        bundle = Bundle(BundleSettings(folder=Path(name), ports=Ports.free()))
+    with tempfile.TemporaryDirectory(prefix="llm-budget-bench-") as name, ExitStack() as facts:
+        bundle = Bundle(Path(name), ports=Ports.free())
         bundle.prepare()
         try:
             bundle.exporter.start()
@@ -146,6 +160,24 @@ def main() -> int:
             page = requests.get(f"{bundle.url('exporter')}/metrics", timeout=30).text
             ledger = page.partition('llm_ledger_info{ledger="')[2].partition('"')[0]
             backfill(bundle.folder, ledger)
+            config = bundle.prometheus_config()
+            config["scrape_configs"].append(
+                {
+                    "job_name": "facts",
+                    "static_configs": [
+                        {
+                            "targets": [
+                                facts.enter_context(
+                                    served(
+                                        fact_pages.history(ledger, int(time.time()) // DAY * DAY)
+                                    )
+                                )
+                            ]
+                        }
+                    ],
+                }
+            )
+            configs.write(bundle.folder / "prometheus.yml", config)
             bundle.prometheus.start()
             bundle.prometheus.wait_ready(120)
             time.sleep(WATCH_SECONDS)

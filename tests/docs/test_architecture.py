@@ -27,7 +27,7 @@ HOUSE = {
 # Inside a folder: its floors, the lowest first. A room imports from floors below its own only.
 FLOORS = {
     "exporter": (
-        ("exporter.__init__", "exporter.usage", "exporter.budget"),
+        ("exporter.__init__", "exporter.budget"),
         ("exporter.event",),
         ("exporter.prices",),
         ("exporter.config",),

@@ -10,7 +10,8 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from alertmanager.receiver.service import parser as receiver_parser
-from command.stack.contacts import Contacts, load_contacts
+from command.stack.contacts import Contacts
+from common.yamlfile import read_as
 from exporter.config import Config, load_config
 from exporter.service import parser as exporter_parser
 from tests.support.paths import ROOT
@@ -96,7 +97,7 @@ def test_every_environment_variable_is_documented() -> None:
 
 def test_the_shipped_files_say_what_the_defaults_are() -> None:
     assert load_config(ROOT / "budget.yml") == Config()
-    assert load_contacts(ROOT / "contacts.yml").mail.to
+    assert read_as(ROOT / "contacts.yml", Contacts).mail.to
 
 
 def test_links_between_the_pages_of_this_topic_resolve() -> None:

@@ -28,6 +28,8 @@ OTHER_NAMES = {
     "command/stack/test_compose.py": "command/stack/configs.py",
     # Bodies on their way, and the bounds that they share.
     "common/test_bodies.py": "common/http.py",
+    # Usage objects in any spelling, which the exporter reads by the client's own table.
+    "exporter/test_usage.py": "exporter/event.py",
     # What people add to or correct in the ledger, over HTTP and offline.
     "exporter/web/test_admin.py": "exporter/web/app.py",
     # What a Prometheus' answers mean; test_sources.py asks over HTTP.
@@ -36,6 +38,10 @@ OTHER_NAMES = {
     "alertmanager/receiver/test_recovery.py": "alertmanager/receiver/store.py",
     # The spool with many writers, kill -9 and full disks: a suite of its own.
     "sdk/test_client_spool.py": "sdk/client.py",
+    # The exporter as the reader of a spool.
+    "exporter/intake/logs/test_spool.py": "sdk/client_delivery.py",
+    # Every way in which programs write the same moment.
+    "exporter/intake/logs/test_times.py": "exporter/intake/logs/mapping.py",
     # Every way to a completion in the real library; every way to report a stream's usage.
     "sdk/test_client_openai_paths.py": "sdk/client_openai.py",
     "sdk/test_client_openai_streams.py": "sdk/client_openai.py",

@@ -40,6 +40,15 @@ def test_its_commands_parse(command: str) -> None:
     parser().parse_args(argv[1:])
 
 
+def test_the_commands_that_alerts_say_parse() -> None:
+    said = {rule["annotations"].get("command", "llm-budget status") for rule in alerts().values()}
+    for command in said:
+        argv = shlex.split(re.sub(r"\{\{.*?\}\}", "x", command))
+        assert argv[0] in ("llm-budget", "curl"), command
+        if argv[0] == "llm-budget":
+            parser().parse_args(argv[1:])
+
+
 @pytest.mark.parametrize("query", [c for c in commands() if c.startswith("promtool query")])
 def test_its_queries_ask_for_figures_that_exist(query: str) -> None:
     expression = shlex.split(query)[-1]

@@ -5,7 +5,7 @@ from typing import Any
 
 import requests
 
-from command.stack.bundle import Bundle, BundleSettings
+from command.stack.bundle import Bundle
 from command.stack.processes import Child, free_port
 from tests.support.loop import LIMIT, Loop
 from tests.support.waiting import until
@@ -16,8 +16,8 @@ RANKS = ["none", "conserve", "control", "emergency", "fallback"]
 class Pair(Bundle):
     """A bundle with a second Alertmanager, clustered with the first, as the docs say to run it."""
 
-    def __init__(self, settings: BundleSettings) -> None:
-        super().__init__(settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.second_port = free_port()
         gossip = (free_port(), free_port())
         second = [arg for arg in self.alertmanager.argv if "listen-address" not in arg]

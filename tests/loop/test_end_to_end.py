@@ -20,6 +20,7 @@ from command.stack.processes import Child
 from common.yamlfile import read_document
 from demo import processes
 from demo.trace import read_trace
+from tests.support.dashboard_data import ask_everything
 from tests.support.loop import INTERVAL_SECONDS, LIMIT, Call, Loop, batches
 from tests.support.waiting import until
 
@@ -163,6 +164,11 @@ def test_the_whole_loop_on_a_real_trace(
             print(f"  {percent:3d} %  {level:10s} {seconds:6.3f} s")
         late = restored - (time.monotonic() - time.time() + turn.timestamp())
         print(f"  new day -> restored    {late:6.3f} s  (floor: {2 * INTERVAL_SECONDS} s)")
+
+
+def test_every_panel_and_variable_of_the_dashboards_has_data_or_a_reason(loop: Loop) -> None:
+    """In the loop above, after its day has turned."""
+    ask_everything(loop, timeout=30)
 
 
 @contextmanager

@@ -66,7 +66,7 @@ LLM_BUDGET = [str(Path(sys.executable).with_name("llm-budget"))]
 MOMENTS = [
     *((program, module) for program in (up, backtest) for module in ("requests", "rich.table")),
     (demo, "requests"),
-    (demo, "demo.view"),
+    (demo, "demo.watch"),
     (exporter, "asyncio"),
     (exporter, "exporter.ledger.ledger"),
     (receiver, "asyncio"),

@@ -21,7 +21,7 @@ READINGS = ("accept_above", "ask_below")
 LEVELS = shipped_ladder().names
 TUNINGS = (
     "prompt_trim", "smart_cache", "batch_up", "field_threshold/notes", "field_threshold/weight",
-    "roaster/naivo", "roaster/blue-tokai",
+    "roaster/naivo", "roaster/blue-tokai", "roaster_stop/naivo", "field_stop/notes",
 )  # fmt: skip
 
 ratio = st.decimals(0, 1, places=2)
@@ -105,6 +105,23 @@ def test_the_effective_config_has_the_baselines_schema(
             threshold = mine["field_configs"][name]["confidence_threshold"]
             assert 0 <= threshold <= 1
             assert mine["field_configs"][name]["enabled"] <= was["field_configs"][name]["enabled"]
+
+
+@settings(max_examples=examples(100))
+@given(baselines, ladders, st.sampled_from(LEVELS), chosen, st.sampled_from(ROASTERS))
+def test_a_cap_changes_no_other_roasters_config(
+    baseline: dict[str, Any], ladder: Ladder, level: str, tunings: list[str], capped: str
+) -> None:
+    others = [one for one in tunings if not one.endswith(f"/{capped}")]
+    before = effective(ladder, baseline, level, others).document
+    for own, at_least in ((["roaster"], "control"), (["roaster", "roaster_stop"], "fallback")):
+        entries = [*others, *(f"{name}/{capped}" for name in own)]
+        after = effective(ladder, baseline, level, entries).document
+        for roaster in {*ROASTERS, "unheard-of"} - {capped}:
+            assert config_for(after, roaster) == config_for(before, roaster)
+        most = max(level, at_least, key=ladder.rank)
+        alone = effective(ladder, baseline, most, others).document
+        assert config_for(after, capped) == config_for(alone, capped)
 
 
 TASKS = [

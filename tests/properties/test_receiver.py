@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,21 @@ from alertmanager.receiver.evidence.observations import (
     PrometheusAnswer,
 )
 from alertmanager.receiver.evidence.sources import PrometheusBody, prometheus_answer
+from alertmanager.receiver.ladder.effective import config_for, effective
 from alertmanager.receiver.overrides import OverrideRequest
 from common.errors import UserError
 from tests.support import prometheus_answers as said
 from tests.support.budget_statuses import figures
 from tests.support.examples import examples
-from tests.support.ladders import shipped_ladder
+from tests.support.ladders import shipped_baseline, shipped_ladder
 from tests.support.receivers import NOW, Receiver
-from tests.support.reference_receiver import Backstop, Evidence, Heard, Memory, Track
+from tests.support.reference_receiver import Backstop, Evidence, Heard, Memory, Track, obeyed
 
 HOLD, ROUND, DAY = 6.0, 2.0, 3600.0
 EVALUATED = 0.5  # so long ago each Prometheus evaluated last
 LEVELS = ("none", "conserve", "control", "emergency", "fallback")
-TUNING = "roaster/naivo"
-ENTRIES = (*LEVELS[1:], TUNING)
+TUNINGS = ("roaster/naivo", "roaster_stop/naivo", "field_stop/notes")
+ENTRIES = (*LEVELS[1:], *TUNINGS)
 # The ledgers of the two exporters on the receiver's list, one that only the rules know, and those
 # that an exporter has after it moved.
 LISTED, UNLISTED, MOVED = ("l0", "l1"), "lx", ("m0", "m1")
@@ -49,9 +51,13 @@ MEMORY = Path("/dev/shm")  # a state file is fsynced at each step
 
 entries = st.sampled_from(ENTRIES)
 some = st.frozensets(entries)
-# What the books really ask for: every level up to one, and the tuning or not.
+# What the books really ask for: every level up to one, and what caps ask for, or not.
 truths = st.sampled_from(
-    [frozenset((*LEVELS[1:top], *tuned)) for top in (1, 1, 2, 3, 5) for tuned in ((), (TUNING,))]
+    [
+        frozenset((*LEVELS[1:top], *tuned))
+        for top in (1, 1, 2, 3, 5)
+        for tuned in ((), TUNINGS[:1], TUNINGS)
+    ]
 )
 # A webhook's alert: entry, fingerprint's number, firing, start and end before now in seconds.
 alerts = st.tuples(
@@ -93,7 +99,16 @@ SPOILS = (
 
 
 def rank_of(entry: str) -> int:
-    return 1 if entry == TUNING else LEVELS.index(entry)
+    return 1 if entry in TUNINGS else LEVELS.index(entry)
+
+
+@cache
+def config_at(rank: int, off: frozenset[str]) -> Any:
+    """The baseline at a level, with some fields off."""
+    document = effective(LADDER, shipped_baseline(), LEVELS[rank]).document
+    for name in off:
+        document["field_configs"][name]["enabled"] = False
+    return config_for(document, "")
 
 
 class Convergence(RuleBasedStateMachine):
@@ -103,7 +118,8 @@ class Convergence(RuleBasedStateMachine):
         self.day = 0
         self.epochs = dict.fromkeys((*sorted(LEDGERS), *MOVED), 1)
         self.sent: list[Notification] = []
-        self.ladder, self.tuning = Track(4, HOLD), Track(1, HOLD)
+        self.ladder = Track(4, HOLD)
+        self.tunings = {entry: Track(1, HOLD) for entry in TUNINGS}
         self.backstop, self.memory = Backstop(HOLD), Memory()
         self.heard_days: tuple[float, ...] = ()
         self.delay, self.risen_at = 0.0, NOW
@@ -267,6 +283,40 @@ class Convergence(RuleBasedStateMachine):
                 self._truthful_round(truth)
             self.the_receiver_does_what_the_reference_does()
 
+    @rule(
+        high=truths,
+        low=truths,
+        ledger=st.sampled_from((UNLISTED, LISTED[0])),
+        granted=st.booleans(),
+        known_at=st.integers(0, 2),
+        spoilt=st.sampled_from((None, None, *SPOILS)),
+    )
+    def a_revoke_takes_it_back(
+        self, high: Any, low: Any, ledger: str, granted: bool, known_at: int, spoilt: str | None
+    ) -> None:
+        """An epoch that rises without money: what was wanted before is wanted again.
+
+        granted: a grant came before, and had let it go; else nothing but the epoch changes.
+        """
+        self._truthful_round(high)
+        if granted:
+            self.a_grant_ends_it(
+                high=high, part=low, low=low, ledger=ledger, known_at=1, part_for=0, spoilt=None,
+                exhausted=False,
+            )  # fmt: skip
+        self.a_person_grants(ledger, restored=False)
+        before = low if granted else high
+        for number in range(known_at + 3):
+            if number < known_at:
+                self.receiver.clock.advance(ROUND)
+                one = self._truth(before) | {"epoch": "before"}
+                self._round([before, before], [one, one], [("today", False)] * 2)
+            elif number == known_at and spoilt:
+                self._almost_truthful_round(high, spoilt, "control", ROUND)
+            else:
+                self._truthful_round(high)
+            self.the_receiver_does_what_the_reference_does()
+
     @rule(ledger=st.sampled_from((*sorted(LEDGERS), *MOVED)))
     def a_person_retires(self, ledger: str) -> None:
         request = OverrideRequest("retire", "r", "ann", ledger=ledger)
@@ -370,7 +420,7 @@ class Convergence(RuleBasedStateMachine):
         now = self.now
         self.receiver.close()
         self._start(now)
-        for part in (self.ladder, self.tuning, self.backstop, self.memory):
+        for part in (self.ladder, *self.tunings.values(), self.backstop, self.memory):
             part.restart()
         self.heard_days = ()
 
@@ -390,7 +440,7 @@ class Convergence(RuleBasedStateMachine):
         assert LEVELS.index(after.level) >= LEVELS.index(before.level)
         assert set(after.tunings) >= set(before.tunings)
         self.ladder = Track(4, HOLD, LEVELS.index(state.level))
-        self.tuning = Track(1, HOLD, int(TUNING in state.tunings))
+        self.tunings = {one: Track(1, HOLD, int(one in state.tunings)) for one in TUNINGS}
         self.backstop, self.memory = Backstop(HOLD), Memory(trail[-1]["ledgers"])
         self.the_receiver_does_what_the_reference_does()
         self.heard_days = ()
@@ -414,7 +464,7 @@ class Convergence(RuleBasedStateMachine):
     def the_receiver_does_what_the_reference_does(self) -> None:
         store = self.receiver.store
         assert LEVELS.index(store.state.level) == self.ladder.rank
-        assert (TUNING in store.state.tunings) == bool(self.tuning.rank)
+        assert set(store.state.tunings) == self._tuned()
         assert (store.state.backstop is not None) == self.backstop.on
         assert not store.problems
         memory, kept = self.memory, store.state.ledgers
@@ -429,7 +479,18 @@ class Convergence(RuleBasedStateMachine):
         level = self.receiver.store.in_force.level
         header = self.receiver.file.read_text().splitlines()[0]
         assert f": level {level}" in header
-        assert (TUNING in header) == bool(self.tuning.rank)
+        assert {entry for entry in TUNINGS if f", {entry}" in header} == self._tuned()
+
+    @invariant()
+    def each_roaster_obeys_the_most_restrictive_word(self) -> None:
+        rank = LEVELS.index(self.receiver.store.in_force.level)
+        document = self.receiver.store.effective.document
+        for roaster in ("naivo", "blue-tokai"):
+            own, off = obeyed(rank, self._tuned(), roaster)
+            assert config_for(document, roaster) == config_at(own, off)
+
+    def _tuned(self) -> set[str]:
+        return {entry for entry, track in self.tunings.items() if track.rank}
 
     def _converge(self) -> None:
         """Whatever was before: with everyone well, the truth is in force a few holds later."""
@@ -467,12 +528,12 @@ class Convergence(RuleBasedStateMachine):
         self.receiver.controller.notify(notification)
         for alert in notification.alerts:
             entry = alert.fingerprint.partition(" ")[0]
-            track = self.tuning if entry == TUNING else self.ladder
+            track = self.tunings.get(entry, self.ladder)
             start, end = alert.starts_at.timestamp(), alert.ends_at.timestamp()
             firing = alert.status == "firing"
             track.webhook(alert.fingerprint, rank_of(entry), firing, start, end, self.now)
         day = max(self.heard_days, default=None)
-        for track in (self.ladder, self.tuning):
+        for track in (self.ladder, *self.tunings.values()):
             claimed = {rank for rank, _ in track.claims.values()}
             track.raise_(claimed, self.now, day, self.memory.grants)
 
@@ -511,9 +572,10 @@ class Convergence(RuleBasedStateMachine):
         complete = everyone and set(self.memory.day) <= self.memory.live
         told = (managers, prometheuses, heard, days, listed, self.memory, complete, own)
         round_ = Round(*told, self.delay, self.now)
-        for track, names in ((self.ladder, LEVELS[1:]), (self.tuning, (TUNING,))):
-            seen = evidence(names, round_)
-            track.round(seen, self.now)
+        for entry, track in self.tunings.items():
+            track.round(evidence((entry,), round_), self.now)
+        seen = evidence(LEVELS[1:], round_)
+        self.ladder.round(seen, self.now)
         spent = [gone for state, gone in exporters if state != "away"]
         exhausted = bool(spent) and any(spent)  # one of them alone has spent it all
         self.backstop.round(exhausted, complete, seen, self.ladder, self.now)
@@ -577,7 +639,7 @@ class Convergence(RuleBasedStateMachine):
     @staticmethod
     def _labels(entry: str) -> dict[str, str]:
         name, _, scope = entry.partition("/")
-        return {"tuning": name, "roaster": scope} if scope else {"degradation": name}
+        return {"tuning": name, "scope": scope} if scope else {"degradation": name}
 
     def _exporter(self, number: int, state: str, exhausted: bool) -> Any:
         if state == "away":
@@ -700,6 +762,17 @@ def test_a_grant_lets_go_as_the_reference_does(spoilt: str | None, part: tuple[s
         )  # fmt: skip
         level = machine.receiver.store.state.level
         assert spoilt or level == ("conserve" if part else "none"), "from control by one hold"
+
+
+@pytest.mark.parametrize("spoilt", [None, *SPOILS])
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_revoke_keeps_or_raises_as_the_reference_does(spoilt: str | None, granted: bool) -> None:
+    with contextlib.closing(Convergence()) as machine:
+        machine.a_revoke_takes_it_back(
+            high=frozenset(LEVELS[1:4]), low=frozenset(), ledger=LISTED[0], granted=granted,
+            known_at=1, spoilt=spoilt,
+        )  # fmt: skip
+        assert machine.receiver.store.state.level == "emergency"
 
 
 @pytest.mark.parametrize("ledger", [UNLISTED, LISTED[0]])

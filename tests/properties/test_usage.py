@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from exporter.config import Log
 from exporter.intake.logs.mapping import read_lines
 from exporter.ledger.books import Amounts, Series
-from exporter.usage import count_tokens
-from sdk.client import Client, usual_tokens
+from sdk.client import Client, count_tokens, usual_tokens
 from tests.support.examples import examples
 from tests.support.exporters import NOON, Exporter
 

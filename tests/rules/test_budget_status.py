@@ -69,7 +69,7 @@ def month_series(day: str, month: MonthFigures) -> dict[str, Decimal]:
         f"llm_month_limit_usd{{{labels}}}": month.limit_usd,
         f"llm_month_seen_ratio{{{labels}}}": Decimal(month.seen_days) / month.days,
         f"llm_month_spent_usd{{{labels}}}": month.spent_usd,
-        f"llm_month_days_left{{{labels}}}": Decimal(month.days_left),
+        f"llm_month_dates_left{{{labels}}}": Decimal(month.days_left),
         f"llm_month_parts{{{labels}}}": Decimal(month.parts),
     }
 

@@ -10,7 +10,7 @@ import yaml
 
 from command.paths import ALERTMANAGER
 from command.stack.binaries import need
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 from tests.support.ladders import shipped_ladder
 from tests.support.rule_files import alerts
 from tests.support.waiting import until
@@ -35,13 +35,32 @@ def test_amtool_accepts_the_config_and_its_templates() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", alerts())
+# Told by all ways but the failing one.
+OTHERS = {"pagerduty": ["chat", "mail"], "slack": ["page", "mail"], "email": ["page", "chat"]}
+
+
+@pytest.mark.parametrize("name", sorted(alerts().keys() - {"LLMNotificationsFailing"}))
 def test_every_alert_reaches_whom_its_labels_say(name: str) -> None:
     labels = {"alertname": name, **alerts()[name]["labels"]}
     expected = ["watchdog"] if name == "Watchdog" else [PEOPLE[labels["severity"]]]
     if "degradation" in labels or "tuning" in labels:
         expected = ["degradation", *expected]
     assert routed(labels) == expected
+
+
+@pytest.mark.parametrize("integration", [*OTHERS, "webhook"])
+def test_failing_notifications_are_told_by_the_other_ways(integration: str) -> None:
+    labels = alerts()["LLMNotificationsFailing"]["labels"]
+    told = routed({"alertname": "LLMNotificationsFailing", **labels, "integration": integration})
+    assert told == OTHERS.get(integration, ["page", "chat", "mail"])
+
+
+def test_only_what_can_wait_waits_for_working_hours() -> None:
+    waiting = [one for one in CONFIG["route"]["routes"] if "active_time_intervals" in one]
+    assert [route["matchers"] for route in waiting] == [['severity="info"']]
+    assert "mute_time_intervals" not in str(CONFIG)
+    named = {one["name"] for one in CONFIG["time_intervals"]}
+    assert set(waiting[0]["active_time_intervals"]) <= named
 
 
 def test_an_alert_that_nobody_planned_for_is_mailed() -> None:
@@ -52,10 +71,10 @@ def degradation_routes() -> list[dict[str, Any]]:
     return [route for route in CONFIG["route"]["routes"] if route["receiver"] == "degradation"]
 
 
-def test_the_receiver_hears_each_alert_alone_and_at_once() -> None:
-    assert len(degradation_routes()) == 2
-    for route in degradation_routes():
-        assert route["group_by"] == ["..."]
+def test_the_receiver_hears_each_level_alone_and_tunings_with_their_like_all_at_once() -> None:
+    levels, tunings = degradation_routes()
+    assert (levels["group_by"], tunings["group_by"]) == (["..."], ["alertname"])
+    for route in (levels, tunings):
         assert (route["group_wait"], route["group_interval"]) == ("0s", "1s")
         assert route["continue"] is True
 
@@ -75,7 +94,7 @@ FUTURE = [
         for asks in (
             *({"degradation": level} for level in shipped_ladder().names[1:]),
             {"degradation": "a_new_level"},
-            {"tuning": "roaster", "roaster": "naivo"},
+            {"tuning": "roaster_stop", "scope": "naivo", "roaster": "naivo"},
         )
     )
 ]
@@ -90,7 +109,7 @@ def test_the_receiver_hears_a_ladder_alert_that_nobody_has_written_yet(
 
 def test_no_ladder_alert_is_inhibited_while_everything_fires(tmp_path: Path) -> None:
     """The shipped config in a real Alertmanager, with every alert there is, and the future's."""
-    bundle = Bundle(BundleSettings(tmp_path, ports=Ports.free()))
+    bundle = Bundle(tmp_path, ports=Ports.free())
     bundle.prepare()
     written = [{"alertname": name, **rule["labels"]} for name, rule in alerts().items()]
     bundle.alertmanager.start()

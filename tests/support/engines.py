@@ -11,7 +11,7 @@ from typing import Any
 
 from command.stack import configs
 from command.stack.binaries import need
-from command.stack.bundle import Bundle, BundleSettings
+from command.stack.bundle import Bundle
 from command.stack.processes import Child, free_port
 from common.names import JOB_EXPORTER
 from tests.support.rule_files import rule_files
@@ -23,14 +23,14 @@ OFFSET_SECONDS = 60  # of the late ruler
 class TwoLedgers(Bundle):
     """A bundle whose Prometheus scrapes a second exporter, too."""
 
-    def __init__(self, settings: BundleSettings) -> None:
-        super().__init__(settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.second_address = f"127.0.0.1:{free_port()}"
         self.second = self._child(
             "second",
             "/health",
             *(sys.executable, "-m", "exporter"),
-            f"--config={settings.budget}",
+            f"--config={self.budget}",
             f"--listen={self.second_address}",
             f"--ledger={self.folder / 'second' / 'ledger.sqlite'}",
         )
@@ -79,8 +79,8 @@ class Unlisted(TwoLedgers):
 class LateRuler(TwoLedgers):
     """Prometheus evaluates its rules as of a minute ago (from 2.53 on)."""
 
-    def __init__(self, settings: BundleSettings) -> None:
-        super().__init__(settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.prometheus.argv[0] = _newest("prometheus")
 
     def prometheus_config(self) -> dict[str, Any]:
@@ -96,8 +96,8 @@ class Agents(TwoLedgers):
     replica. The third has the second exporter to itself.
     """
 
-    def __init__(self, settings: BundleSettings) -> None:
-        super().__init__(settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.prometheus.argv.append("--web.enable-remote-write-receiver")
         self.agents = {name: self._agent(name) for name in ("a", "b", "lone")}
 
@@ -130,7 +130,7 @@ class Agents(TwoLedgers):
             for job in jobs
             if name != "lone" or job["job_name"] == JOB_EXPORTER
         ]
-        interval = self.settings.interval
+        interval = self.interval
         return {
             "global": {"scrape_interval": interval, "external_labels": {"replica": name}},
             "scrape_configs": own,
@@ -162,8 +162,8 @@ class Victoria(TwoLedgers):
     store_flags: tuple[str, ...] = ()
     ruler_flags: tuple[str, ...] = ()
 
-    def __init__(self, settings: BundleSettings) -> None:
-        super().__init__(settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.ruler_address = f"127.0.0.1:{free_port()}"
         self.prometheus = self._store()
         self.ruler = self._ruler()
@@ -193,7 +193,7 @@ class Victoria(TwoLedgers):
             *(f"-rule={path}" for path in rule_files()),
             *(f"-{peer}.url={store}" for peer in ("datasource", "remoteWrite", "remoteRead")),
             f"-notifier.url={self.url('alertmanager')}",
-            f"-evaluationInterval={self.settings.interval}",
+            f"-evaluationInterval={self.interval}",
             f"-httpListenAddr={self.ruler_address}",
             *self.ruler_flags,
         ]

@@ -3,16 +3,19 @@
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import requests
 
 from alertmanager.receiver.ladder.effective import effective
+from command.stack.binaries import need
 from command.stack.bundle import Bundle
 from command.stack.processes import Child
 from tests.support.engines import OFFSET_SECONDS, Agents, LateRuler, TwoLedgers, Unlisted
@@ -196,24 +199,48 @@ class Watch:
 def run_column(folder: Path, faults: Sequence[Fault], floor: str = "none") -> list[Row]:
     """A fault while each threshold is crossed, then one while the money comes back.
 
-    All of them happen to one kind of stack. floor: a level that a person holds meanwhile. conserve
-    is reached so, because the forecast that asks for it wants half an hour of data.
+    All of them happen to one kind of stack. floor: none, or conserve: by the forecast, before and
+    after.
     """
     rows, before = [], floor
     first = faults[0]
     flags = ("--ruler-delay", str(first.delay)) if first.delay else ()
-    with Loop(folder, kind=first.bundle, interval=first.interval, hold=str(first.hold),
-              receiver_flags=flags) as loop:  # fmt: skip
-        if floor != "none":
-            loop.degrade(floor)
+    began = datetime.now(UTC) - timedelta(hours=12 if floor == "conserve" else 0)
+    prepared = Loop(folder, kind=first.bundle, interval=first.interval, hold=str(first.hold),
+                    receiver_flags=flags,
+                    day_starts_at=f"{began:%H:%M}" if floor == "conserve" else "00:00")  # fmt: skip
+    if floor == "conserve":
+        _foretell(prepared)
+    with prepared as loop:
+        loop.wait_level(floor, timeout=3 * first.patience + 60)
         for fault, (after, percent) in zip(faults, CROSSINGS, strict=False):
             target = LIMIT * percent // 100 + (0 if percent == 100 else 10**6)
             rows.append(_cell(loop, fault, before, after, _spending(loop, target)))
             before = after
-        rows.append(_cell(loop, faults[-1], before, floor, lambda: loop.grant("1000")))
+        # The forecast is above a limit of $1.20, too.
+        usd = "0.2" if floor == "conserve" else "1000"
+        rows.append(_cell(loop, faults[-1], before, floor, lambda: loop.grant(usd)))
         if Decimal(loop.status()["spend_usd"]).scaleb(12) != loop.sent:
             rows[-1].problems.append(f"booked {loop.status()['spend_usd']}, sent {loop.sent}")
     return rows
+
+
+def _foretell(loop: Loop) -> None:
+    """Half of the budget is spent by noon, and the rules have known for long where that leads.
+
+    The alert wants half an hour of forecasts, which are written for it.
+    """
+    loop.bundle.prepare()
+    loop.bundle.exporter.start()
+    loop.bundle.exporter.wait_ready()
+    loop.spend_to(LIMIT // 2)
+    loop.bundle.exporter.stop()
+    now, text = int(time.time()), loop.bundle.folder / "forecasts.om"
+    times = range(now - 2400, now - 90, 5)  # a late ruler must be able to append
+    lines = [f"budget:llm_forecast:ratio 1 {moment}\n" for moment in times]
+    text.write_text("".join(["# TYPE budget:llm_forecast:ratio gauge\n", *lines, "# EOF\n"]))
+    argv = [need("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(text)]
+    subprocess.run([*argv, str(loop.bundle.folder / "prometheus")], check=True, capture_output=True)
 
 
 def _spending(loop: Loop, picodollars: int) -> Callable[[], object]:

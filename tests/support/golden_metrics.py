@@ -13,8 +13,9 @@ from tests.support.paths import ROOT
 GOLDEN = ROOT / "tests" / "data" / "golden_metrics.txt"
 CONFIG = """
 budget: {daily_limit_usd: 60.3, reserve_usd: 10, timezone: Europe/Berlin, day_starts_at: "06:00",
-         roasters: {blue-tokai: 12.5}, monthly_limit_usd: 900, monthly_spread: even}
-limits: {fields: 3}
+         roasters: {blue-tokai: 12.5}, fields: {notes: 40},
+         monthly_limit_usd: 900, monthly_spread: even}
+limits: {fields: 2}
 """
 # What differs from run to run: the random id and the file's size.
 VARYING = (
@@ -25,7 +26,7 @@ VARYING = (
 
 def page(folder: Path) -> str:
     """The page of an exporter to which everything has happened that moves a metric."""
-    with Exporter(folder, CONFIG, NOON, tokens=True) as exporter:
+    with Exporter(folder, CONFIG, NOON - 2 * 86_400, tokens=True) as exporter:
         token = {"Authorization": f"Bearer {INGEST}"}
         hostile = 'say "hi" \\ {x="y"} # HELP'
         calls = [
@@ -47,10 +48,15 @@ def page(folder: Path) -> str:
             event(time="2020-01-01T00:00:00Z"),
             event(outcome="rate_limited") | {"usage": None},
         ]
-        assert exporter.post(calls, **token).status_code == 200
+        past = [event(500, 1, at=NOON - 86_400 + hours * 3600) for hours in (-3, 1, 20)]
+        exporter.clock.advance(2 * 86_400)
+        for batch in (past, calls):
+            assert exporter.post(batch, **token).status_code == 200
         admin = {"Authorization": f"Bearer {ADMIN}"}
         said = {"reason": "golden", "author": "tests"}
-        for path, body in (("resets", said), ("grants", {**said, "amount_usd": "5"})):
+        grant = {**said, "amount_usd": "5"}
+        own = {**grant, "roaster": "blue-tokai"}
+        for path, body in (("resets", said), ("grants", grant), ("grants", own)):
             answer = exporter.http.post(f"/api/v1/{path}", json=body, headers=admin)
             assert answer.status_code == 200
         text = exporter.http.get("/metrics").text

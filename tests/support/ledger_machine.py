@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from common.clock import iso8601
 from exporter.ledger import schema
+from exporter.ledger.course import REMEMBERED_DAYS, read_courses
 from tests.support.exporters import ADMIN, INGEST, Exporter, event
 from tests.support.faulty_sqlite import FaultyConnection, connect_faulty
 
@@ -51,7 +52,8 @@ class Model:
         self.labels: list[set[str]] = [set(), set(), set()]
         self.ids: dict[tuple[str, str], tuple[Any, float]] = {}  # content, kept until
         self.calls: list[dict[str, Any]] = []
-        self.adjustments: list[tuple[date, str, int]] = []
+        self.adjustments: list[tuple[date, str, int]] = []  # as numbered; a revoke is negative
+        self.revoked: set[int] = set()
 
     def day(self, timestamp: float) -> date:
         return datetime.fromtimestamp(timestamp, ZONE).date()
@@ -75,6 +77,7 @@ class Model:
         self.calls.append(
             {
                 "day": self.day(at),
+                "at": at,
                 "late": self.day(at) < self.day(now),
                 "series": self.admit(call),
                 "outcome": call["outcome"],
@@ -115,6 +118,15 @@ class Model:
             if not call["priced"]:
                 sums["llm_unpriced_tokens_total"][series[2:]] += sum(call["tokens"])
         return sums
+
+    def course(self, day: date) -> Counter[int]:
+        """A day's cost by slots of five minutes of elapsed time, counted from its midnight."""
+        midnight = datetime(day.year, day.month, day.day, tzinfo=ZONE).timestamp()
+        slots: Counter[int] = Counter()
+        for call in self.calls:
+            if call["day"] == day:
+                slots[int(call["at"] - midnight) // 300] += call["cost"]
+        return slots
 
     def spend(self, today: date) -> int:
         return sum(call["cost"] for call in self.calls if call["day"] >= today)
@@ -177,7 +189,7 @@ BATCHES = st.lists(st.tuples(CALLS, OFFSETS), min_size=1, max_size=5)
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Events, repeats, conflicts, days, clocks, restarts, failures, grants and resets."""
+    """Events, repeats, conflicts, days, clocks, restarts, failures, grants, resets and revokes."""
 
     @initialize(cap=st.integers(1, 3))
     def begin(self, cap: int) -> None:
@@ -238,7 +250,11 @@ class LedgerMachine(RuleBasedStateMachine):
             for call, at in calls:
                 self.model.book(call, at, self.now)
 
-    @rule(seconds=st.one_of(st.integers(-2 * DAY, 3 * DAY), st.sampled_from([5399, 5400, -5401])))
+    @rule(
+        seconds=st.one_of(
+            st.integers(-2 * DAY, 3 * DAY), st.sampled_from([5399, 5400, -5401, 20 * DAY])
+        )
+    )
     def turn_the_clock(self, seconds: int) -> None:
         self.exporter.clock.advance(seconds)
         self.latest = max(self.latest, self.now)
@@ -259,11 +275,26 @@ class LedgerMachine(RuleBasedStateMachine):
             body["amount_usd"] = f"{Decimal(amount).scaleb(-12):f}"
         else:
             amount = max(0, self.model.spend(today) - self.model.adjusted(today, "resets"))
-        answer = self.exporter.http.post(
-            f"/api/v1/{kind}", json=body, headers={"Authorization": f"Bearer {ADMIN}"}
-        )
+        answer = self.tell(kind, body)
         assert answer.status_code == 200, answer.text
-        self.model.adjustments.append((today, kind, amount))
+        if amount:
+            self.model.adjustments.append((today, kind, amount))
+
+    @rule(number=st.integers(1, 8))
+    def revoke(self, number: int) -> None:
+        """What was granted or written off today, is no revoke, and was not revoked before."""
+        today, booked = self.model.day(self.now), self.model.adjustments
+        known = booked[number - 1] if number <= len(booked) else None
+        can = known and known[0] == today and known[2] > 0 and number not in self.model.revoked
+        answer = self.tell("revokes", {"number": number, "reason": "r", "author": "a"})
+        assert answer.status_code == (200 if can else 400), answer.text
+        if known and can:
+            self.model.revoked.add(number)
+            booked.append((today, known[1], -known[2]))
+
+    def tell(self, what: str, body: dict[str, Any]) -> Any:
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        return self.exporter.http.post(f"/api/v1/{what}", json=body, headers=headers)
 
     @invariant()
     def books_agree(self) -> None:
@@ -278,6 +309,18 @@ class LedgerMachine(RuleBasedStateMachine):
         assert Decimal(status["spend_usd"]) * 10**12 == self.model.spend(today)
         assert Decimal(status["granted_usd"]) * 10**12 == self.model.adjusted(today, "grants")
         assert Decimal(status["written_off_usd"]) * 10**12 == self.model.adjusted(today, "resets")
+        assert status["epoch"] == len(self.model.adjustments)
+
+    @invariant()
+    def courses_agree(self) -> None:
+        """Of each day that an event can still reach, in memory and on disk, and nothing beside."""
+        reached = {call["day"] for call in self.model.calls if call["at"] > self.latest - KEEP}
+        books, db = self.exporter.ledger.books, self.exporter.ledger.writer.db
+        stored = read_courses(db, "")
+        for day in sorted(reached)[-REMEMBERED_DAYS:]:
+            expected = +self.model.course(day)
+            assert +books.courses.get(day, Counter()) == expected
+            assert +stored[day] == expected  # no cost without a slot: the slots sum to the day
 
     def teardown(self) -> None:
         if hasattr(self, "exporter"):

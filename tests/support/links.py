@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from command.stack.bundle import Bundle, BundleSettings
+from command.stack.bundle import Bundle
 from common.files import replace_file
 
 Mode = Literal["pass", "refuse", "hang"]
@@ -110,8 +110,8 @@ class Link:
 class LinkedBundle(Bundle):
     """A bundle whose services reach each other through links."""
 
-    def __init__(self, settings: BundleSettings) -> None:
-        super().__init__(settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.links = {name: Link(getattr(self.ports, name.split()[-1])) for name in LINKS}
         for name in LINKS[3:]:
             self.receiver.argv = [self._over(name, text) for text in self.receiver.argv]

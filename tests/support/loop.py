@@ -11,7 +11,7 @@ from typing import Any
 import requests
 
 from command.paths import BUDGET
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 from command.stack.processes import Child
 from common.clock import iso8601
 from common.money import PICODOLLARS_PER_USD
@@ -67,16 +67,21 @@ class Loop:
         hold: str = "3",
         interval: int = INTERVAL_SECONDS,
         receiver_flags: tuple[str, ...] = (),
-        kind: Callable[[BundleSettings], Bundle] = Bundle,
+        caps: dict[str, dict[str, Decimal]] | None = None,
+        kind: Callable[..., Bundle] = Bundle,
     ) -> None:
-        """interval: seconds between scrapes, and between evaluations. hold: the receiver's."""
+        """interval: seconds between scrapes, and between evaluations. hold: the receiver's.
+
+        caps: of roasters and fields in USD.
+        """
         budget = folder / "budget.yml"
         document = read_document(BUDGET)
         document["budget"].update(
             daily_limit_usd=LIMIT_USD, reserve_usd=Decimal("0.2"), day_starts_at=day_starts_at
         )
+        document["budget"].update(caps or {})
         budget.write_bytes(dump(document, budget))
-        settings = BundleSettings(
+        self.bundle = kind(
             folder=folder,
             budget=budget,
             ports=Ports.free(),
@@ -84,7 +89,6 @@ class Loop:
             receiver_flags=("--hold", hold, *receiver_flags),
         )
         self.interval = interval
-        self.bundle = kind(settings)
         self.children: list[Child] = []  # started beside the bundle, ended with it
         self.sent = 0  # pico-dollars acknowledged
         self.calls = 0
@@ -128,22 +132,19 @@ class Loop:
         """One more call, so that exactly this much is spent; when it was acknowledged."""
         return self.send([Call.worth(picodollars - self.sent)], to=to)
 
-    def grant(self, usd: str) -> None:
-        """More money for today, as a person would give it."""
-        self._adjust("grants", amount_usd=usd)
+    def grant(self, usd: str, **more: str) -> None:
+        """More money for today, as a person would give it; roaster=: to one alone."""
+        self._word("exporter", "grants", amount_usd=usd, yes=True, **more)
 
     def reset(self) -> None:
         """Today's spend so far is written off."""
-        self._adjust("resets")
+        self._word("exporter", "resets")
 
     def degrade(self, level: str) -> None:
         """A person's floor."""
         self._word("receiver", "override", mode="degrade", level=level)
 
-    def _adjust(self, what: str, **body: str) -> None:
-        self._word("exporter", what, **body)
-
-    def _word(self, service: str, what: str, **body: str) -> None:
+    def _word(self, service: str, what: str, **body: str | bool) -> None:
         answer = requests.post(
             f"{self.bundle.url(service)}/api/v1/{what}",
             json={"reason": "a test", "author": "test", **body},

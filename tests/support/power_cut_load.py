@@ -19,7 +19,6 @@ from common.clock import SystemClock, iso8601
 from exporter.config import Config, Limits, Log
 from exporter.event import parse_event
 from exporter.intake.counters import IntakeMetrics
-from exporter.intake.logs import spool
 from exporter.intake.logs.mapping import read_lines
 from exporter.intake.logs.source import LogSource
 from exporter.ledger.ledger import Ledger
@@ -35,8 +34,7 @@ PER_NAME = 3  # calls that share a name, and so a slot of the fold
 
 def retire_early(set_attribute: Callable[[object, str, object], None]) -> None:
     """Take even small spools away. set_attribute: setattr, or pytest's."""
-    for module in (spool, client_delivery):
-        set_attribute(module, "RETIRE_BYTES", RETIRE_BYTES)
+    set_attribute(client_delivery, "RETIRE_BYTES", RETIRE_BYTES)
 
 
 class _Delivery(client_delivery._Delivery):
@@ -99,7 +97,7 @@ class Machine:
             idle = 0 if self.source.poll() else idle + 1
 
     def deliver(self) -> None:
-        with _Delivery(self.remote, self.ledger) as delivery:
+        with contextlib.closing(_Delivery(self.remote, self.ledger)) as delivery:
             while delivery.round():
                 pass
 

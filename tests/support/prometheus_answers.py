@@ -55,9 +55,11 @@ def wanted(
 
 
 def all_rules(**changes: Any) -> dict[str, Any]:
-    """A rule for each level, and the one for roasters."""
+    """A rule for each level and automatic tuning."""
     levels = ("conserve", "control", "emergency", "fallback")
-    return rules(*map(rule, levels), rule(labels={"tuning": "roaster"}), **changes)
+    tunings = ("roaster", "roaster_stop", "field_stop")
+    tuned = (rule(labels={"tuning": tuning}) for tuning in tunings)
+    return rules(*map(rule, levels), *tuned, **changes)
 
 
 def nothing_wanted(facts: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:

@@ -6,6 +6,14 @@ Ranks instead of names, one round at a time, nothing shared with the receiver's 
 from dataclasses import dataclass, field, replace
 
 GAP, EXHAUSTED_FOR = 15.0, 60.0
+CAPPED = {"roaster": 2, "roaster_stop": 4}  # the level that each puts one roaster at, by its rank
+
+
+def obeyed(rank: int, tuned: set[str], roaster: str) -> tuple[int, frozenset[str]]:
+    """The level that one roaster has to obey, and the fields that are off for it at a cap."""
+    pairs = [entry.split("/", 1) for entry in tuned]
+    own = [CAPPED[name] for name, scope in pairs if name in CAPPED and scope == roaster]
+    return max([rank, *own]), frozenset(scope for name, scope in pairs if name == "field_stop")
 
 
 @dataclass(frozen=True)
@@ -13,7 +21,7 @@ class Heard:
     """What one Prometheus' records say, late or not. Times are Unix seconds.
 
     at: of the records; day, live, spent: the budget day, ledgers scraped just now, in its spend.
-    epochs: by ledger the newest grant or reset that the records know of.
+    epochs: by ledger the newest grant, reset or revoke that the records know of.
     """
 
     at: float
@@ -48,7 +56,7 @@ class Memory:
     live: set[str] = field(default_factory=set)  # in the last round
     latest: float = 0.0  # day that anybody said in the last round
     epochs: dict[str, int] = field(default_factory=dict)
-    grants: int = 0  # that the records showed
+    grants: int = 0  # that the records showed; a revoke counts as one, though it brings no money
     granted_at: float = 0.0
     known: dict[str, int] = field(default_factory=dict)  # to all rulers, in the last round
 

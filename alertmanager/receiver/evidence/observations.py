@@ -178,13 +178,6 @@ class Observations:
         common = set(known[0]).intersection(*known) if known else set()
         return {ledger: min(one[ledger] for one in known) for ledger in common}
 
-    def behind(self, answer: PrometheusAnswer) -> list[str]:
-        """The exporters' ledgers of whose newest grant or reset a Prometheus does not know."""
-        known = answer.ruler.epochs
-        return [
-            one.ledger for one in self.answered_exporters() if known.get(one.ledger, 0) < one.epoch
-        ]
-
     def wanted_today(self) -> set[str]:
         """Entries that a Prometheus wants, once none of its records can be of the day before."""
         if (day := self.earliest_day()) is None:
@@ -209,7 +202,9 @@ class Observations:
             problems = [answer.unhealthy[name] for name in sorted(names & set(answer.unhealthy))]
             found += [("rule_unknown", f"{answer.url}: {problem}") for problem in problems]
             missing = [
-                f"{EVIDENCE_EPOCH} of {ledger}'s newest grant" for ledger in self.behind(answer)
+                f"{EVIDENCE_EPOCH} of {one.ledger}'s newest grant"
+                for one in self.answered_exporters()
+                if answer.ruler.epochs.get(one.ledger, 0) < one.epoch
             ]
             if day is not None and not answer.is_of(day):
                 missing.append(f"{RULES_DAY} of the exporters' day")

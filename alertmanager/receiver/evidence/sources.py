@@ -6,7 +6,7 @@ An answer that cannot be used, or cannot be true, says why. Their JSON is read a
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -60,47 +60,32 @@ QUERY = " or ".join(
 T = TypeVar("T")
 
 
-class AlertmanagerAlert(Struct):
-    """One of /api/v2/alerts."""
-
+class _Alert(Struct):
     labels: dict[str, str]
+    state: str = "firing"  # of a rule's; those of /api/v2/alerts have none
 
 
-class PrometheusAlert(AlertmanagerAlert):
-    """One of a rule's alerts."""
-
-    state: str
-
-
-class Rule(Struct, rename="camel"):
-    """An alerting rule."""
-
+class _Rule(Struct, rename="camel"):
     name: str
     health: str
     last_evaluation: datetime
     labels: dict[str, str] = field(default_factory=dict)
-    alerts: list[PrometheusAlert] = field(default_factory=list)
+    alerts: list[_Alert] = field(default_factory=list)
 
 
-class Group(Struct):
-    """A rule group; interval in seconds."""
-
-    interval: float
-    rules: list[Rule]
+class _Group(Struct):
+    interval: float  # seconds
+    rules: list[_Rule]
 
 
-class Sample(Struct):
-    """One sample of a vector; its value is the sample's own time."""
-
+class _Sample(Struct):
     metric: dict[str, str]
     value: tuple[float, str]
 
 
-class PrometheusData(Struct):
-    """The data of /api/v1/rules, or of /api/v1/query."""
-
-    groups: list[Group] = field(default_factory=list)
-    result: list[Sample] = field(default_factory=list)
+class _PrometheusData(Struct):
+    groups: list[_Group] = field(default_factory=list)  # of /api/v1/rules
+    result: list[_Sample] = field(default_factory=list)  # of /api/v1/query
     next_page: str = field(name="groupNextToken", default="")
 
 
@@ -108,7 +93,7 @@ class PrometheusBody(Struct):
     """What a Prometheus answers. Thanos and others may leave something out and warn of it."""
 
     status: Literal["success"]
-    data: PrometheusData
+    data: _PrometheusData
     warnings: list[str] | None = None
     infos: list[str] | None = None
 
@@ -120,47 +105,39 @@ class PrometheusBody(Struct):
             raise ValueError(f"it is perhaps not all: {missing[0]}")
 
 
-class DayStart(Struct):
-    """A budget day; start in Unix seconds; the calendar that it follows."""
-
-    start: float
+class _Day(Struct):
+    start: float  # Unix seconds
     timezone: str = ""
     day_starts_at: str = ""
 
 
-class StatusAnswer(BudgetFigures, frozen=True, kw_only=True):
-    """An exporter's /api/v1/status."""
-
-    day: DayStart
+class _Status(BudgetFigures, frozen=True, kw_only=True):
+    day: _Day
     ledger: str
     writable: bool = True
     epoch: int = 0
 
 
+@dataclass
 class Sources:
     """All sources, asked at the same time; one that hangs is not asked again until it answers."""
 
-    def __init__(
-        self,
-        ladder: Callable[[], Ladder],  # gives the current one
-        clock: Clock,
-        alertmanagers: list[str],  # base URLs, as the others
-        prometheuses: list[str],
-        exporters: list[str],
-        *,
-        gateway: Gateway | None = None,
-        ruler_delay: float = 0.0,  # seconds by which records may lie behind their evaluation
-    ) -> None:
-        self.ruler_delay = ruler_delay
-        self._ladder = ladder
-        self._clock = clock
-        self._gateway = gateway or Gateway()
+    ladder: Callable[[], Ladder]  # gives the current one
+    clock: Clock
+    alertmanagers: list[str]  # base URLs, as the others
+    prometheuses: list[str]
+    exporters: list[str]
+    _: KW_ONLY
+    gateway: Gateway | None = None
+    ruler_delay: float = 0.0  # seconds by which records may lie behind their evaluation
+
+    def __post_init__(self) -> None:
+        self.can_confirm = bool(self.alertmanagers or self.prometheuses)  # that an alert fires
         self._kinds: list[tuple[Callable[[str], Any], list[str]]] = [
-            (self.alertmanager, alertmanagers),
-            (self.prometheus, prometheuses),
-            (self.exporter, exporters),
+            (self.alertmanager, self.alertmanagers),
+            (self.prometheus, self.prometheuses),
+            (self.exporter, self.exporters),
         ]
-        self.can_confirm = bool(alertmanagers or prometheuses)  # that an alert fires
         count = sum(len(urls) for _, urls in self._kinds)
         self._pool = ThreadPoolExecutor(max(1, count), thread_name_prefix="source")
         self._asked: dict[tuple[Callable[[str], Any], str], Future[Any]] = {}
@@ -181,36 +158,35 @@ class Sources:
 
     def alertmanager(self, url: str) -> AlertmanagerAnswer:
         """Active and suppressed alerts."""
-        alerts = self._get(f"{url}/api/v2/alerts", list[AlertmanagerAlert])
-        entries = {entry_of(alert.labels, self._ladder()) for alert in alerts}
+        alerts = self._get(f"{url}/api/v2/alerts", list[_Alert])
+        entries = {entry_of(alert.labels, self.ladder()) for alert in alerts}
         return AlertmanagerAnswer(without_password(url), frozenset(filter(None, entries)))
 
     def prometheus(self, url: str) -> PrometheusAnswer:
         """The ladder's rules, then llm_degradation_wanted and what else the rules record."""
         rules = self._get(f"{url}/api/v1/rules", PrometheusBody, {"type": "alert"})
         found = self._get(f"{url}/api/v1/query", PrometheusBody, {"query": QUERY})
-        url, ladder, now = without_password(url), self._ladder(), self._clock.now()
+        url, ladder, now = without_password(url), self.ladder(), self.clock.now()
         groups, vector = rules.data.groups, found.data.result
         return prometheus_answer(url, groups, vector, ladder, now, self.ruler_delay)
 
     def exporter(self, url: str) -> ExporterAnswer:
         """Its own figures. Raises ValueError for a day or an amount that cannot be."""
-        token = read_token("metrics")
-        status = self._get(f"{url}/api/v1/status", StatusAnswer, token=token)
+        status = self._get(f"{url}/api/v1/status", _Status, token=read_token("metrics"))
         day, ledger = status.day, peer_text(status.ledger)
         # A day that lies ahead would end every level that rose before it.
-        if not 0 <= day.start <= self._clock.now() + AHEAD_SECONDS:
+        if not 0 <= day.start <= self.clock.now() + AHEAD_SECONDS:
             raise ValueError("its budget day begins in the future; the machines' clocks differ")
         if min(one.lowest() for one in (status, status.month) if one) < 0:
             raise ValueError("it has a negative amount")
-        url, calendar = without_password(url), peer_text(f"{day.timezone} from {day.day_starts_at}")
+        calendar = peer_text(f"{day.timezone} from {day.day_starts_at}")
         own = (status, status.writable, ledger, calendar, status.epoch)
-        return ExporterAnswer(url, day.start, *own)
+        return ExporterAnswer(without_password(url), day.start, *own)
 
     def _get(self, url: str, kind: type[T], params: Any = None, token: str | None = None) -> T:
         """A source's JSON answer. Raises UserError."""
         bounds: dict[str, Any] = {"timeout": TIMEOUT_SECONDS, "max_bytes": MAX_ANSWER_BYTES}
-        options = bounds | self._gateway.options()
+        options = bounds | (self.gateway or Gateway()).options()
         return fetch(url, params=params, token=token, **options).decode(kind)
 
 
@@ -228,67 +204,58 @@ def _answer(url: str, future: "Future[Any]") -> Any:
 
 
 def prometheus_answer(
-    url: str, groups: list[Group], vector: list[Sample], ladder: Ladder, now: float, delay: float
+    url: str, groups: list[_Group], vector: list[_Sample], ladder: Ladder, now: float, delay: float
 ) -> PrometheusAnswer:
     """What the two answers mean at a moment. Raises ValueError for what cannot be meant.
 
     delay: how many seconds the records may lie behind their evaluation (--ruler-delay).
     """
-    rules = [
-        (rule, group.interval)
-        for group in groups
-        for rule in group.rules
-        if requested_name(rule.labels)
-    ]
+    every_rule = ((rule, group.interval) for group in groups for rule in group.rules)
+    rules = [(name, *one) for one in every_rule if (name := requested_name(one[0].labels))]
     if not rules:
         raise ValueError("it has no alert rule with a degradation label")
-    missing = set(ladder.automatic) - {requested_name(rule.labels) for rule, _ in rules}
+    missing = set(ladder.automatic) - {name for name, _, _ in rules}
     unhealthy = {name: f"no alert rule asks for {name}" for name in missing}
-    for rule, interval in rules:
+    claimed: set[str | None] = set()
+    for name, rule, interval in rules:
         if not 0 < interval <= MAX_INTERVAL_SECONDS:
             raise ValueError(f"rule {rule.name} is evaluated every {interval:g} s")
         if problem := _problem(rule, interval, now):
-            unhealthy[requested_name(rule.labels)] = problem
-    claimed = {
-        entry_of({**rule.labels, **alert.labels}, ladder)
-        for rule, _ in rules
-        for alert in rule.alerts
-        if alert.state == "firing"
-    }
-    evaluated = [unix(rule.last_evaluation) for rule, _ in rules]
-    ruler = Ruler(max(interval for _, interval in rules), delay)
+            unhealthy[name] = f"rule {rule.name} {problem}"
+        firing = [alert.labels for alert in rule.alerts if alert.state == "firing"]
+        claimed |= {entry_of({**rule.labels, **labels}, ladder) for labels in firing}
+    evaluated = [unix(rule.last_evaluation) for _, rule, _ in rules]
+    ruler = Ruler(max(interval for _, _, interval in rules), delay)
     fresh = (now - ruler.settling - SLACK_SECONDS, now + AHEAD_SECONDS)
     rows = [(sample.metric, float(sample.value[1])) for sample in vector]
     wanted: dict[str, set[str]] = {"0": set(), "1": set()}
-    recorded: list[float] = []
+    oldest = fresh[1]
     for labels, taken_at in rows:
         entry, value = entry_of(labels, ladder), labels.get("wanted", "1")
         if value not in wanted or not math.isfinite(taken_at):
             raise ValueError("a sample of llm_degradation_wanted has no such value, or no time")
         if entry and fresh[0] < taken_at <= fresh[1]:
             wanted[value].add(entry)
-            recorded.append(taken_at)
-    ruler = ruler_of(rows, ruler, max(evaluated), fresh)
-    ruler = _with_epochs(ruler, rows, fresh[0], min(fresh[1], *recorded, fresh[1]))
+            oldest = min(oldest, taken_at)
     return PrometheusAnswer(
         url,
         frozenset(filter(None, claimed)),
-        min(fresh[1], *evaluated, *recorded),
+        min(oldest, *evaluated),
         unhealthy,
         frozenset(wanted["0"] - wanted["1"]),
         frozenset(wanted["1"]),
-        ruler,
+        ruler_of(rows, ruler, max(evaluated), fresh, oldest),
     )
 
 
-def _problem(rule: Rule, interval: float, now: float) -> str | None:
+def _problem(rule: _Rule, interval: float, now: float) -> str | None:
     evaluated_at = unix(rule.last_evaluation)
     if rule.health != "ok":
-        return f"rule {rule.name} has health {rule.health}"
+        return f"has health {rule.health}"
     if evaluated_at <= now - Ruler(interval).settling - SLACK_SECONDS:
-        return f"rule {rule.name} was last evaluated too long ago"
+        return "was last evaluated too long ago"
     if evaluated_at > now + AHEAD_SECONDS:
-        return f"rule {rule.name} was evaluated in the future; the machines' clocks differ"
+        return "was evaluated in the future; the machines' clocks differ"
     return None
 
 
@@ -297,41 +264,34 @@ def ruler_of(
     ruler: Ruler,
     evaluated_at: float,
     fresh: tuple[float, float],
+    wanted_at: float = math.inf,
 ) -> Ruler:
     """What a ruler's records say. rows: labels and value of the query's samples.
 
     evaluated_at: its last evaluation. fresh: what was recorded after the first of both times and
-    not after the second counts.
+    not after the second counts; of grants and resets what was not after wanted_at.
     """
     found: dict[str, dict[str, float]] = {fact: {} for fact in FACTS}
     for labels, value in rows:
         found.get(labels.get("fact", ""), {})[peer_text(labels.get("ledger", ""))] = value
-    scrapes, days = found["scrapes"], found["day"]
     times = [at for fact in ("day_at", "live", "spent") for at in found[fact].values()]
-    newest = max(times, default=None)
-    ruler = replace(
-        ruler,
-        scrapes=min(max(0.0, *scrapes.values(), 0.0), MAX_SCRAPES_SECONDS),
-        lag=None if newest is None else max(0.0, evaluated_at - newest),
-        live=_within(found["live"], *fresh),
-    )
-    day = days.get("", -1.0) if _within(found["day_at"], *fresh) else -1.0
-    if not 0 <= day <= fresh[1]:  # nan is not either
-        return ruler
+    day = found["day"].get("", -1.0)
+    dated = bool(_within(found["day_at"], *fresh)) and 0 <= day <= fresh[1]  # nan is not either
     # Before the records have settled on a new day, what they hold may be yesterday's spend.
-    spent = _within(found["spent"], max(fresh[0], day + ruler.settling), fresh[1])
-    return replace(ruler, day_start=day, spent=spent)
-
-
-def _with_epochs(
-    ruler: Ruler, rows: list[tuple[dict[str, str], float]], after: float, until: float
-) -> Ruler:
-    """With the newest grant or reset of each ledger that what was recorded until then knows of."""
-    said = {(row.get("fact"), peer_text(row.get("ledger", ""))): value for row, value in rows}
-    times = {ledger: at for (fact, ledger), at in said.items() if fact == "epoch_at"}
-    known = {ledger: said.get(("epoch", ledger), -1.0) for ledger in _within(times, after, until)}
-    epochs = {ledger: int(epoch) for ledger, epoch in known.items() if 0 <= epoch < MAX_EPOCH}
-    return replace(ruler, epochs=epochs, epochs_at=max(map(times.__getitem__, epochs), default=0.0))
+    settled = max(fresh[0], day + ruler.settling)
+    known = _within(found["epoch_at"], fresh[0], wanted_at)
+    told = {ledger: found["epoch"].get(ledger, -1.0) for ledger in known}
+    epochs = {ledger: int(epoch) for ledger, epoch in told.items() if 0 <= epoch < MAX_EPOCH}
+    return replace(
+        ruler,
+        scrapes=min(max(0.0, *found["scrapes"].values(), 0.0), MAX_SCRAPES_SECONDS),
+        lag=max(0.0, evaluated_at - max(times)) if times else None,
+        live=_within(found["live"], *fresh),
+        day_start=day if dated else None,
+        spent=_within(found["spent"], settled, fresh[1]) if dated else frozenset(),
+        epochs=epochs,
+        epochs_at=max(map(found["epoch_at"].__getitem__, epochs), default=0.0),
+    )
 
 
 def _within(times: dict[str, float], after: float, until: float) -> frozenset[str]:

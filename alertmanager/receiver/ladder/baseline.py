@@ -15,10 +15,9 @@ _URL_WITH_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
 
 
 def parse_baseline(raw: bytes, path: Path) -> Document:
-    """The baseline from its bytes.
+    """The baseline from its bytes. Raises UserError when it is not a mapping, or has a secret.
 
-    Raises UserError when it is not a mapping, or at any depth carries a secret (named by its path,
-    never by its value): the effective config is served and logged.
+    That is named by its path, never by its value: the effective config is served and logged.
     """
     document = parse_document(raw, path, MAX_NODES)
     if not isinstance(document, dict) or not document:
@@ -48,10 +47,7 @@ def _values(value: Any, key: str = "", path: str = "") -> Iterator[tuple[str, st
 
 
 def _is_secret(key: str, value: Any) -> bool:
-    """By the key's name, or a URL with a user.
-
-    Text or a whole number; a decimal is a price per token, true and false are switches.
-    """
+    """By the key's name, or a URL with a user; decimals are prices per token, booleans switches."""
     if isinstance(value, str) and _URL_WITH_USER.search(value):
         return True
     named = _SECRET_KEY.search(re.sub(r"[^a-z0-9]", "", key.lower()))

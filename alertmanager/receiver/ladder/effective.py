@@ -41,11 +41,14 @@ def effective(
         editor.dropped.add(ROASTERS)
         tuned_roasters = {}
     degraded = {}
+    alike: dict[int, Document] = {}  # by rank, for roasters without values of their own
     for roaster in [*overrides, *sorted(set(tuned_roasters) - set(overrides))]:
-        own = overrides.get(roaster) or {}
-        whole = merge(_without_roasters(baseline), own)
-        whole = editor.degraded(whole, max(rank, tuned_roasters.get(roaster, 0)))
-        difference = _difference(document, whole, own)
+        own, at = overrides.get(roaster) or {}, max(rank, tuned_roasters.get(roaster, 0))
+        difference = None if own else alike.get(at)
+        if difference is None:
+            whole = editor.degraded(merge(_without_roasters(baseline), own), at)
+            difference = _difference(document, whole, own)
+            alike |= {} if own else {at: difference}
         if difference or roaster in overrides:
             degraded[roaster] = difference
     if degraded or ROASTERS in baseline:
@@ -69,6 +72,16 @@ def config_for(document: Document, roaster: str) -> Document:
     return merge(_without_roasters(document), override)
 
 
+def changes(below: Any, above: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, value below, value above) of each difference, without roasters' overrides."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        if below != above:
+            yield path, below, above
+        return
+    for key in sorted((below.keys() | above.keys()) - {ROASTERS}, key=str):
+        yield from changes(below.get(key), above.get(key), f"{path}.{key}".lstrip("."))
+
+
 def _without_roasters(document: Document) -> Document:
     return {key: value for key, value in document.items() if key != ROASTERS}
 
@@ -82,7 +95,7 @@ def _split(ladder: Ladder, tunings: Iterable[str]) -> tuple[list[Step], dict[str
     for name, scope in sorted(pairs, key=lambda pair: (order.get(pair[0], -1), pair[1])):
         tuning = ladder.tuning(name)
         if tuning.level is not None:
-            roasters[scope] = ladder.rank(tuning.level)
+            roasters[scope] = max(ladder.rank(tuning.level), roasters.get(scope, 0))
         else:
             shared += [step.about(scope) for step in tuning.steps]
     return shared, roasters

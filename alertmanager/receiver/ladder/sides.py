@@ -6,7 +6,7 @@ Also `python -m alertmanager.receiver --check`: does the ladder fit the baseline
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,18 +24,10 @@ from alertmanager.receiver.ladder.ladder import (
 )
 from common.yamlfile import read_raw
 
-ON, OFF, LOWER, HIGHER, UNSPECIFIED, FREE = "on", "off", "lower", "higher", "unspecified", "free"
+# The sides, as they are told to people.
+ON, OFF, FREE = "switches it on", "switches it off", "sets it to a text or a list"
+LOWER, HIGHER, UNSPECIFIED = "lowers it", "raises it", "sets it to a number"
 _NUMBER = {LOWER, HIGHER, UNSPECIFIED}
-_DESCRIPTIONS = {
-    ON: "switches it on",
-    OFF: "switches it off",
-    LOWER: "lowers it",
-    HIGHER: "raises it",
-    UNSPECIFIED: "sets it to a number",
-    FREE: "sets it to a text or a list",
-}
-
-_Entry = TypeVar("_Entry", Level, Tuning)
 
 
 class Effect(NamedTuple):
@@ -55,10 +47,9 @@ class Effect(NamedTuple):
         A tuning's number may go against the levels': tunings apply first, and whatever number a
         level starts from, it moves it to its own side. But a threshold has one reading.
         """
-        if len(self.path) != len(other.path):
-            return False
-        pairs = zip(self.path, other.path, strict=True)
-        if not all(mine == its or "*" in (mine, its) for mine, its in pairs):
+        pairs = zip(self.path, other.path, strict=False)
+        alike = all(mine == its or "*" in (mine, its) for mine, its in pairs)
+        if not alike or len(self.path) != len(other.path):
             return False
         sides = {self.side, other.side}
         if sides == {LOWER, HIGHER}:
@@ -90,14 +81,13 @@ def safe(ladder: Ladder, file: Path) -> tuple[Ladder, list[str]]:
         if other is None and effect.path[0] != ROASTERS:
             kept.append(effect)
     names = {str(effect) for effect in kept}
-    levels = [_only(level, names) for level in ladder.levels]
-    tunings = [_only(tuning, names) for tuning in ladder.tunings]
+    steps = {
+        str(entry): [step for step in entry.steps if f"{entry}: {step.written}" in names]
+        for entry in entries
+    }
+    levels = [replace(level, steps=steps[str(level)]) for level in ladder.levels]
+    tunings = [replace(tuning, steps=steps[str(tuning)]) for tuning in ladder.tunings]
     return replace(ladder, levels=levels, tunings=tunings), sorted(faults)
-
-
-def _only(entry: _Entry, names: set[str]) -> _Entry:
-    steps = [step for step in entry.steps if f"{entry}: {step.written}" in names]
-    return replace(entry, steps=steps)
 
 
 def _faults(effect: Effect, other: Effect | None) -> Iterator[str]:
@@ -110,7 +100,7 @@ def _faults(effect: Effect, other: Effect | None) -> Iterator[str]:
         )
     if other:
         yield (
-            f"{effect} {_DESCRIPTIONS[effect.side]}, but {other} {_DESCRIPTIONS[other.side]}: "
+            f"{effect} {effect.side}, but {other} {other.side}: "
             "a key has one safe side, take one of them out (until then the latter counts)"
         )
 
@@ -118,7 +108,7 @@ def _faults(effect: Effect, other: Effect | None) -> Iterator[str]:
 def _side(value: Any) -> str:
     match value:
         case SetTo():
-            return value.keep
+            return LOWER if value.keep == "lower" else HIGHER
         case Multiply():
             return LOWER if value.by <= 1 else HIGHER
         case Raise():
@@ -129,10 +119,7 @@ def _side(value: Any) -> str:
 
 
 def check(ladder_path: Path, baseline_path: Path) -> tuple[list[str], str]:
-    """Operations that would do nothing or move a key back, as sentences; and the ladder's question.
-
-    Raises UserError for a file that is wrong.
-    """
+    """What does nothing or moves a key back; the ladder's question. Raises UserError."""
     ladder, problems = safe(parse_ladder(read_raw(ladder_path), ladder_path), ladder_path)
     baseline = parse_baseline(read_raw(baseline_path), baseline_path)
     field = next(iter(baseline.get("field_configs") or {}), "field")

@@ -7,7 +7,7 @@ a kill they are found again.
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from exporter.intake.logs.file import MAX_LINE_BYTES, WholeLines
 from exporter.intake.logs.lenient import decode
@@ -16,10 +16,7 @@ from exporter.intake.logs.lenient import decode
 _CRI = re.compile(rb"\S+ (stdout|stderr) ([PF])(?::\S*)? ?(.*)", re.DOTALL)
 
 
-class _Piece(NamedTuple):
-    stream: object
-    text: bytes
-    ends: bool  # whether the line ends with it
+_Piece = tuple[object, bytes, bool]  # stream, text, whether the line ends with it
 
 
 def _docker(line: bytes) -> _Piece:
@@ -29,15 +26,14 @@ def _docker(line: bytes) -> _Piece:
         entry = None
     text = entry.get("log") if isinstance(entry, dict) else None
     if not isinstance(text, str):
-        return _Piece(line, line, True)  # not Docker's: refused, or read as it is
-    return _Piece(
-        str(entry.get("stream")), text.encode("utf-8", "surrogatepass"), text.endswith("\n")
-    )
+        return line, line, True  # not Docker's: refused, or read as it is
+    stream = str(entry.get("stream"))
+    return stream, text.encode("utf-8", "surrogatepass"), text.endswith("\n")
 
 
 def _cri(line: bytes) -> _Piece:
     found = _CRI.fullmatch(line)
-    return _Piece(found[1], found[3], found[2] == b"F") if found else _Piece(line, line, True)
+    return (found[1], found[3], found[2] == b"F") if found else (line, line, True)
 
 
 _UNWRAP: dict[str, Callable[[bytes], _Piece]] = {"docker": _docker, "cri": _cri}

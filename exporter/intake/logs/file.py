@@ -19,29 +19,17 @@ from typing import NamedTuple
 
 from common.errors import UserError
 from common.files import open_regular
-from exporter.intake.logs import fingerprint
-from exporter.intake.logs.fingerprint import FINGERPRINT_BYTES
+from exporter.intake.logs.fingerprint import FINGERPRINT_BYTES, Fingerprinted
 from exporter.ledger.progress import FileKey, Position
+from sdk.client import SPOOL_HEADER
 
 CHUNK_BYTES = 256 << 10
 MAX_GLUED = 64  # braces tried in a line that a power cut may have spoilt
 MAX_LINE_BYTES = 1 << 20  # a longer line is skipped and counted
-SPOOL = "llm-budget/1"
-_SPOOL = b'{"spool": "%s", "id": "' % SPOOL.encode()
+_SPOOL = SPOOL_HEADER + b', "id": "'
 _SPOOL_LINE = re.compile(rb'[\n\0]\n\{"id":"[^\n\0]*,"outcome":"[^\n\0]*\}\n')
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
-_NOTHING = fingerprint.at(lambda *_: b"", 0)
-_OWN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CANNOT_LOCK = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-
-
-class Chunk(NamedTuple):
-    """Lines read, and the positions to commit with their events: the last is that of their file."""
-
-    lines: list[bytes]
-    too_long: int  # lines that began here and are skipped
-    zeroed: int  # places where a power cut left zero bytes instead of lines
-    ends: tuple[tuple["LogFile", Position], ...]
 
 
 class WholeLines(NamedTuple):
@@ -49,8 +37,9 @@ class WholeLines(NamedTuple):
 
     lines: list[bytes]
     consumed: int
-    too_long: int = 0
+    too_long: int = 0  # lines that began here and are skipped
     in_long_line: bool = False
+    zeroed: int = 0  # places where a power cut left zero bytes instead of lines
 
 
 Join = Callable[[WholeLines, bool], WholeLines]
@@ -87,25 +76,6 @@ def key_at(path: str) -> FileKey | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
-
-
-def open_own(path: str, flags: int = os.O_RDONLY) -> int:
-    """Open a file of a spool's folder, where others may have planted anything.
-
-    Raises OSError; its message says so when the path is a link, or leads to no regular file.
-    """
-    planted = OSError(errno.ELOOP, f"{path} is a link or no regular file; remove it")
-    try:
-        fd = os.open(path, flags | _OWN, 0o640)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise planted from error
-        raise
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(fd)
-        raise planted
-    return fd
 
 
 def _open_followed(path: str) -> int:
@@ -155,34 +125,28 @@ def keep_readers_out(path: Path, inode: int) -> int:
     return folder
 
 
-class LogFile:
+class LogFile(Fingerprinted):
     """An open log file and the position up to which it is committed."""
 
-    def __init__(
-        self, path: Path, log: str, *, fold: bool = False, opened: int | None = None
-    ) -> None:
-        """Open path for the followed path `log`, at its beginning. fold: it may not be a link.
+    def __init__(self, path: Path, log: str, opened: int | None = None, fold: bool = False) -> None:
+        """Open path for the followed path `log`, at its beginning.
 
-        opened: a descriptor to read instead of the path's own content; it is the caller's.
+        opened: a descriptor to read, and to close, instead of the path's own content.
 
         Raises OSError, and UserError when another exporter reads it.
         """
+        fd = _open_followed(str(path)) if opened is None else opened
         self.path = path
-        if opened is not None:
-            self._fd = os.dup(opened)
-        else:
-            self._fd = open_own(str(path)) if fold else _open_followed(str(path))
         try:
-            status = os.fstat(self._fd)
-            self.position = Position(log, status.st_dev, status.st_ino, 0, _NOTHING)
+            super().__init__(fd, log)
             if path.is_symlink() and self.is_spool():
                 raise OSError(0, f"{path} is a symbolic link to a spool; name the spool itself")
-            self._lock = keep_readers_out(path, status.st_ino)
+            self._lock = keep_readers_out(path, self.position.inode)
         except BaseException:
-            os.close(self._fd)
+            os.close(fd)
             raise
         self.fold = fold
-        self.modified = status.st_mtime_ns
+        self.modified = os.fstat(fd).st_mtime_ns
         self.idle_since: float | None = None  # nothing was to read, and its path had left it
         self.held: list[bytes] = []  # lines that were read and are consumed with later ones
         self._drained_at: tuple[int, int] | None = None  # size and mtime when nothing was to read
@@ -190,27 +154,6 @@ class LogFile:
     @property
     def key(self) -> FileKey:
         return self.position.key
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self._fd).st_size
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def begins_as(self, position: Position) -> bool:
-        """Whether the file still begins with what was consumed up to a position."""
-        return fingerprint.begins(position.fingerprint, self._bytes, position.offset)
-
-    def has_some_of(self, position: Position) -> bool:
-        """Whether some of what was consumed up to a position is still where it was."""
-        left, _ = fingerprint.standing(position.fingerprint, self._bytes)
-        return left > 0 or self.begins_as(position)
-
-    def is_intact(self, position: Position) -> bool:
-        """Whether nothing of what was consumed up to a position is gone."""
-        size, offset = self.size, position.offset
-        return size >= offset and fingerprint.fits(position.fingerprint, self._bytes, offset)
 
     def resume(self, position: Position) -> Position:
         """Where to go on when a power cut took some of what was consumed up to a position.
@@ -221,12 +164,10 @@ class LogFile:
         size, offset = self.size, position.offset
         if 0 < offset <= size and self._bytes(1, offset - 1) == b"\0":
             return self.at(offset)  # zeroed, not cut: what is new lies behind
-        left, is_next_new = fingerprint.standing(position.fingerprint, self._bytes)
+        whole, is_next_new = self.standing(position)
         if not is_next_new:
             return self.at(size if size < offset and self.has_some_of(position) else 0)
-        mark = fingerprint.up_to(position.fingerprint, self._bytes, left)
-        whole = replace(self.position, offset=left, fingerprint=mark, in_long_line=False)
-        return self._after(whole, self._bytes(self._torn(left), left))
+        return self.after(whole, self._bytes(self._torn(whole.offset), whole.offset))
 
     def _torn(self, offset: int) -> int:
         """How many bytes from an offset on are the beginning of a line that lost its end.
@@ -241,15 +182,6 @@ class LogFile:
             return 0
         starts = (found.start() for found in islice(re.finditer(b"{", line), MAX_GLUED))
         return next((start for start in starts if _json(line[start:])), 0)
-
-    def holds(self, other: "LogFile") -> bool:
-        """Whether all that another file has lies here, at the same places."""
-        return self.is_intact(other.at(other.size))
-
-    def at(self, offset: int) -> Position:
-        """The file's position at an offset."""
-        mark = fingerprint.at(self._bytes, offset)
-        return replace(self.position, offset=offset, fingerprint=mark, in_long_line=False)
 
     def beginning(self) -> list[bytes]:
         """The first lines."""
@@ -270,8 +202,8 @@ class LogFile:
         unsure = not self.position.offset and self._drained_at is not None
         return unsure or not self.is_intact(self.position)
 
-    def read(self, final: bool = False, join: Join | None = None) -> Chunk | None:
-        """The next lines, or None when there is no whole one. Raises OSError.
+    def read(self, final: bool, join: Join | None) -> tuple[WholeLines, Position] | None:
+        """The next lines and where they end, or None when there is no whole one. Raises OSError.
 
         join: makes fewer lines of them; the second argument says that no more will follow or fit.
         """
@@ -283,25 +215,16 @@ class LogFile:
             self.held = found.lines
             self._drained_at = None if self.held else look
             return None
-        position = self._after(before, data[: whole.consumed])
-        position = replace(position, in_long_line=whole.in_long_line)
         # A fold's slots may have holes, and a file that begins with one was truncated under a
         # writer that does not append.
         hole = self.fold or (self._bytes(1, 0) == b"\0" and not self.is_spool())
         zeroed = 0 if hole else len(re.findall(rb"\0+", data[: whole.consumed]))
-        return Chunk(whole.lines, whole.too_long, zeroed, ((self, position),))
-
-    def _after(self, before: Position, data: bytes) -> Position:
-        """The position when the data behind another one is consumed, too."""
-        mark = fingerprint.after(before.fingerprint, self._bytes, data, before.offset)
-        return replace(before, offset=before.offset + len(data), fingerprint=mark)
+        position = self.after(before, data[: whole.consumed])
+        return whole._replace(zeroed=zeroed), replace(position, in_long_line=whole.in_long_line)
 
     def _look(self) -> tuple[int, int]:
         status = os.fstat(self._fd)
         return status.st_size, status.st_mtime_ns
-
-    def _bytes(self, count: int, offset: int) -> bytes:
-        return os.pread(self._fd, count, offset)
 
     def _chunk(
         self, at: Position, final: bool, join: Join | None
@@ -309,7 +232,7 @@ class LogFile:
         """The next bytes, what they are cut into, and what that is joined into."""
         most = MAX_LINE_BYTES * 2 if join else MAX_LINE_BYTES  # joined lines are wrapped
         for size in (CHUNK_BYTES, most):
-            data = os.pread(self._fd, size, at.offset)
+            data = self._bytes(size, at.offset)
             found = whole = cut(data, at.in_long_line, final)
             if join:
                 whole = join(found, final or len(data) == most)
@@ -346,8 +269,7 @@ class LogFile:
 
 def is_spool_header(line: bytes) -> bool:
     """Whether a line is a spool's header, which is no event."""
-    value = _json(line) if b'"spool"' in line else None
-    return isinstance(value, dict) and value.get("spool") == SPOOL
+    return line.startswith(_SPOOL) and _json(line) is not None
 
 
 def _json(line: bytes) -> object:

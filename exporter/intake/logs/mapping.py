@@ -3,19 +3,27 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from exporter.config import Log, as_text
 from exporter.event import EventError, Reason, UsageEvent, parse_event
 from exporter.intake.logs.lenient import decode, inner
-from exporter.intake.logs.times import iso_time
-from exporter.usage import split_total
+from sdk.client import leaves, role_of, unwrapped, whole_number
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _NUMBER = re.compile(r"\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _BEGINS_AS_OBJECT = re.compile(rb'\{\s*"')  # it may be the torn line of a call
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
+# Seconds, milliseconds, microseconds or nanoseconds of today. 14 digits are a date without dashes.
+_EPOCH = re.compile(r"(?:\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19})(?:\.\d+)?", re.ASCII)
+# " UTC", "+0000 UTC" (Go), "+01:00[Europe/Paris]" (Java)
+_ZONE = re.compile(r"\s*(?:([+-]\d\d:?\d\d)|Z|UTC|GMT)(?: [A-Z]{3,5}|\[[A-Z/_]+\])?$", re.ASCII)
+_DATE_WITH_SLASHES = re.compile(r"^(\d{4})/(\d\d)/(\d\d)", re.ASCII)
+# Unix seconds stay below until the year 5138; milliseconds have been above since 1973, and so on.
+_MOST_SECONDS = 1e11
 
 
 def read_line(line: bytes, rule: Log | None, received: float) -> UsageEvent | None:
@@ -32,7 +40,10 @@ def read_line(line: bytes, rule: Log | None, received: float) -> UsageEvent | No
         if rule is not None and isinstance(value, dict):
             if not all(_matches(find(value, path), wanted) for path, wanted in rule.only.items()):
                 return None
-            value = _split(_mapped(value, rule), rule)
+            value = _mapped(value, rule)
+            # Usage of a total alone becomes an estimate, where the log says how it is split.
+            if rule.split and (usage := split_total(value.get("usage"), rule.split.input)):
+                value.update(usage=usage, estimated=True)
         event = parse_event(value, received)
         # A line without a time may have waited in the log for hours.
         return event if value.get("time") is not None else replace(event, live=False)
@@ -113,28 +124,52 @@ def _as_wanted(key: str, value: Any, rule: Log) -> Any:
             return iso_time(value, rule.timezone)
         except (ValueError, OverflowError, OSError) as error:
             raise EventError("time", "not an ISO 8601 time or Unix time - at `$.time`") from error
-    if key in ("usage", "duration_seconds", "batch_items", "batch_slots", "count"):
-        value = inner(value) or value if isinstance(value, str) else value
-        return _numbers(value)
+    if key == "usage":  # its numbers may be text for any reader of usage
+        return inner(value) or value if isinstance(value, str) else value
+    if key in ("duration_seconds", "batch_items", "batch_slots", "count"):
+        is_number = isinstance(value, str) and _NUMBER.fullmatch(value)
+        return whole_number(float(value) if is_number else value)
     value = as_text(value)
     if key == "estimated" and isinstance(value, str):
         return _FLAGS.get(value.lower(), value)
     return value
 
 
-def _numbers(value: Any, depth: int = 3) -> Any:
-    """Numbers written as text or as whole floats (100.0), also those in a usage object."""
-    if isinstance(value, dict) and depth:
-        return {key: _numbers(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = float(value) if "." in value else int(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def iso_time(value: Any, zone: str | None) -> Any:
+    """A time as ISO 8601; what is none is given back as it is.
+
+    Numbers, also as text, are Unix seconds, or ms, us or ns by their size. zone: the IANA zone of
+    times that name none. Raises ValueError, OverflowError and OSError for impossible times.
+    """
+    if isinstance(value, str):
+        if not _EPOCH.fullmatch(value.strip()):
+            return _iso_text(value, zone)
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    for _ in range(3):
+        value = value / 1000 if abs(value) >= _MOST_SECONDS else value
+    return datetime.fromtimestamp(value, UTC).isoformat()
 
 
-def _split(event: dict[str, Any], rule: Log) -> dict[str, Any]:
-    """Usage of a total alone becomes an estimate, where the log says how it is split."""
-    usage = rule.split and split_total(event.get("usage"), rule.split.input)
-    return {**event, "usage": usage, "estimated": True} if usage else event
+def _iso_text(text: str, zone: str | None) -> str:
+    plain = _DATE_WITH_SLASHES.sub(r"\1-\2-\3", text.strip().upper())
+    if named := _ZONE.search(plain):
+        plain = plain[: named.start()] + (named[1] or "Z")
+    moment = datetime.fromisoformat(plain)
+    if moment.tzinfo is None and zone is not None:
+        moment = moment.replace(tzinfo=ZoneInfo(zone))
+    return moment.isoformat()
+
+
+def split_total(usage: Any, prompt_share: float) -> dict[str, int] | None:
+    """Usage of a total alone, of which so much was the prompt; None where there is more or less."""
+    named = [(role_of(path), value) for path, value in leaves(unwrapped(usage)) if value]
+    total = max((n for role, n in named if role == "total" and type(n) is int), default=0)
+    if total <= 0 or {role for role, _ in named} - {"total", None}:
+        return None
+    prompt = max(1, round(total * prompt_share))
+    return {"prompt_tokens": prompt, "completion_tokens": total - prompt}
 
 
 def _put(event: dict[str, Any], key: str, value: Any) -> None:

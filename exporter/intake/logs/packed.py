@@ -34,16 +34,15 @@ def open_packed(path: str, log: str, folder: Path) -> LogFile:
     status = os.stat(path)
     with tempfile.TemporaryFile(dir=folder) as plain:
         unpack(Path(path), plain.fileno(), FINGERPRINT_BYTES)
-        file = LogFile(Path(path), log, opened=plain.fileno())
+        file = LogFile(Path(path), log, os.dup(plain.fileno()))
     file.modified = status.st_mtime_ns
     file.position = replace(file.position, device=status.st_dev, inode=status.st_ino)
     return file
 
 
-def unpack(path: Path, plain: int, most: int | None = None) -> None:
+def unpack(path: Path, plain: int, most: int = MAX_UNPACKED_BYTES) -> None:
     """Write what a gzip file holds, or its first bytes, to a descriptor. Raises as open_packed."""
     room = min(MAX_UNPACKED_BYTES, shutil.disk_usage(plain).free // 2)
-    most = room if most is None else most
     written = 0
     try:
         with gzip.open(path) as packed:

@@ -21,10 +21,10 @@ from exporter.intake.logs.file import LogFile, key_at
 from exporter.intake.logs.mapping import read_lines
 from exporter.intake.logs.naming import COMPRESSED, PACKED, Shape, shape_of
 from exporter.intake.logs.packed import UnpackError, open_packed, unpack, unpacked_size
-from exporter.intake.logs.spool import BESIDE_SPOOLS, is_fold_name
 from exporter.ledger.booking import SubmissionResult
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.progress import FileKey, LogProgress, Position
+from sdk.client_delivery import is_beside_spool
 
 Entry = os.DirEntry[str]
 LINGER_SECONDS = 60.0  # for writers that have not noticed that their file was renamed
@@ -61,27 +61,22 @@ def paths_of(pattern: str) -> list[str]:
     """The paths to follow for a pattern: a plain path itself, even while it is missing."""
     if not glob.has_magic(pattern) or os.path.lexists(pattern):
         return [pattern]
-    apart = (*COMPRESSED, *BESIDE_SPOOLS)
-    found = sorted(path for path in glob.glob(pattern) if not path.endswith(apart))
-    return [path for path in found if not (is_fold_name(path) or os.path.isdir(path))]
+    found = (path for path in glob.glob(pattern) if not path.endswith(COMPRESSED))
+    return sorted(path for path in found if not (is_beside_spool(path) or os.path.isdir(path)))
 
 
 class Opening:
-    """Files opened together; closed again unless keep() is reached.
+    """Files opened together; close() closes them again unless keep() is reached.
 
-    gone: up to where a file was read that cannot be found. unread: a sentence for each file that is
-    to be read and cannot. replaced: current files whose copies are read instead.
+    gone: up to where a file was read that cannot be found; set it as an earlier look had it.
+    unread: a sentence for each file that is to be read and cannot. replaced: current files whose
+    copies are read instead.
     """
 
     def __init__(
-        self,
-        path: str,
-        known: KnownFiles,
-        current: Sequence[LogFile],
-        rule: Log | None = None,
-        gone: Position | None = None,
+        self, path: str, known: KnownFiles, current: Sequence[LogFile], rule: Log | None
     ) -> None:
-        """current: the files of this log that are open already. gone: as an earlier look had it.
+        """current: the files of this log that are open already.
 
         rule: given when the exporter has just started, and a machine may have crashed before.
         """
@@ -106,14 +101,11 @@ class Opening:
         self._shapes: set[Shape] = set()
         self._resumed = False  # nothing was rotated since this log was last looked at
         self.first = path not in known.ledger.places.followed  # it is new to the ledger
-        self.gone = gone
+        self.gone: Position | None = None
         self.unread: list[str] = []
         self.replaced: list[LogFile] = []
 
-    def __enter__(self) -> "Opening":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         for file in self._files:
             file.close()
 
@@ -214,7 +206,12 @@ class Opening:
         """
         with contextlib.ExitStack() as closing:
             try:
-                file = closing.enter_context(contextlib.closing(self._open(entry.path)))
+                if entry.name.endswith(PACKED):
+                    folder = self._known.ledger.path.parent
+                    file = open_packed(entry.path, self._path, folder)
+                else:
+                    file = LogFile(Path(entry.path), self._path)
+                closing.callback(file.close)
                 position = place(file)
             except (PermissionError, UnpackError) as error:
                 recorded = self._recorded.get(_key(entry))
@@ -231,11 +228,6 @@ class Opening:
                 self._files.append(file)
                 closing.pop_all()
         return True
-
-    def _open(self, path: str) -> LogFile:
-        if path.endswith(PACKED):
-            return open_packed(path, self._path, self._known.ledger.path.parent)
-        return LogFile(Path(path), self._path)
 
     def _learn(self, file: LogFile, reading: Position) -> None:
         """A file is this log's, and has what was read up to a position."""
@@ -384,8 +376,7 @@ def _neighbours(path: str, ledger: Path) -> Iterator[Entry]:
     for entry in _listed(os.path.dirname(real)):
         for one in _listed(entry.path) if entry.is_dir(follow_symlinks=False) else (entry,):
             apart = one.path == real or one.path.startswith(str(ledger))
-            beside_spool = one.name.endswith(BESIDE_SPOOLS) or is_fold_name(one.name)
-            if not (apart or beside_spool) and one.is_file(follow_symlinks=False):
+            if not (apart or is_beside_spool(one.name)) and one.is_file(follow_symlinks=False):
                 yield one
 
 

@@ -16,7 +16,7 @@ from common.errors import UserError
 from exporter.config import Log
 from exporter.event import EventError, UsageEvent
 from exporter.intake.counters import IntakeMetrics
-from exporter.intake.logs.file import Chunk, is_spool_header
+from exporter.intake.logs.file import LogFile, WholeLines, is_spool_header
 from exporter.intake.logs.mapping import read_lines
 from exporter.intake.logs.rotation import KnownFiles, paths_of
 from exporter.intake.logs.stream import Stream
@@ -143,15 +143,16 @@ class LogSource:
 
     def _read(self, stream: Stream) -> bool:
         """Book the next lines of a stream, if there are any. Raises LedgerUnavailableError."""
-        chunk = None
+        found = None
         with stream.problems_noted():
-            chunk = stream.next()
-        if chunk is None:
+            found = stream.next()
+        if found is None:
             return False
-        events, refusals = self._parse(stream, chunk)
-        positions = tuple(position for _, position in chunk.ends)
+        lines, ends = found
+        events, refusals = self._parse(lines, ends[-1][0], stream.rule)
+        positions = tuple(position for _, position in ends)
         result = self._known.record(LogProgress(positions=positions), events)
-        for file, position in chunk.ends:
+        for file, position in ends:
             file.advance(position)
         self._metrics.booked(SOURCE, events, result, refusals)
         for refusal in [*refusals, *(error for _, error in result.rejected)]:
@@ -159,15 +160,16 @@ class LogSource:
                 stream.last_refusal = f"{refusal.reason}: {str(refusal)[:200]}"
         return True
 
-    def _parse(self, stream: Stream, chunk: Chunk) -> tuple[list[UsageEvent], list[EventError]]:
-        lines, file = chunk.lines, chunk.ends[-1][0]
-        if file.position.offset == 0 and lines and is_spool_header(lines[0]):
-            lines = lines[1:]
-        rule = None if file.fold or file.is_spool() else stream.rule
-        events, refusals = read_lines(lines, rule, self._clock.now())
-        refusals += [EventError("too_long", "a line of more than 1 MiB")] * chunk.too_long
+    def _parse(
+        self, found: WholeLines, file: LogFile, rule: Log
+    ) -> tuple[list[UsageEvent], list[EventError]]:
+        begins = file.position.offset == 0 and found.lines and is_spool_header(found.lines[0])
+        own = file.fold or file.is_spool()
+        lines = found.lines[1:] if begins else found.lines
+        events, refusals = read_lines(lines, None if own else rule, self._clock.now())
+        refusals += [EventError("too_long", "a line of more than 1 MiB")] * found.too_long
         zeros = EventError("malformed", "zero bytes instead of lines, as a power cut leaves")
-        return events, refusals + [zeros] * chunk.zeroed
+        return events, refusals + [zeros] * found.zeroed
 
     def _publish(self) -> None:
         report = [stream.status() for stream in self._streams.values()]

@@ -9,11 +9,12 @@ from pathlib import Path
 from common.budget_status import LogState, LogStatus
 from common.errors import UserError
 from exporter.config import Log
-from exporter.intake.logs import spool
 from exporter.intake.logs.container import join
-from exporter.intake.logs.file import Chunk, Join, LogFile, key_at
+from exporter.intake.logs.file import Join, LogFile, WholeLines, key_at
 from exporter.intake.logs.rotation import LINGER_SECONDS, KnownFiles, Opening
 from exporter.ledger.progress import FileKey, LogProgress, Position
+from sdk.client import open_file
+from sdk.client_delivery import lock_spool, retire, take_folds
 
 
 class Stream:
@@ -47,7 +48,7 @@ class Stream:
         except UserError as error:
             self.problem, self.locked = str(error), True
         except OSError as error:
-            self.problem, self.locked = f"cannot read {self.path}: {error.strerror}", False
+            self.problem, self.locked = f"cannot read {self.path}: {error.strerror or error}", False
 
     def look(self) -> None:
         """Open what has to be read.
@@ -60,15 +61,23 @@ class Stream:
             self._follow(key)
         if self._delivery_lock is None and any(file.is_spool() for file in self.files):
             self._barred = True
-            self._delivery_lock = spool.keep_deliveries_out(self.path)
+            with contextlib.suppress(PermissionError):  # then no delivery can lock it either
+                self._delivery_lock = lock_spool(self.path)
+                if self._delivery_lock is None:
+                    raise UserError(
+                        f"{self.path} is read by a delivery (client_delivery.py): stop it, or do "
+                        "not follow it here"
+                    )
         self._barred = False
         self.problem, self.locked = "; ".join(self._unread), False
-        for name in spool.take_folds(self.path):
+        for name in take_folds(self.path):
             with self.problems_noted():  # one that somebody planted; the others are read
                 self._add_fold(name)
 
-    def next(self) -> Chunk | None:
+    def next(self) -> tuple[WholeLines, list[tuple[LogFile, Position]]] | None:
         """The next lines of the oldest file that has any.
+
+        And the positions to commit with their events: the last is that of their file.
 
         Raises OSError, UserError (another reader) and LedgerUnavailableError.
 
@@ -81,11 +90,11 @@ class Stream:
             if file.is_truncated():
                 self._follow(key_at(self.path), self.files.index(file))
                 return None
-            chunk = file.read(final, self._join(file, before))
-            if chunk is not None:
+            found = file.read(final, self._join(file, before))
+            if found is not None:
                 file.idle_since = None
                 held = ((one, one.at(one.end_of_held())) for one in before)
-                return chunk._replace(ends=(*held, *chunk.ends))
+                return found[0], [*held, (file, found[1])]
             self._drained(file, final)
             before += [file] if file.held else []
         return None
@@ -125,7 +134,8 @@ class Stream:
         else after the files that are open; the file that the path names comes last.
         """
         rule = None if self._looked else self.rule
-        with Opening(self.path, self._known, self.files, rule, self._gone) as opening:
+        with contextlib.closing(Opening(self.path, self._known, self.files, rule)) as opening:
+            opening.gone = self._gone
             problem = None
             if key is not None and key not in self._known.open:
                 try:
@@ -151,7 +161,8 @@ class Stream:
     def _add_fold(self, name: str) -> None:
         if key_at(name) in self._known.open:
             return
-        file = LogFile(Path(name), self.path, fold=True)
+        opened = open_file(name, os.O_RDONLY, create=0)
+        file = LogFile(Path(name), self.path, opened, fold=True)
         position = self._known.ledger.places.positions.get(file.key)
         if position is not None and file.is_intact(position):
             file.position = position
@@ -167,15 +178,16 @@ class Stream:
 
     def _drained(self, file: LogFile, final: bool) -> None:
         """Nothing is left in a file for now, or for ever."""
+        named, end = file.key == self._named, file.position.offset
+        retired = named and file.is_spool() and retire(self.path, file.fileno(), end)
+        if retired:
+            self._named = None
         if file.fold:
             os.unlink(file.path)
-            self._forget(file)
-        elif file.key == self._named:
-            if spool.retire(file, self.path):
-                self._named = None
-                self._forget(file)
-        elif final:
+        if retired or (final and not named):
             self._drop(file)
+        if retired or file.fold:  # gone for ever, and so may be its position
+            self._known.record(LogProgress(forgotten=(file.key,)))
 
     def _unopened_bytes(self) -> int:
         """Bytes that wait in the file that the path names while it is not open."""
@@ -186,11 +198,6 @@ class Stream:
                 position = self._known.ledger.places.positions.get(key)
                 return max(0, status.st_size - (position.offset if position else 0))
         return 0
-
-    def _forget(self, file: LogFile) -> None:
-        """The file is gone for ever, and so may be its position."""
-        self._drop(file)
-        self._known.record(LogProgress(forgotten=(file.key,)))
 
     def _add(self, file: LogFile, at: int) -> None:
         self.files.insert(at, file)

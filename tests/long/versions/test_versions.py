@@ -8,6 +8,8 @@ import pytest
 
 from command.paths import ALERTMANAGER, REPOSITORY
 from command.stack.binaries import TOOLS_VARIABLE
+from tests.support import notifications
+from tests.support.dashboard_data import ask_everything
 from tests.support.loop import LIMIT, Loop
 from tests.support.rule_files import RULES
 from tests.support.rule_files import test_files as promtool_files
@@ -44,6 +46,12 @@ def test_amtool_accepts_the_config(tools: Release) -> None:
     run(tools, "amtool", "check-config", str(ALERTMANAGER / "alertmanager.yml"))
 
 
+@pytest.mark.parametrize("receiver", notifications.PEOPLE)
+def test_every_alertmanager_writes_the_same_messages(tools: Release, receiver: str) -> None:
+    written = (notifications.GOLDEN / f"{receiver}.txt").read_text()
+    assert notifications.golden(receiver, str(tools.bin / "amtool")) == written
+
+
 def test_docker_compose_accepts_the_shipped_file() -> None:
     file = str(REPOSITORY / "docker-compose.yml")
     run(fetched(WITH_COMPOSE), "docker-compose", "-f", file, "--profile", "demo", "config", "-q")
@@ -67,3 +75,11 @@ def test_the_newest_pair_runs_the_whole_loop(newest_loop: Loop) -> None:
     loop.wait_level("fallback")
     assert loop.effective()["enabled"] is False
     assert not loop.unwell()
+
+
+def test_the_newest_prometheus_answers_every_panel_and_variable_of_the_dashboards(
+    newest_loop: Loop,
+) -> None:
+    newest_loop.spend_to(LIMIT * 80 // 100)
+    newest_loop.wait_level("control")
+    ask_everything(newest_loop, timeout=120)

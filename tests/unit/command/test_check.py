@@ -17,9 +17,10 @@ from command.check import port_state
 from command.main import main
 from command.paths import ALERTMANAGER, REPOSITORY
 from command.replay.prometheus import ReplayPrometheus
-from command.stack.bundle import Bundle, BundleSettings, Ports
+from command.stack.bundle import Bundle, Ports
 from common.errors import UserError
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
+from tests.support.paths import ROOT
 
 FILES = {
     "config": REPOSITORY / "budget.yml",
@@ -46,6 +47,8 @@ def test_what_ships_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     asks = found.pop("degradation")
     assert asks["status"] == "warning"
     assert "write `confidence_threshold: ask_below`" in asks["detail"]
+    for part in ("links", "critical alerts", "warning alerts", "info alerts"):
+        assert found.pop(part)["status"] == "warning"  # nobody has said yet who is told
     assert {item["status"] for item in found.values()} == {"ok"}
     assert found["thresholds"]["detail"].startswith("half 50%, warning 75%")
 
@@ -68,6 +71,8 @@ def test_nobody_is_asked_again_what_a_threshold_means(
     [
         ("config", ("daily_limit_usd", "daily_limit_eur"), "budget", "daily_limit_eur"),
         ("config", ("reserve_usd: 20", "reserve_usd: 200"), "budget", "exceed daily_limit_usd"),
+        ("config", ("fields: {}", "fields: {a: 60, b: 41}"), "budget", "the fields' caps exceed"),
+        ("config", ("fields: {}", "fields: {notes: 1, nots: 2}"), "budget", "field_configs.nots"),
         ("config", ("timezone: UTC", "timezone: Mars/Base"), "budget", "Mars/Base"),
         ("ladder", ("multiply:", "divide:"), "degradation", "divide"),
         ("ladder", ("{to: 0.1, keep: higher}", "0.1"), "degradation", "write {to: 0.1, keep:"),
@@ -91,6 +96,20 @@ def test_a_mistake_is_named_and_the_other_parts_are_still_checked(
     assert found[part]["status"] == "error"
     assert words in found[part]["detail"]
     assert found["thresholds"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("caps", "tuning"),
+    [("roasters: {naivo: 5}", "roaster_stop"), ("fields: {notes: 5}", "field_stop")],
+)
+def test_a_cap_that_a_ladder_of_before_cannot_keep_is_named(
+    caps: str, tuning: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ladder = str(ROOT / "tests" / "data" / "released" / "degradation.yml")
+    (tmp_path / "budget.yml").write_text(f"budget: {{{caps}}}")
+    capped = ("--config", str(tmp_path / "budget.yml"))
+    said = check(capsys, *capped, "--ladder", ladder)[1]["budget"]
+    assert (said["status"], f"no automatic tuning {tuning}" in said["detail"]) == ("error", True)
 
 
 def test_a_strangers_port_is_an_error_that_names_it_and_what_to_do(
@@ -175,7 +194,7 @@ def as_nobody(action: Callable[[], str], without: socket.socket) -> str:
 def test_the_bundles_own_services_may_hold_their_ports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = Bundle(BundleSettings(tmp_path, ports=Ports.free()))
+    bundle = Bundle(tmp_path, ports=Ports.free())
     bundle.start()
     try:
         status, found = check(capsys, ports=bundle.ports)
@@ -185,6 +204,18 @@ def test_the_bundles_own_services_may_hold_their_ports(
     for child in bundle.children:
         detail = found[f"port of {child.name}"]["detail"]
         assert f"(pid {child.pid}), which answers as this bundle's {child.name}" in detail
+
+
+def test_a_test_without_an_alertmanager_is_an_error_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "cannot reach the alertmanager" in check(capsys, "--send-test")[1]["test"]["detail"]
+    for body in (b"[]", b"{}", b'{"config": {"original": "receivers: 1"}}'):
+        with served(body) as port:
+            ports = replace(Ports.free(), alertmanager=port)
+            status, found = check(capsys, "--send-test", ports=ports)
+        assert status == 1
+        assert found["test"]["status"] == "error"
 
 
 def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from alertmanager.receiver.evidence.observations import (
 )
 from command.degrade import parse_time
 from command.main import main
+from common.clock import iso8601
 from common.errors import UserError
 from tests.support.budget_statuses import figures
 from tests.support.receivers import NOW, Receiver, alert
@@ -42,6 +43,32 @@ def test_a_floor_a_pin_and_a_release(
     assert say("degrade", "control", *WHY) == 0
     assert say("release", *WHY, "--json") == 0
     assert json.loads(capsys.readouterr().out.partition("\n")[2])["override"] is None
+
+
+def test_a_release_tells_what_is_held_from_what_the_alerts_ask_for(
+    say: Say, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = receiver.clock.now()
+    clear = frozenset(receiver.configs.ladder.names[1:])
+    rules = PrometheusAnswer("p", NONE, now + 2, {}, clear, NONE, Ruler(5, day_start=now))
+    receiver.webhook(alert("fallback", start=now))
+    receiver.webhook(alert("fallback", "resolved", start=now, end=now + 1))
+    receiver.clock.advance(2)
+    receiver.observe(Observations((), (rules,), ()))
+    assert say("release", *WHY, "--json") == 0
+    state = json.loads(capsys.readouterr().out)
+    assert (state["level"], state["alerts_ask_for"]) == ("fallback", "none")
+    assert state["evidence_keeps"] == "fallback"
+    (hold,) = state["holds"]
+    assert hold == {
+        "entry": "fallback", "reason": "hold", "detail": "clear; the hold ends in 600 s",
+        "until": iso8601(now + 602),
+    }  # fmt: skip
+    assert say("release", *WHY) == 0
+    assert capsys.readouterr().out.startswith(
+        "In force: fallback. The alerts ask for: none. fallback is held until "
+        f"{iso8601(now + 602)[:19]}Z: clear; the hold ends in 600 s."
+    )
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ def test_calls_that_were_folded_because_the_spool_was_full_count(
     ("body", "words"),
     [
         ("print('no key'); sys.exit(3)", "none: {python} ended with status 3: no key"),
+        (r"print('\x1b[31mred'); sys.exit(3)", "none: {python} ended with status 3:  [31mred"),
         ("os.kill(os.getpid(), 9)", "none: {python} ended with status -9"),
         ("time.sleep(60)", "none: {python} did not end within its timeout of 0.5 s"),
         ("pass", "at level none nothing was recorded that costs money: a dry run must record()"),
@@ -275,7 +276,10 @@ def test_nothing_that_a_run_started_is_left(
         until(lambda pid=pid: not alive(pid), what="the end of what a run started")
 
 
-def test_ctrl_c_ends_the_run_with_all_it_started_and_leaves_no_folder(folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_a_closed_terminal_ends_the_run_with_all_it_started_and_leaves_no_folder(
+    number: signal.Signals, folder: Path
+) -> None:
     pids = folder / "pids"
     body = LEAVES_ONE_BEHIND.format(pids=str(pids)) + "time.sleep(60)"
     argv = ["rehearse", *files(folder), "--", *scraper(folder, body)]
@@ -285,10 +289,11 @@ def test_ctrl_c_ends_the_run_with_all_it_started_and_leaves_no_folder(folder: Pa
         env={**os.environ, "TMPDIR": str(folder / "temporary")},
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # not so under nohup
     )
     until(lambda: pids.exists() and pids.read_text().endswith("\n"), what="a run under way")
-    ours.send_signal(signal.SIGINT)
-    assert (ours.communicate(timeout=20)[1], ours.returncode) == (b"", 130)
+    ours.send_signal(number)
+    assert (ours.communicate(timeout=20)[1], ours.returncode) == (b"", 128 + number)
     for pid in map(int, pids.read_text().split()):
         until(lambda pid=pid: not alive(pid), what="the end of what the run started")
     assert not list((folder / "temporary").iterdir())
@@ -380,6 +385,20 @@ def test_several_days_of_the_books_and_their_tokens_without_a_price(
     found = json.loads(capsys.readouterr().out)
     assert found["levels"][0]["tokens"] == 15_005
     assert found["notes"][1].startswith("The cost of 5 tokens without a price is missing")
+
+
+def test_books_without_any_price_point_to_reprice(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened, now = Ledger(folder / "ledger.sqlite", Config(), SystemClock()), SystemClock().now()
+    usage = {"prompt_tokens": 5, "completion_tokens": 0}
+    event = {"model": "nobody-sells-this", "outcome": "success", "usage": usage}
+    opened.submit([parse_event({**event, "time": iso8601(now - DAY)}, now)]).result()
+    opened.close()
+    books = str(folder / "ledger.sqlite")
+    assert main(["rehearse", "--from-ledger", "1d", "--ledger", books]) == 2
+    said = "money: cost of 5 tokens without a price is missing; see `llm-budget reprice`"
+    assert said in capsys.readouterr().err
 
 
 def test_days_without_books_are_no_saving(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from command.main import main
 from command.status import severity, summarize
 from command.thresholds import thresholds
+from common.clock import iso8601
 from tests.support.budget_statuses import budget_status
 from tests.support.ladders import shipped_ladder
 
@@ -82,6 +83,32 @@ def test_ledgers_that_are_away_or_retired_are_named(
     ]
 
 
+def test_caps_stand_beside_the_spend_and_what_they_stop_beside_the_level(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of several exporters has a grant for the roaster; what only one lacks is no warning."""
+    one = {"roaster_limits_usd": {"blue-tokai": "9"}, "field_limits_usd": {"notes": "10"}}
+    urls = [
+        serve({"/api/v1/status": report("5", **one, warnings=["both", "one"])}),
+        serve(
+            {
+                "/api/v1/status": report(
+                    "5", roaster_limits_usd={"blue-tokai": "14"}, warnings=["both"]
+                )
+            }
+        ),
+    ]
+    away = serve({"/state": {"level": "none", "tunings": ["field_stop/notes"]}})
+    flags = [flag for url in urls for flag in ("--exporter", url)]
+    assert main(["status", *flags, "--receiver", away]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "Degradation: none, field_stop/notes" in lines
+    assert any(line.strip("│ ").startswith("notes") and "of 10" in line for line in lines), lines
+    assert any("of 14" in line for line in lines)
+    assert "both" in lines
+    assert "one" not in lines
+
+
 @pytest.mark.parametrize(
     ("spend", "code"), [("10", 0), ("60", 0), ("80", 1), ("95", 2), ("100", 2)]
 )
@@ -122,6 +149,28 @@ def test_the_level_is_followed_by_what_it_saves(
     printed = capsys.readouterr()
     assert json.loads(printed.out)["effect"] == {"since": risen["time"]}
     assert "llm-budget status: the Prometheus server refused with 404" in printed.err
+
+
+def test_what_is_held_is_told_from_what_the_alerts_ask_for(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = {"entry": "fallback", "reason": "hold", "detail": "clear", "until": iso8601(0)}
+    wanted = {"entry": "fallback", "reason": "wanted", "detail": "the rules want it", "until": ""}
+    other = {"entry": "roaster/a", "reason": "hold", "detail": "of another", "until": ""}
+    state = {"level": "fallback", "evidence_keeps": "fallback", "alerts_ask_for": "none"}
+    url = serve(
+        {"/api/v1/status": report("1"), "/state": {**state, "holds": [hold, wanted, other]}}
+    )
+    words = ["status", "--exporter", url, "--receiver", url, "--prometheus", url]
+    assert main(words) == 0
+    assert (
+        "\nDegradation: fallback\nThe alerts ask for: none.\n"
+        "fallback is held until 1970-01-01T00:00:00Z: clear.\n"
+    ) in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    held = "fallback is held until 1970-01-01T00:00:00Z: clear."
+    told = json.loads(capsys.readouterr().out)
+    assert (told["alerts_ask_for"], told["held"]) == ("none", [held])
 
 
 def test_no_exporter_is_unknown_and_never_ok(capsys: pytest.CaptureFixture[str]) -> None:

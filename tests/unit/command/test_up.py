@@ -14,7 +14,7 @@ import requests
 
 from command.paths import REPOSITORY
 from command.stack.bundle import Ports
-from common.ports import port_holder
+from common.listener import port_holder
 from tests.support.waiting import until
 
 
@@ -50,6 +50,8 @@ def pid_of(ports: Ports) -> int:
 def test_up_books_revives_what_dies_stops_at_ctrl_c_and_keeps_the_data(tmp_path: Path) -> None:
     ports = Ports.free()
     with up(tmp_path, ports):
+        said = (tmp_path / "up.log").read_text()
+        assert f"nobody is told: page by pagerduty does not work: {tmp_path}/secrets/" in said
         token = (tmp_path / "secrets" / "ingest_token").read_text().strip()
         answer = requests.post(
             f"http://127.0.0.1:{ports.exporter}/v1/usage",

@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import UserError
 from common.http import bind, is_loopback, parse_listen
-from common.ports import port_holder
+from common.listener import port_holder
 
 
 def test_addresses() -> None:

@@ -25,9 +25,10 @@ POSTS = {
     "/v1/usage": (INGEST, event()),
     "/api/v1/grants": (ADMIN, {"amount_usd": "1", "reason": "r", "author": "a"}),
     "/api/v1/resets": (ADMIN, {"reason": "r", "author": "a"}),
+    "/api/v1/revokes": (ADMIN, {"number": 1, "reason": "r", "author": "a"}),
     "/-/reload": (ADMIN, {}),
 }
-READS = ("/", "/metrics", "/api/v1/status")
+READS = ("/", "/runbook", "/metrics", "/api/v1/status")
 
 
 @pytest.fixture
@@ -74,6 +75,7 @@ def post(web: TestClient, path: str, **headers: str) -> int:
 
 @pytest.mark.parametrize("path", POSTS)
 def test_each_write_needs_its_own_token(web: TestClient, path: str) -> None:
+    assert post(web, "/api/v1/grants") == 200  # the first number, for a revoke to undo
     assert post(web, path) == 200
     token, body = POSTS[path]
     for wrong in {INGEST, ADMIN, METRICS, "", token[:-1], token + "x", token.upper()} - {token}:

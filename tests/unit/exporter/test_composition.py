@@ -62,6 +62,58 @@ def test_limits_and_caps_apply_at_once(exporter: Exporter) -> None:
     assert exporter.value("llm_config_last_reload_success_timestamp_seconds") == NOON + 60
 
 
+def test_a_cap_of_what_never_appeared_is_a_warning_until_it_does(
+    exporter: Exporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    book(exporter, event(roaster="blue-tokai", field="notes"))
+    caps = "budget: {roasters: {blue-tokai: 7.5, navio: 1}, fields: {notes: 9, tag: 2}}"
+    said = [
+        f"budget.{key} caps {name!r}, which no event in this ledger names yet; is it spelt as the "
+        "scraper reports it?"
+        for key, name in (("roasters", "navio"), ("fields", "tag"))
+    ]
+    assert reload(exporter, caps).status_code == 200
+    assert exporter.status()["warnings"] == said
+    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == said
+    page = exporter.http.get("/").text
+    assert "caps &#39;navio&#39;, which" in page
+    assert "<span>$0.00038</span> <span>of $7.50</span>" in page
+    assert exporter.status()["roaster_limits_usd"] == {"blue-tokai": "7.5", "navio": "1"}
+    assert exporter.value("llm_budget_field_limit_usd", field="tag") == 2
+    book(exporter, event(roaster="navio", field="tag"))
+    assert exporter.status()["warnings"] == []
+
+
+@pytest.mark.parametrize("key", ["roasters", "fields"])
+@pytest.mark.parametrize("cap", ["-1", "nan", "much", "[5]"])
+def test_a_cap_that_is_no_amount_is_refused(exporter: Exporter, key: str, cap: str) -> None:
+    answer = reload(exporter, f"budget: {{{key}: {{notes: {cap}}}}}")
+    assert answer.status_code == 400
+    assert "notes" in answer.json()["error"] or key in answer.json()["error"]
+    assert exporter.status()[f"{key[:-1]}_limits_usd"] == {}
+
+
+@pytest.mark.parametrize("key", ["roasters", "fields"])
+@pytest.mark.parametrize("name", ["", "\\ud800", "a\\nb", "\\x1b[2J", "n" * 257])
+def test_a_cap_of_a_name_that_no_event_may_have_is_refused(
+    exporter: Exporter, key: str, name: str
+) -> None:
+    answer = reload(exporter, f'budget: {{{key}: {{"{name}": 1}}}}')
+    assert answer.status_code == 400
+    assert "which no event may be called" in answer.json()["error"]
+    assert exporter.http.get("/metrics").status_code == 200
+
+
+def test_a_cap_of_what_stands_for_many_names_is_a_warning_for_ever(exporter: Exporter) -> None:
+    assert reload(exporter, "budget: {roasters: {other: 1, unknown: 0}}").status_code == 200
+    book(exporter, event(roaster="other"), event(roaster=None))
+    said = exporter.status()["warnings"]
+    assert [one.partition(",")[0] for one in said] == [
+        "budget.roasters caps 'other'", "budget.roasters caps 'unknown'"
+    ]  # fmt: skip
+    assert all("no stop can reach them" in one for one in said)
+
+
 def test_new_prices_count_from_now_and_rewrite_nothing(exporter: Exporter) -> None:
     book(exporter, event())
     price = "{input_usd_per_1k: 0.001, output_usd_per_1k: 0.002}"

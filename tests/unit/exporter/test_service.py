@@ -1,5 +1,6 @@
 """The exporter as a process: starting, refusing to start, ending."""
 
+import argparse
 import asyncio
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ import requests
 
 from command.stack.processes import Child
 from common.http import bind
-from exporter.service import main, reload_at
+from exporter.service import main, named_link, reload_at
 from tests.support.exporters import event, write_config
 
 Start = Callable[..., Child]
@@ -130,3 +131,10 @@ def test_a_sighup_while_the_ledger_is_read_reloads_afterwards() -> None:
         reloading.cancel()
 
     asyncio.run(scenario())
+
+
+def test_a_link_is_a_name_and_an_address_of_the_web() -> None:
+    assert named_link("Grafana=https://g.example/?a=b") == ("Grafana", "https://g.example/?a=b")
+    for wrong in ("Grafana", "=http://a", "x=javascript:alert(1)", "x=http://", "x=//host"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not like"):
+            named_link(wrong)

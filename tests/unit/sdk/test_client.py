@@ -606,6 +606,11 @@ def test_the_last_good_config_stays_while_the_file_is_away_or_wrong(tmp_path: Pa
     for content in (*wrong, " " * (module.MAX_CONFIG_BYTES + 1)):
         path.write_text(content)
         assert client.allowed("notes") is True, content
+    stops = {f"r{number}": {"enabled": False, "more": "x" * 1500} for number in range(3000)}
+    path.write_text(json.dumps({"enabled": True, "roasters": stops}))  # every roaster at its cap
+    assert (client.allowed("notes", "r2999"), client.allowed("notes", "other")) == (False, True)
+    path.write_text('{"enabled": true}')
+    assert client.allowed("notes", "r2999") is True
     path.unlink()
     assert client.current() == {"enabled": True}
     path.write_text('{"enabled": false}')

@@ -1,5 +1,6 @@
 """Delivery of a spool to an exporter on another host: a real exporter, and a network between."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -203,9 +204,9 @@ def test_a_large_spool_is_retired_and_folds_are_delivered(
     assert not spool.exists()
     fill(spool, 40, max_bytes=5000)
     assert Path(f"{spool}.fold").exists()
-    Path(f"{spool}.fold").rename(f"{spool}.fold.0123")  # left by a delivery that was killed
+    Path(f"{spool}.fold").rename(f"{spool}.fold.{7:016x}")  # left by a delivery that was killed
     fill(spool, 10, max_bytes=0)
-    sums = sum(map(os.path.getsize, (f"{spool}.fold", f"{spool}.fold.0123"))) // SLOT
+    sums = sum(map(os.path.getsize, (f"{spool}.fold", f"{spool}.fold.{7:016x}"))) // SLOT
     lines = spool.read_text().count('"chatcmpl')
     assert deliver(spool, exporter.url, token=token, once=True) == lines + sums
     left = {path.name for path in spool.parent.glob("spool*")}
@@ -245,7 +246,7 @@ def test_a_spool_that_grows_meanwhile_is_not_retired(
 
 def test_two_deliveries_of_one_spool_are_refused(spool: Path) -> None:
     with (
-        module._Delivery(str(spool), "http://127.0.0.1:9", token),
+        contextlib.closing(module._Delivery(str(spool), "http://127.0.0.1:9", token)),
         pytest.raises(DeliveryError, match="another delivery"),
     ):
         deliver(spool, "http://127.0.0.1:9", token=token, once=True)

@@ -151,7 +151,7 @@ def test_a_file_moved_away_by_hand_is_left_within_a_second(
     client = Client(spool)
     client.record("r", "f", answer())
     spool.rename(spool.with_name("kept"))
-    client._spool._next_check = 0.0  # a second later
+    client._spool._file._next_look = 0.0  # a second later
     client.record("r", "f", answer())
     client.close()
     check(Reader(spool), 1)
@@ -164,7 +164,7 @@ def test_a_daemon_that_closes_all_descriptors_harms_nobodys_file(
     client = Client(spool, max_bytes=700)  # two lines, then sums
     for _ in range(4):
         client.record("r", "f", answer())
-    numbers = [client._spool._file.fd, client._spool._fold._file.fd]
+    numbers = [client._spool._file.fd, client._spool._fold.fd]
     for number in numbers:
         os.close(number)
     others = [os.open(tmp_path / f"{n}", os.O_RDWR | os.O_CREAT) for n in numbers * reused]

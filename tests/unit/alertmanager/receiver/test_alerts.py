@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from alertmanager.receiver.alerts import entry_of
+from tests.support.ladders import shipped_ladder
 from tests.support.receivers import NOW, Receiver, alert
 
 
@@ -53,7 +55,8 @@ def test_with_no_api_to_ask_an_alert_that_is_told_again_counts(tmp_path: Path) -
 @pytest.mark.parametrize(
     "labels",
     [{"degradation": "meltdown"}, {"tuning": "batch_up"}, {"tuning": "roaster"},
-     {"tuning": "roaster", "roaster": "x" * 300}],
+     {"tuning": "roaster", "roaster": "x" * 300}, {"tuning": "roaster_stop", "scope": "x" * 300},
+     {"tuning": "field_stop", "roaster": "naivo"}],
 )  # fmt: skip
 def test_what_the_ladder_does_not_know_is_accepted_and_ignored(
     receiver: Receiver, labels: dict[str, str]
@@ -97,3 +100,16 @@ def test_resolves_are_forgotten_when_they_are_old_or_too_many(
     receiver.clock.set(NOW + 1.5 + 26 * 3600)
     receiver.controller.reconcile()
     assert set(receiver.store.state.resolved) == {"f2"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "entry"),
+    [
+        ({"tuning": "roaster_stop", "scope": "naivo", "roaster": "naivo"}, "roaster_stop/naivo"),
+        ({"tuning": "field_stop", "scope": "notes", "field": "notes"}, "field_stop/notes"),
+        ({"tuning": "roaster", "roaster": "naivo"}, "roaster/naivo"),  # of earlier rules
+        ({"degradation": "control", "scope": "all"}, "control"),
+    ],
+)
+def test_a_tunings_scope_is_a_label_of_its_own(labels: dict[str, str], entry: str) -> None:
+    assert entry_of(labels, shipped_ladder()) == entry

@@ -110,5 +110,5 @@ def test_more_tunings_than_are_kept_are_counted_and_said(receiver: Receiver) -> 
     receiver.webhook(*(alert(tuning="roaster", roaster=name) for name in names))
     assert receiver.metric("llm_degradation_refused_tunings") == 7
     said = receiver.http.get("/health").json()["problems"]["tunings"]
-    assert said == "7 tunings are asked for beyond the 2,000 that are kept"
+    assert said == "7 tunings are asked for beyond the 3,000 that are kept"
     assert len(receiver.http.get("/state").json()["tunings"]) == MAX_TUNINGS

@@ -41,3 +41,12 @@ def test_times_are_those_of_the_clock(receiver: Receiver) -> None:
     receiver.clock.advance(5)
     assert receiver.post("/watchdog", notification).status_code == 200
     assert receiver.metric("llm_degradation_watchdog_timestamp_seconds") == NOW + 10
+
+
+def test_it_tells_what_the_level_changed(receiver: Receiver) -> None:
+    assert receiver.http.get("/state").json()["changes"] == []
+    receiver.webhook(alert("emergency"))
+    changes = {key: (old, new) for key, old, new in receiver.http.get("/state").json()["changes"]}
+    assert changes["batch_size"] == (10, 5)
+    assert changes["field_configs.notes.enabled"] == (True, False)
+    assert changes["enable_smart_batching"][1] is True

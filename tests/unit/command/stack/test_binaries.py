@@ -76,9 +76,9 @@ def test_nothing_is_run_where_nothing_is_missing(machine: Path) -> None:
 
 
 def test_a_further_package_is_installed_alone_and_may_be_missing(machine: Path) -> None:
-    for name in (*INSTALLS, "strace"):
+    for name in (*INSTALLS, "strace", "chromedriver"):
         script(machine / name, "")
-    binaries.add(["strace"])
+    binaries.add(["strace", "chromium-driver"])  # whose program is called otherwise
     assert not (machine / "told.log").exists()
     (machine / "strace").unlink()
     binaries.add(["strace"])

@@ -78,6 +78,15 @@ def test_the_prepared_configs_are_valid_and_preparing_twice_keeps_the_tokens(
     )
 
 
+def test_secrets_of_people_come_from_the_data_folder(tmp_path: Path) -> None:
+    mounted = tmp_path / "compose" / "secrets" / "slack_webhook_url"
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+    assert mounted.read_text() == ""
+    (tmp_path / "secrets" / "slack_webhook_url").write_text("https://hooks.example\n")
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+    assert mounted.read_text() == "https://hooks.example\n"
+
+
 def test_the_dockerfile_installs_with_make_install_and_drops_root() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert "RUN make install" in lines

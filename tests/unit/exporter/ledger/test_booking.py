@@ -21,6 +21,19 @@ def test_other_and_unknown_said_literally_take_no_room(tmp_path: Path) -> None:
         assert exporter.value("llm_label_overflow_total", label="roaster") == 1
 
 
+def test_a_name_with_a_budget_cap_takes_no_room_and_is_never_other(tmp_path: Path) -> None:
+    capped = "budget: {roasters: {late: 5}, fields: {rare: 5}}\n"
+    with Exporter(tmp_path, capped + "limits: {roasters: 2, fields: 1}") as exporter:
+        exporter.book(*(event(roaster=f"r{number}") for number in range(3)))
+        exporter.book(event(roaster="late", field="rare"), event(roaster="later", field="rarer"))
+        exporter.book(event(roaster="late"))
+        assert set(by_roaster(exporter)) == {"r0", "r1", "other", "late"}
+        assert set(exporter.status()["by_field"]) == {"notes", "rare", "other"}
+    with Exporter(tmp_path, "limits: {roasters: 3, fields: 2}") as exporter:
+        exporter.book(event(roaster="late"), event(roaster="r4"))  # its cap is gone, it stays
+        assert set(by_roaster(exporter)) == {"r0", "r1", "other", "late"}
+
+
 def test_a_lowered_cap_keeps_what_is_known_and_sums_exactly(tmp_path: Path) -> None:
     with Exporter(tmp_path, "limits: {roasters: 3}") as exporter:
         exporter.book(*(event(roaster=f"r{number}") for number in range(3)))

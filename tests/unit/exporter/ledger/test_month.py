@@ -95,6 +95,10 @@ def test_two_years_are_exact_through_all_that_moves_cost(tmp_path: Path) -> None
     assert date(2028, 2, 29) in cost
 
 
+def said(exporter: Exporter) -> str:
+    return str(exporter.status()["month_text"])
+
+
 def month(exporter: Exporter) -> dict[str, Any]:
     return dict(exporter.status()["month"])
 
@@ -106,8 +110,10 @@ def test_a_first_month_counts_from_the_first_day_and_says_so(tmp_path: Path) -> 
         assert (found["month"], found["days"], found["seen_days"]) == ("2027-01", 31, 17)
         assert exporter.value("llm_month_seen_ratio", month="2027-01") == 17 / 31
         assert exporter.status()["limit_today_usd"] == "100"
+        assert "Month 2027-01: $0.00 of $170.00; it counts from day 15 on" in said(exporter)
         page = exporter.http.get("/").text
-        assert "Month 2027-01: $0.00 of $170.00; it counts from day 15 on" in page
+        assert "of $170.00, from day 15 on" in page
+        assert "$100.00 of it may be spent today; 17 days left" in page
         exporter.clock.advance(17 * DAY)
         assert month(exporter)["seen_days"] == 28
     with Exporter(tmp_path, "budget: {monthly_limit_usd: 310}", NOON + 18 * DAY) as exporter:
@@ -158,7 +164,10 @@ def test_without_a_limit_there_is_no_month(tmp_path: Path) -> None:
         ("monthly_limit_usd: -5", "monthly_limit_usd must be above 0"),
         ("monthly_spread: even", "need a monthly_limit_usd"),
         ("month_opening_usd: {2027-01: 5}", "need a monthly_limit_usd"),
-        ("monthly_limit_usd: 9, month_opening_usd: {2027-01: -1}", "2027-01 must not be negative"),
+        (
+            "monthly_limit_usd: 9, month_opening_usd: {2027-01: -1}",
+            "2027-01 must be an amount, and must not be negative",
+        ),
         ("monthly_limit_usd: 9, month_opening_usd: {2027-13: 1}", "month_opening_usd"),
         ("monthly_limit_usd: 9, monthly_spread: weekly", "monthly_spread"),
     ],

@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.http import json_response
 from exporter.ledger import report as reports
 from exporter.ledger.report import FIGURES, GROUPS, report
+from exporter.ledger.retention import tidy
 from tests.support.examples import examples
 from tests.support.exporters import ADMIN, INGEST, NOON, Exporter, event
 
@@ -43,6 +44,27 @@ def ledger(tmp_path: Path) -> Path:
 
 def rows(found: dict[str, Any], *keys: str) -> list[tuple[Any, ...]]:
     return [tuple(row.get(key) for key in keys) for row in found["rows"]]
+
+
+def test_forgotten_days_are_said_though_calls_that_wait_for_a_price_are_left_of_them(
+    tmp_path: Path,
+) -> None:
+    with Exporter(tmp_path, now=NOON - 100 * DAY) as exporter:
+        for _ in range(100):
+            exporter.book(event(), event(model="house-model"))
+            exporter.clock.advance(DAY)
+        today = exporter.ledger.today().date
+        for keep in (50, 60):  # what is forgotten stays so
+            while exporter.ledger.writer.run(lambda db, _, k=keep: tidy(db, today, k)).result(9):
+                pass
+    path = tmp_path / "ledger.sqlite"
+    found = report(path, "99d", "90d", "day", NOON)
+    assert [row["cost_usd"] for row in found["rows"]] == ["0"] * 10
+    said = "Days until 2026-11-25 are forgotten, but for calls that waited for a price."
+    assert found["notes"][0] == said
+    assert said in report(path, "51d", "today", "month", NOON)["notes"]
+    notes = report(path, "50d", "today", "month", NOON)["notes"]
+    assert not [one for one in notes if "forgotten" in one or "begins" in one]
 
 
 def test_calls_tokens_and_cost_by_several_groups(ledger: Path) -> None:

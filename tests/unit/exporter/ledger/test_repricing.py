@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from command.main import main
 from exporter.config import load_config
-from exporter.ledger.repricing import Reprice, report
+from exporter.ledger.repricing import Reprice
 from exporter.ledger.schema import MIGRATIONS, connect, m001_initial, migrate
 from tests.support.examples import examples
 from tests.support.exporters import (
@@ -262,7 +262,7 @@ def test_a_reprice_that_fails_half_way_changed_nothing(
 def test_two_at_once_book_it_once(priced: Exporter) -> None:
     wish = Reprice("ada", "twice")
     both = [priced.ledger.reprice(wish) for _ in range(2)]
-    assert [report(done.result(30))["added_usd"] for done in both] == ["0.005", "0"]
+    assert [done.result(30).report["added_usd"] for done in both] == ["0.005", "0"]
     assert priced.spend() == Decimal("0.002")
 
 

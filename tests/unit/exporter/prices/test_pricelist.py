@@ -155,7 +155,7 @@ def test_a_tier_that_budget_yml_prices_is_priced_at_once_and_by_a_reprice(tmp_pa
         assert exporter.spend() == 0
     with Exporter(tmp_path, flex) as exporter:
         asked = Reprice(author="tests", reason="a price")
-        assert exporter.ledger.reprice(asked).result(10).withheld == {}
+        assert exporter.ledger.reprice(asked).result(10).report["withheld"] == []
         assert exporter.spend() == Decimal("0.001")
         exporter.book(event(1000, 0, model="m", service_tier="flex"), event(model="m"))
         assert exporter.spend() == Decimal("0.002")

@@ -110,6 +110,7 @@ def test_a_prometheus_tells_what_fires_and_what_is_wanted(peer: Peer, ask: Ask) 
     firing = [{"labels": {"alertname": "X", **CONTROL}, "state": "firing"}]
     tuned = rule(labels={"tuning": "roaster"}, alerts=[
         {"labels": {"tuning": "roaster", "roaster": "naivo"}, "state": "firing"},
+        {"labels": {"tuning": "roaster", "scope": "subko"}, "state": "firing"},
         {"labels": {"tuning": "roaster", "roaster": "rumi"}, "state": "pending"},
     ])  # fmt: skip
     fallback = {"degradation": "fallback"}
@@ -120,10 +121,11 @@ def test_a_prometheus_tells_what_fires_and_what_is_wanted(peer: Peer, ask: Ask) 
     )
     answer = ask("prometheus", peer.url)
     assert isinstance(answer, PrometheusAnswer)
-    assert answer.claimed == {"control", "roaster/naivo"}
+    assert answer.claimed == {"control", "roaster/naivo", "roaster/subko"}
     assert (answer.wanted, answer.not_wanted) == ({"control"}, {"fallback", "roaster/rumi"})
     assert answer.evaluated_at == NOW - 3  # the oldest of all
-    assert answer.unhealthy == {}
+    missing = {name: f"no alert rule asks for {name}" for name in ("roaster_stop", "field_stop")}
+    assert answer.unhealthy == missing, "of rules from before there were caps"
 
 
 def test_an_alertmanager_tells_active_and_suppressed_alike(peer: Peer, ask: Ask) -> None:

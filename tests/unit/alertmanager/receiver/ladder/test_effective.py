@@ -180,6 +180,39 @@ def test_the_roaster_tuning_controls_that_roaster_only() -> None:
     assert config_for(document, "blue-tokai") | {"roasters": {}} == BASELINE
 
 
+def test_a_stopped_roaster_has_the_deterministic_parser_alone() -> None:
+    for tunings in (["roaster_stop/naivo"], ["roaster/naivo", "roaster_stop/naivo"]):
+        document = at("none", *tunings)
+        assert config_for(document, "naivo") | {"roasters": {}} == at("fallback")
+        assert config_for(document, "naivo")["enabled"] is False
+        assert config_for(document, "blue-tokai") | {"roasters": {}} == BASELINE
+    own = {"naivo": {"enabled": True, "batch_size": 40}}
+    stopped = config_for(at("none", "roaster_stop/naivo", roasters=own), "naivo")
+    assert (stopped["enabled"], stopped["batch_size"]) == (False, 20)
+
+
+def test_of_level_and_tunings_the_most_restrictive_counts_once() -> None:
+    for level in LADDER.names:
+        document = at(level, "roaster/naivo", "roaster_stop/blue-tokai")
+        most = max(level, "control", key=LADDER.rank)
+        assert config_for(document, "naivo") | {"roasters": {}} == at(most)
+        assert config_for(document, "blue-tokai") | {"roasters": {}} == at("fallback")
+        assert config_for(document, "subko") | {"roasters": {}} == at(level)
+    assert config_for(at("control", "roaster/naivo"), "naivo")["batch_size"] == 5, "not 2"
+
+
+def test_a_stopped_field_is_off_alone_for_every_roaster() -> None:
+    own = {"naivo": {"field_configs": {"notes": {"enabled": True}}}}
+    document, before = at("none", "field_stop/notes", roasters=own), at("none", roasters=own)
+    for roaster in ("naivo", "blue-tokai"):
+        config, was = config_for(document, roaster), config_for(before, roaster)
+        was["field_configs"]["notes"]["enabled"] = False
+        assert config == was
+    assert at("emergency", "field_stop/notes") == at("emergency")
+    unknown = effective(LADDER, BASELINE, "none", ["field_stop/nots"])
+    assert unknown.no_ops == ("field_configs.nots",)
+
+
 def test_a_level_holds_for_roasters_with_overrides_too() -> None:
     override = {"naivo": {"batch_size": 40, "field_configs": {"notes": {"enabled": True}}}}
     document = at("emergency", roasters=override)
@@ -265,7 +298,7 @@ def test_each_level_is_at_least_as_strict_as_the_one_below(
         (("batch_size: 0.5", "batch_size: .nan"), r"levels\[1\]\.multiply\.batch_size: .*finite"),
         (("max_queue_size: 100", "max_queue_size: [1]"), r"levels\[1\]\.at_most\.max_queue_size"),
         (("[notes, tags, sensory]", "notes"), r"levels\[2\]\.disable\.field_configs: .*array"),
-        (("{prompt_optimization: true}", "{a..b: true}"), r"tunings\[1\]\.set\.a\.\.b: .*names"),
+        (("{prompt_optimization: true}", "{a..b: true}"), r"tunings\[3\]\.set\.a\.\.b: .*names"),
         (("# hook: {", "hook: {url: x, "), r"exactly one of argv and url.*\$\.hook"),
         (("level: emergency", "level: control"), "names of their own"),
         (("extra_keys: allow", "extra_keys: maybe"), r"'maybe'.*extra_keys"),

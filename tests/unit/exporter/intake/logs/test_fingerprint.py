@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import Log
-from exporter.intake.logs import fingerprint
+from exporter.intake.logs.fingerprint import LAST_MARKS, Fingerprinted
 from tests.support.log_followers import Follower, append, line
 
 Follow = Callable[[], Follower]
@@ -117,7 +117,7 @@ def test_a_log_with_zeroed_pages_among_its_lines(log: Path, follow: Follow) -> N
 
 
 def test_a_cut_deeper_than_what_is_remembered_doubles_nothing(log: Path, follow: Follow) -> None:
-    names = [f"n{number}" for number in range(fingerprint.LAST_MARKS + 300)]
+    names = [f"n{number}" for number in range(LAST_MARKS + 300)]
     append(log, lines(names))
     follower = follow().poll()
     after_a_cut(follower, log, lines(names[:100]))
@@ -204,13 +204,13 @@ def test_a_rotated_log_that_lost_its_end_is_not_booked_again(
     assert follower.poll().booked() == {**once(OLD + NEW), "next": 5}
 
 
-def test_a_long_line_is_known_by_all_of_it() -> None:
+def test_a_long_line_is_known_by_all_of_it(log: Path) -> None:
     """Not by its last kilobyte, which another one may have, too."""
     old, other = (first + b"9" * 5000 + b"\n" for first in (b"old", b"new"))
-
-    def reader(data: bytes) -> fingerprint.Read:
-        return lambda count, offset: data[offset : offset + count]
-
-    mark = fingerprint.after(b"", reader(old), old, 0)
-    assert fingerprint.standing(mark, reader(old))[0] == len(old)
-    assert fingerprint.standing(mark, reader(other))[0] == 0
+    log.write_bytes(old)
+    with open(log, "rb") as file:
+        reader = Fingerprinted(file.fileno(), str(log))
+        consumed = reader.after(reader.position, old)
+        assert reader.standing(consumed)[0].offset == len(old)
+        log.write_bytes(other)
+        assert reader.standing(consumed)[0].offset == 0

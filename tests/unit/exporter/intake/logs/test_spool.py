@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from exporter.config import Log
-from exporter.intake.logs import spool as log_spool
 from exporter.intake.logs.rotation import paths_of
-from exporter.intake.logs.spool import RETIRE_BYTES
+from sdk import client_delivery as reading
+from sdk.client_delivery import RETIRE_BYTES
 from tests.support.log_followers import Follower, append, line
 from tests.support.planted import PLANTS, untouched, victim
 
@@ -92,16 +92,16 @@ def test_a_spool_that_a_writer_holds_or_that_grew_is_not_retired(
         follower = follow().poll()
         assert spool.exists()
         append(spool, line("b"))
-    lock = log_spool._exclusive
+    lock = reading.base.lock_file
     with monkeypatch.context() as late:  # a line comes between the last read and the lock
 
-        def slow(fd: int) -> object:
+        def slow(fd: int, kind: int, wait_seconds: float) -> bool:
             if not late_lines:
                 late_lines.append(append(spool, line("c")))
-            return lock(fd)
+            return lock(fd, kind, wait_seconds)
 
         late_lines: list[object] = []
-        late.setattr(log_spool, "_exclusive", slow)
+        late.setattr(reading.base, "lock_file", slow)
         follower.poll()
     assert follower.booked() == {"a": 1, "b": 1, "c": 1}
     assert not spool.exists()
@@ -173,7 +173,7 @@ def test_a_fold_that_cannot_be_taken_is_said(
 
     follower = follow()
     with monkeypatch.context() as read_only:
-        read_only.setattr(log_spool.os, "rename", denied)
+        read_only.setattr(reading.os, "rename", denied)
         follower.poll()
         assert follower.source.problems == [f"cannot read {spool}: Permission denied"]
     assert follower.poll().booked() == {"a": 1}
@@ -210,7 +210,7 @@ def recorded(name: str) -> bytes:
 def test_a_spool_that_lost_its_header_is_read_and_retired(
     spool: Path, follow: Follow, monkeypatch: pytest.MonkeyPatch, left: int, rest: bytes
 ) -> None:
-    monkeypatch.setattr(log_spool, "RETIRE_BYTES", 100)
+    monkeypatch.setattr(reading, "RETIRE_BYTES", 100)
     append(spool, header("a").encode() + recorded("a"))
     with open(spool, "rb") as writer:  # so that it is not retired
         fcntl.flock(writer, fcntl.LOCK_SH)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from exporter.intake.logs.times import iso_time
+from exporter.intake.logs.mapping import iso_time
 from tests.support.exporters import NOON
 
 SECONDS = int(NOON)  # 2027-01-15T12:00:00Z

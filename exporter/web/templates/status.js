@@ -1,0 +1,21 @@
+// A new page every five seconds, in place: what is unfolded and what has the focus stay.
+const renew = async () => {
+  if (document.hidden || !getSelection().isCollapsed) return;
+  const root = document.documentElement;
+  try {
+    const answer = await fetch(location.href);
+    if (!answer.ok) throw answer.status;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const one of page.querySelectorAll("details")) one.open = document.getElementById(one.id)?.open ?? false;
+    const focus = document.activeElement?.id;
+    for (const part of ["header", "main"]) document.querySelector(part).replaceWith(page.querySelector(part));
+    document.title = page.title;
+    document.querySelector("link[rel=icon]").href = page.querySelector("link[rel=icon]").href;
+    if (focus) document.getElementById(focus)?.focus({preventScroll: true});
+    delete root.dataset.stale;
+  } catch {
+    root.dataset.stale = "";
+  }
+};
+setInterval(renew, 5000);
+document.addEventListener("visibilitychange", renew);
