@@ -15,7 +15,7 @@ from command.effect import effect_of, sentence
 from command.flags import RECEIVER, command, flag, json_flag, print_json, print_table
 from command.remote import EXPORTER_URL, PROMETHEUS_URL, call, exporter_status
 from command.thresholds import thresholds
-from common.budget_status import SHOWN_UTILIZATION, BudgetStatus, by_amount, plain, together
+from common.budget_status import SHOWN_UTILIZATION, BudgetStatus, by_amount, together
 from common.errors import UserError
 
 # The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
@@ -57,7 +57,7 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
         "granted_usd": f"{budget.granted_usd:f}",
         "limit_usd": f"{budget.limit:f}",
         "remaining_usd": f"{budget.remaining:f}",
-        "month": plain(budget.month),
+        "month": budget.month and budget.month.document(budget.spend_usd),
         "month_text": budget.month.sentence(budget.spend_usd) if budget.month else "",
         "day": msgspec.to_builtins(reports[0].day),
         "by_roaster": _merge(report.by_roaster for report in reports),
