@@ -2,11 +2,13 @@
 
 import argparse
 import re
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from command.flags import RECEIVER, author, command, flag, json_flag, print_json, why
+from command.flags import RECEIVER, author, command, flag, json_flag, print_json, service, why
 from command.remote import admin_token, call
 from common.clock import SystemClock, iso8601
 from common.errors import UserError
@@ -47,16 +49,32 @@ def release(arguments: argparse.Namespace) -> int:
 @command(
     "let levels fall without a ledger that is gone, until the budget day ends",
     flag("ledger", metavar="LEDGER", help="its id, or the beginning of it"),
+    service("exporter", help="answers for its month from now"),
     *COMMON,
 )
 def retire(arguments: argparse.Namespace) -> int:
     """For a ledger that is away and will not be back today (LLMLedgerAway): its evidence is waived,
-    its spend still counts. Ends with the budget day, or when it is back.
+    its spend still counts. Ends with the budget day, or when it is back. With a month's budget, a
+    living exporter's ledger takes over what it had spent of the month.
     """
-    return _tell(arguments)
+    return _tell(arguments, _hand_over)
 
 
-def _tell(arguments: argparse.Namespace) -> int:
+def _hand_over(arguments: argparse.Namespace, state: dict[str, Any]) -> None:
+    """What a retired ledger had spent of the month, to a ledger that lives. Raises UserError."""
+    told = {"reason": arguments.reason, "author": author(arguments)}
+    for key, spent in state.get("months", {}).items():
+        month, _, ledger = key.partition("/")
+        if ledger.startswith(arguments.ledger):
+            asked = {**told, "ledger": ledger, "month": month, "amount_usd": f"{spent:.9f}"}
+            url = arguments.exporter
+            call("exporter", url, "/api/v1/carry", token=admin_token(arguments.data), content=asked)
+            print(f"{url} now counts ${spent:.2f} of {month} for {ledger}.", file=sys.stderr)
+
+
+def _tell(
+    arguments: argparse.Namespace, then: Callable[[argparse.Namespace, Any], None] | None = None
+) -> int:
     """Set or end the override, or retire; print what is in force now."""
     given = vars(arguments)
     asked: dict[str, str] = {key: given[key] for key in ("level", "ledger") if key in given}
@@ -64,6 +82,8 @@ def _tell(arguments: argparse.Namespace) -> int:
         asked["until"] = iso8601(parse_time(until, SystemClock().now()))
     state = override(arguments, arguments.command, **asked)
     print_json(state) if arguments.json else print(in_force(state))
+    if then:
+        then(arguments, state)
     return 0
 
 

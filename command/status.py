@@ -36,7 +36,6 @@ from common.budget_status import (
     BudgetStatus,
     StatusDay,
     by_amount,
-    plain,
     together,
 )
 from common.errors import UserError
@@ -86,7 +85,7 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
         "limit_usd": f"{budget.limit:f}",
         "net_spend_usd": f"{budget.net_spend:f}",
         "remaining_usd": f"{budget.remaining:f}",
-        "month": plain(budget.month),
+        "month": budget.month and budget.month.document(budget.spend_usd),
         "month_text": budget.month.sentence(budget.spend_usd) if budget.month else "",
         "day": msgspec.to_builtins(reports[0].day),
         "by_roaster": _merge(report.by_roaster for report in reports),

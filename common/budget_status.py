@@ -36,7 +36,9 @@ class _Amounts(Struct, frozen=True, kw_only=True):
 
     def lowest(self) -> Decimal:
         """The smallest of the amounts."""
-        return min(value for value in asdict(self).values() if isinstance(value, Decimal))
+        values = asdict(self).values()
+        tables = [value.values() for value in values if isinstance(value, dict)]
+        return min(value for value in chain(values, *tables) if isinstance(value, Decimal))
 
 
 class MonthFigures(_Amounts, frozen=True, kw_only=True):
@@ -48,16 +50,26 @@ class MonthFigures(_Amounts, frozen=True, kw_only=True):
     seen_days: MonthDays  # for so many of them the limit counts: from the ledger's first day on
     spent_usd: Decimal  # in the month before the budget day, the opening balance included
     opening_usd: Decimal | None = None  # what a person put in as spent elsewhere
+    carried_usd: dict[str, Decimal] = {}  # by ledger that is gone: what was handed over of it
     days_left: MonthDays  # budget days to the month's end, today included
     parts: MonthDays  # into so many parts what is left is divided: days_left, or 1
+
+    def document(self, today: Decimal) -> dict[str, Any]:
+        """As JSON has it, with spend_usd, all of the month's. today: the day's spend in USD."""
+        return {**plain(self), "spend_usd": f"{self.before + today:f}"}
 
     def sentence(self, today: Decimal) -> str:
         """For people. today: the day's spend in USD."""
         part = f"; it counts from day {self.days - self.seen_days + 1} on"
         return (
-            f"Month {self.month}: ${self.spent_usd + today:.2f} of ${self.counted:.2f}"
+            f"Month {self.month}: ${self.before + today:.2f} of ${self.counted:.2f}"
             f"{part if self.seen_days < self.days else ''}; days left, with today: {self.days_left}"
         )
+
+    @property
+    def before(self) -> Decimal:
+        """Spent before the budget day, by ledgers that are gone as well."""
+        return self.spent_usd + sum(self.carried_usd.values())
 
     @property
     def counted(self) -> Decimal:
@@ -67,9 +79,7 @@ class MonthFigures(_Amounts, frozen=True, kw_only=True):
     @property
     def left(self) -> Decimal:
         """What the month leaves for today, at least 0, to the nearest nano-dollar."""
-        whole = (
-            picodollars(self.limit_usd) * self.seen_days - picodollars(self.spent_usd) * self.days
-        )
+        whole = picodollars(self.limit_usd) * self.seen_days - picodollars(self.before) * self.days
         size = 1000 * self.days * self.parts  # of a nano-dollar
         return Decimal(usd(1000 * ((max(0, whole) + size // 2) // size)))
 
@@ -111,23 +121,27 @@ class BudgetFigures(_Amounts, frozen=True, kw_only=True):
 def together(figures: Sequence[BudgetFigures]) -> BudgetFigures:
     """Several ledgers under one budget: amounts add up, the limits are the smallest of theirs."""
     months = [one.month for one in figures if one.month]
+    live = {getattr(one, "ledger", "") for one in figures}
     return BudgetFigures(
         spend_usd=Decimal(sum(one.spend_usd for one in figures)),
         written_off_usd=Decimal(sum(one.written_off_usd for one in figures)),
         granted_usd=Decimal(sum(one.granted_usd for one in figures)),
         limit_usd=min(one.limit_usd for one in figures),
-        month=_months(months) if months else None,
+        month=_months(months, live) if months else None,
     )
 
 
-def _months(given: Sequence[MonthFigures]) -> MonthFigures:
-    """Of the earliest month that a ledger is in."""
+def _months(given: Sequence[MonthFigures], live: set[str]) -> MonthFigures:
+    """Of the earliest month that a ledger is in. live: ledgers that count for themselves."""
     months = [one for one in given if one.month == min(each.month for each in given)]
     largest = max(months, key=lambda one: one.seen_days)
+    told = [item for one in months for item in one.carried_usd.items() if item[0] not in live]
+    carried = {name: max(usd for one, usd in told if one == name) for name, _ in told}
     return msgspec.structs.replace(
         largest,
         limit_usd=min(one.limit_usd for one in months),
         spent_usd=Decimal(sum(one.spent_usd for one in months)),
+        carried_usd=carried,
         days_left=max(one.days_left for one in months),
         parts=max(one.parts for one in months),
     )
@@ -201,8 +215,9 @@ class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
         """
         shown = float(min(self.utilization, SHOWN_UTILIZATION))
         said = self.month.sentence(self.spend_usd) if self.month else ""
-        limit = f"{self.limit:f}"
-        return {**plain(self), "limit_today_usd": limit, "month_text": said, "utilization": shown}
+        month = self.month and self.month.document(self.spend_usd)
+        more = {"limit_today_usd": f"{self.limit:f}", "month": month, "month_text": said}
+        return {**plain(self), **more, "utilization": shown}
 
 
 def plain(value: Any) -> Any:

@@ -45,8 +45,10 @@ def decide(
     """The next state after one round of asking every source."""
     state = state.copy()
     _forget_the_future(state, now)
-    waived, away = ledgers.follow(state, observed), ledgers.problems(state, observed).get("ledgers")
+    waived, problems = ledgers.follow(state, observed), ledgers.problems(state, observed)
+    away = "; ".join(problems[about] for about in ("ledgers", "month") if about in problems)
     complete = observed.all_exporters_answered() and state.ledgers.keys() <= observed.live_ledgers()
+    complete = complete and "month" not in problems
     this_round = _Round(state, waived, ladder, hold_seconds, now, away, complete)
     this_round.void_contradicted_claims()
     claimed = observed.claimed() | state.claimed()
@@ -105,7 +107,7 @@ class _Round:
     ladder: Ladder
     hold_seconds: float
     now: float
-    away: str | None  # ledgers of today, in a sentence
+    away: str  # ledgers of today, and those whose month is not counted, in sentences
     complete: bool  # every exporter and ledger answers and can book, the retired ones, too
     holds: list[Hold] = field(default_factory=list)
 

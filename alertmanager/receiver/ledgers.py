@@ -30,8 +30,25 @@ def follow(state: State, observed: Observations) -> Observations:
     for ruler in observed.rulers():
         for ledger in sorted(ruler.spent):
             _remember(state, ledger, ruler.day_start or 0.0)
+    _follow_months(state, observed)
     _learn_epochs(state, observed)
     return observed
+
+
+def _follow_months(state: State, observed: Observations) -> None:
+    """Remember what each ledger had spent of the running month: Prometheus may forget it."""
+    for key, usd in (item for ruler in observed.rulers() for item in ruler.months.items()):
+        if key in state.months or len(state.months) < MAX_LEDGERS:
+            state.months[key] = max(usd, state.months.get(key, 0))
+    running = min(observed.months(), default="")
+    state.months = {key: usd for key, usd in state.months.items() if key >= running}
+
+
+def _forgotten(state: State, observed: Observations) -> list[str]:
+    """Ledgers that are gone and whose spend of the running month is not counted any more."""
+    live, months = observed.live_ledgers(), observed.months()
+    keys = (key.partition("/") for key in sorted(state.months.keys() - observed.month_known()))
+    return [ledger for month, _, ledger in keys if month in months and ledger not in live]
 
 
 def _end_waivers(state: State, observed: Observations) -> None:
@@ -74,6 +91,11 @@ def problems(state: State, observed: Observations) -> dict[str, str]:
             f"seen today, but neither answering nor fresh in the rules: {_first(away)}; nothing is "
             "lowered until they are back, the day is over, or llm-budget retire LEDGER --reason WHY"
         )
+    if forgotten := _forgotten(state, observed):
+        found["month"] = (
+            f"what they had spent this month is not counted any more: {_first(forgotten)}; nothing "
+            "is lowered until llm-budget retire LEDGER --reason WHY hands it to a living ledger"
+        )
     if len(state.ledgers) >= MAX_LEDGERS:
         found["too many ledgers"] = f"{MAX_LEDGERS} were seen today; no more are remembered"
     return found
@@ -82,18 +104,19 @@ def problems(state: State, observed: Observations) -> dict[str, str]:
 def retire(given: str, state: State, observed: Observations) -> str:
     """Waive a ledger's evidence for the budget day; the request in short, for the audit trail.
 
-    given: its id, or the beginning of it. Raises UserError for one that lives or was not seen.
+    given: its id, or the beginning of it. Raises UserError for one that lives or was not seen. One
+    that was seen this month, but not today, has none to waive: its spend can be handed over.
     """
-    known = sorted(state.ledgers)
+    known = sorted({*state.ledgers, *(key.partition("/")[2] for key in state.months)})
     found = [given] if given in known else [one for one in known if given and one.startswith(given)]
     if len(found) != 1:
-        fits = "fits several ledgers" if found else "is no ledger that was seen today"
+        fits = "fits several ledgers" if found else "is no ledger that was seen today or this month"
         raise UserError(f"{given[:80]!r} {fits}; seen: {_first(found or known) or 'none'}")
     ledger = found[0]
     if ledger in observed.live_ledgers():
         raise UserError(f"ledger {ledger} lives: it answers, or its figures in the rules are fresh")
-    seen = state.ledgers[ledger]
-    seen.retired, seen.day = True, max([seen.day, *filter(None, observed.days())])
+    if seen := state.ledgers.get(ledger):
+        seen.retired, seen.day = True, max([seen.day, *filter(None, observed.days())])
     return f"retire {ledger}"
 
 

@@ -45,6 +45,7 @@ def report(controller: Controller) -> dict[str, Any]:
             "not_wanted": sorted(observed.not_wanted()),
             "claims": sorted(state.claimed()),
             "ledgers": ledgers.standing(state, observed),
+            "months": state.months,  # USD, by "2026-11/ledger"
             "epochs": observed.epochs(),  # of each ledger, that all evidence knows of
             "sources": {source.url: _answer(source) for source in sources},
             "changes": list(

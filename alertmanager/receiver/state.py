@@ -85,6 +85,8 @@ class State(Struct, forbid_unknown_fields=True):
     recovered: str = ""  # why it is not the one that was saved, until evidence confirms it
     lost: str = ""  # a person's override that is lost with it, until a person speaks again
     ledgers: dict[str, SeenLedger] = field(default_factory=dict)  # by id
+    # By "2026-11/ledger": the most that the rules said it had spent of that month, in USD.
+    months: dict[str, float] = field(default_factory=dict)
     epoch: int = 0  # how often the evidence learnt of a grant or reset, of whatever ledger
     epoch_at: float = 0.0  # when the records first showed the last of them
 

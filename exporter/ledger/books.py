@@ -15,6 +15,7 @@ from exporter.ledger.course import REMEMBERED_DAYS, Costs, Course, Gap, read_cou
 UNPRICED_VERSION = 0  # of the accounts whose price was not known: tokens count, cost is withheld
 # Only today's spend is asked for; earlier days are kept for a clock that goes back.
 RECENT_DAYS = 7
+CARRIED = "carried "  # before month and ledger: a key of meta
 
 
 class Series(NamedTuple):
@@ -121,6 +122,7 @@ class Books:
     courses: dict[date, Course] = field(default_factory=lambda: defaultdict(Counter))
     gaps: list[Gap] = field(default_factory=list)
     balances: dict[str, Balance] = field(default_factory=dict)  # the newest, by currency
+    carried: dict[tuple[str, str], int] = field(default_factory=dict)  # by month and ledger
     _adjusted: Counter[tuple[date, str, str]] = field(default_factory=Counter)
     _day_cost: dict[date, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
     _day_tokens: Counter[date] = field(default_factory=Counter)  # priced or not
@@ -221,6 +223,8 @@ def read_books(db: sqlite3.Connection) -> Books:
     (oldest,) = db.execute("SELECT min(day) FROM accounts").fetchone()
     books.first_day = date.fromisoformat(min(meta["first_day"], oldest or meta["first_day"]))
     books.balances = newest(db)
+    handed = {key[len(CARRIED) :]: meta[key] for key in meta if key.startswith(CARRIED)}
+    books.carried = {(key[:7], key[8:]): int(picos) for key, picos in handed.items()}
     query = "SELECT label, input_tokens, cached_input_tokens, output_tokens FROM reprices"
     for label, *tokens in db.execute(query):
         books.unpriced_tokens[label] += sum(tokens)

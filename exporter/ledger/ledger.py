@@ -20,6 +20,7 @@ from exporter.ledger.balances import Balance
 from exporter.ledger.booking import Booking, SubmissionResult
 from exporter.ledger.books import read_books
 from exporter.ledger.course import note_gaps, set_limit
+from exporter.ledger.month import Carry, carry
 from exporter.ledger.progress import LogProgress, read_places
 from exporter.ledger.repricing import Reprice, Repriced
 from exporter.ledger.retention import tidy
@@ -98,6 +99,13 @@ class Ledger:
     def adjusted_today(self) -> "Future[list[dict[str, Any]]]":
         """Today's grants, resets and revokes with reason, author and time."""
         return self.writer.run(lambda db, now: adjustments.of_day(db, self.day_of(now)))
+
+    def carry(self, asked: Carry) -> "Future[dict[tuple[str, str], int]]":
+        """Answer for what a ledger that is gone had spent of a month."""
+        return self.writer.run(
+            lambda db, _: carry(db, self.books.ledger_id, self._budget, asked),
+            lambda done: setattr(self.books, "carried", {**self.books.carried, **done}),
+        )
 
     def reconfigure(self, config: Config) -> "Future[Calendars]":
         """Take prices, label caps and calendar of another config, between two transactions."""

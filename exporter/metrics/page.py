@@ -189,6 +189,9 @@ def _month(month: MonthFigures, today: BudgetDay, labels: tuple[str, ...]) -> It
         (names.MONTH_PARTS, "What is left is divided by it: days left, or 1.", month.parts),
     ):
         yield family(name, text, {labels: value}, names.LEDGER, names.DAY, names.MONTH)
+    gone = {(ledger, month.month): float(usd) for ledger, usd in month.carried_usd.items()}
+    text = "What a ledger that is gone had spent of it, as handed over, in USD."
+    yield family(names.MONTH_CARRIED, text, gone, names.LEDGER, names.MONTH)
     began = today.start - 86_400 * (today.date.day - 1 - month.days + month.seen_days)
     text = "When the part that counts began, to the hour; with an opening balance not said."
     said = {labels: began} if month.opening_usd is None else {}

@@ -19,6 +19,7 @@ from common.budget_status import LogStatus
 from common.errors import UserError
 from exporter.composition import Exporter
 from exporter.ledger.adjustments import Grant, Reset, Revoke
+from exporter.ledger.month import Carry
 from exporter.ledger.reconcile import reconcile
 from exporter.ledger.report import report
 from exporter.ledger.repricing import Reprice
@@ -68,6 +69,7 @@ def application(
                 for one in (Grant, Reset, Revoke)
             ),
             route("/api/v1/reprice", "admin", web.reprice, "POST"),
+            route("/api/v1/carry", "admin", web.carry, "POST"),
         ],
         middleware=[
             Middleware(http.SafeHeaders),
@@ -162,6 +164,12 @@ class Web:
         asked = await http.read_json(request, Reprice, MAX_BODY_BYTES)
         done = await asyncio.wrap_future(self._ledger.reprice(asked))
         return http.json_response(done.report)
+
+    async def carry(self, request: Request) -> Response:
+        """Answer for a month of a ledger that is gone; again: replaces what was said before."""
+        asked = await http.read_json(request, Carry, MAX_BODY_BYTES)
+        await asyncio.wrap_future(self._ledger.carry(asked))
+        return http.json_response(asked)
 
     async def adjust(self, kind: type[Reset], request: Request) -> Response:
         """GET: today's grants, resets or revokes. POST: one more, booked when answered."""

@@ -19,7 +19,7 @@ from tests.support.receivers import Receiver
 PAGE = (API.parent / "api.md").read_text()
 DAY = 86_400
 WHO = {"reason": "launch day", "author": "asha"}
-PROVIDER = "provider: {}"
+CONFIG = "{provider: {}, budget: {monthly_limit_usd: 900}}"
 
 
 def test_the_schemas_are_current() -> None:
@@ -28,7 +28,7 @@ def test_the_schemas_are_current() -> None:
 
 @pytest.fixture
 def exporter(tmp_path: Path) -> Iterable[Exporter]:
-    with Exporter(tmp_path, PROVIDER, NOON, tokens=True) as running:
+    with Exporter(tmp_path, CONFIG, NOON, tokens=True) as running:
         booked = [event(id="a"), event(model="none-such", id="b")]
         booked += [event(at=NOON - ago * DAY) for ago in (1, 2)]
         running.post(booked, Authorization=f"Bearer {INGEST}")
@@ -70,6 +70,10 @@ BODIES: dict[str, tuple[Any, str]] = {
     "POST /api/v1/resets": (WHO, ""),
     "POST /api/v1/revokes": ({**WHO, "number": 1}, ""),
     "POST /api/v1/reprice": (WHO, ""),
+    "POST /api/v1/carry": (
+        {**WHO, "ledger": "0123456789abcdef", "month": "2027-01", "amount_usd": "41.30"},
+        "",
+    ),
 }
 
 

@@ -68,7 +68,6 @@ TESTED_BY = {
     "exporter/ledger/books.py": "tests/properties/test_ledger.py",
     "exporter/ledger/progress.py": "tests/properties/test_logs.py",
     "exporter/ledger/unpriced.py": "tests/unit/exporter/ledger/test_repricing.py",
-    "exporter/web/status.py": "tests/rules/test_budget_status.py",
     "exporter/prices/tokenprice.py": "tests/unit/exporter/prices/test_genai.py",
 }
 

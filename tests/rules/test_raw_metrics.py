@@ -17,9 +17,10 @@ budget: {roasters: {blue-tokai: 9}, fields: {notes: 9}, monthly_limit_usd: 900}
 provider: {balance_url: 'http://127.0.0.1:1/'}
 """
 # Only once a provider has answered: tests/unit/exporter/metrics/test_provider.py.
-# Only once a ledger is retired; only once money was granted to one roaster, or it has past days.
+# Only once a ledger is retired, and its month handed over; only once money was granted to one
+# roaster, or it has past days.
 ON_DEMAND = {names.PROVIDER_BALANCE, names.LEDGER_RETIRED, names.ROASTER_GRANTED}
-ON_DEMAND |= {names.HISTORY_SPEND, names.HISTORY_DAY_START}
+ON_DEMAND |= {names.MONTH_CARRIED, names.HISTORY_SPEND, names.HISTORY_DAY_START}
 
 
 def exporter_page(folder: Path) -> set[str]:

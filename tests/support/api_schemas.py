@@ -16,6 +16,7 @@ from alertmanager.receiver.audit import Change
 from alertmanager.receiver.overrides import OverrideRequest
 from common.budget_status import BudgetStatus
 from exporter.ledger.adjustments import Grant, Kind, Reset, Revoke
+from exporter.ledger.month import Carry
 from exporter.ledger.repricing import Reprice
 from tests.support.paths import ROOT
 
@@ -169,6 +170,7 @@ EXPORTER: dict[str, tuple[Any, Any]] = {
     "GET /api/v1/revokes": (None, Revokes),
     "POST /api/v1/revokes": (Revoke, Adjusted),
     "POST /api/v1/reprice": (Reprice, Repriced),
+    "POST /api/v1/carry": (Carry, Carry),
 }
 RECEIVER: dict[str, tuple[Any, Any]] = {
     "GET /api/v1/history": (None, History),

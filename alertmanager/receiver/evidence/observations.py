@@ -47,6 +47,7 @@ class Ruler:
     scrapes: float = 0.0  # of three scrapes of an exporter, as measured; 0: not known
     epochs: Mapping[str, int] = field(default_factory=dict)  # newest grant or reset, by ledger
     epochs_at: float = 0.0  # when these were recorded, Unix time
+    months: Mapping[str, float] = field(default_factory=dict)  # USD, by "2026-11/ledger"
 
     @property
     def settling(self) -> float:
@@ -130,6 +131,17 @@ class Observations:
         """Whether every exporter answered and can book what it is told."""
         able = [exporter for exporter in self.answered_exporters() if exporter.writable]
         return bool(able) and len(able) == len(self.exporters)
+
+    def months(self) -> set[str]:
+        """The months that the exporters' budgets are in."""
+        return {one.figures.month.month for one in self.answered_exporters() if one.figures.month}
+
+    def month_known(self) -> set[str]:
+        """The "month/ledger" whose spend every Prometheus knows, or an exporter answers for."""
+        known = [set(ruler.months) for ruler in self.rulers()]
+        months = [one.figures.month for one in self.answered_exporters() if one.figures.month]
+        carried = {f"{one.month}/{gone}" for one in months for gone in one.carried_usd}
+        return carried.union(set.intersection(*known) if known else ())
 
     def earliest_day(self) -> float | None:
         """The start of the budget day that every exporter has reached; None unless all answer."""

@@ -50,6 +50,8 @@ FACTS = {
     "spent": f"timestamp({names.LEDGER_SPEND_TODAY})",
     "epoch": names.EVIDENCE_EPOCH,
     "epoch_at": f"timestamp({names.EVIDENCE_EPOCH})",
+    # Recorded every five minutes. Its key: "2026-11/ledger".
+    "month": f'label_join(last_over_time({names.MONTH_HELD}[15m]),"ledger","/","month","ledger")',
 }
 # One query for all: of llm_degradation_wanted the sample's own time, its value as a label.
 _SELECTED = [("wanted", one, f"timestamp({_WANTED}) and {_WANTED} == {one}") for one in ("0", "1")]
@@ -290,6 +292,7 @@ def ruler_of(
         day_start=day if dated else None,
         spent=_within(found["spent"], settled, fresh[1]) if dated else frozenset(),
         epochs=epochs,
+        months={key: usd for key, usd in found["month"].items() if "/" in key and usd >= 0},
         epochs_at=max(map(found["epoch_at"].__getitem__, epochs), default=0.0),
     )
 

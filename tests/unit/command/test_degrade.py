@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +15,12 @@ from alertmanager.receiver.evidence.observations import (
 )
 from command.degrade import parse_time
 from command.main import main
+from command.remote import exporter_status
 from common.clock import iso8601
 from common.errors import UserError
 from tests.support.budget_statuses import figures
+from tests.support.exporters import exporter_process
+from tests.support.exporters import url as url_of
 from tests.support.receivers import NOW, Receiver, alert
 
 Say = Callable[..., int]
@@ -81,7 +86,7 @@ def test_a_release_tells_what_is_held_from_what_the_alerts_ask_for(
         (("optimize", "--apply", "batch_up"), "--reason"),
         (("optimize", "--apply", "field_threshold/nose", *WHY), "nothing for field_threshold/nose"),
         (("history", "--limit", "0"), "from 1 to 1000"),
-        (("retire", "aa", *WHY), "'aa' is no ledger that was seen today; seen: none"),
+        (("retire", "aa", *WHY), "'aa' is no ledger that was seen today or this month; seen: none"),
         (("retire", "aa", "--reason", ""), "reason"),
         (("retire", "aa\n", *WHY), "printable"),
     ],
@@ -119,9 +124,31 @@ def test_a_ledger_that_is_gone_is_retired_once_for_the_day(
     again.close()
 
 
-def seen(*ledgers: str) -> Observations:
+def test_a_retired_ledger_s_month_is_handed_to_a_living_one(
+    say: Say, receiver: Receiver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "e").mkdir()
+    with exporter_process(tmp_path / "e", "budget: {monthly_limit_usd: 300}") as child:
+        exporter = url_of(child, "")
+        name = exporter_status(exporter).month.month
+        receiver.observe(seen("a1", months={f"{name}/a1": 41.3, f"{name}/b2": 1.0}))
+        receiver.observe(seen())
+        # What it had spent is kept until an exporter takes it: after a restart as well.
+        again = ("retire", "a", *WHY, "--exporter")
+        assert say(*again, "http://127.0.0.1:1") == 2
+        assert "cannot reach the exporter" in capsys.readouterr().err
+        for _ in range(2):
+            assert say(*again, exporter) == 0
+            said = f"{exporter} now counts $41.30 of {name} for a1."
+            assert said in capsys.readouterr().err
+        found = exporter_status(exporter).month
+        assert (found.carried_usd, found.before) == ({"a1": Decimal("41.3")}, Decimal("41.3"))
+
+
+def seen(*ledgers: str, months: dict[str, float] | None = None) -> Observations:
     """A round in which a Prometheus and these ledgers' exporters answer."""
-    rules = PrometheusAnswer("p", NONE, NOW, {}, NONE, NONE, Ruler(5, day_start=NOW))
+    ruler = Ruler(5, day_start=NOW, months=months or {})
+    rules = PrometheusAnswer("p", NONE, NOW, {}, NONE, NONE, ruler)
     return Observations(
         (), (rules,), tuple(ExporterAnswer(one, NOW, figures("1"), ledger=one) for one in ledgers)
     )

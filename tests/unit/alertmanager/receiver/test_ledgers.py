@@ -1,10 +1,12 @@
 """Ledgers seen today: remembered, missed, retired, forgotten with the day."""
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from alertmanager.receiver.decide import Hold, decide
 from alertmanager.receiver.evidence.observations import (
     ExporterAnswer,
     NoAnswer,
@@ -15,7 +17,8 @@ from alertmanager.receiver.evidence.observations import (
 from alertmanager.receiver.ledgers import MAX_LEDGERS, follow, problems, retire, standing
 from alertmanager.receiver.state import SeenLedger, State
 from common.errors import UserError
-from tests.support.budget_statuses import figures
+from tests.support.budget_statuses import figures, month
+from tests.support.ladders import shipped_ladder
 
 DAY, NEXT = 86_400.0, 172_800.0
 NONE: frozenset[str] = frozenset()
@@ -130,7 +133,7 @@ def test_one_that_is_still_away_on_the_next_day_can_be_retired_again() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("aaaa", "'aaaa' is no ledger that was seen today; seen: aab1, aac1, abc1"),
+        ("aaaa", "'aaaa' is no ledger that was seen today or this month; seen: aab1, aac1, abc1"),
         ("aa", "'aa' fits several ledgers; seen: aab1, aac1"),
         ("", "'' is no ledger that was seen today"),
         ("aab1", "ledger aab1 lives"),
@@ -203,3 +206,55 @@ def test_the_same_grant_does_not_count_again_when_a_prometheus_is_behind_or_lies
         0, 0, 0, 1,
     ]  # fmt: skip
     assert counted(*(of_epochs(one) for one in (3, 5, 3, 5, 3, 5))) == [0, 1, 1, 1, 1, 1]
+
+
+def of_month(
+    spent: dict[str, float],
+    ledgers: str = "a",
+    of: str = "2026-11",
+    carried: str = "",
+    day: float = DAY,
+) -> Observations:
+    """These ledgers' exporters, and rules that know so much of months; carried: by exporters."""
+    answered_for = dict.fromkeys(carried, Decimal(1))
+    money = figures("1", month=month("300", month=of, carried_usd=answered_for))
+    exporters = [ExporterAnswer(f"at {one}", day, money, ledger=one) for one in ledgers]
+    known = replace(rules(day).ruler, months=spent)
+    return both(*exporters, prometheus=replace(rules(day), ruler=known))
+
+
+BOTH = {"2026-11/a": 40.0, "2026-11/b": 60.0}
+
+
+def test_a_month_that_prometheus_forgot_keeps_the_level_until_a_living_ledger_answers_for_it() -> (
+    None
+):
+    state = seen(of_month(BOTH, "ab"), of_month({"2026-11/b": 59.0}, day=NEXT))
+    assert state.months == BOTH
+    assert set(state.ledgers) == {"a"}, "b is of the day before"
+    assert problems(state, of_month(BOTH, day=NEXT)) == {}
+    for forgot in (of_month({}, day=NEXT), of_month({"2026-11/a": 40.0}, day=NEXT)):
+        assert "this month is not counted any more: b; nothing" in problems(state, forgot)["month"]
+        assert problems(state, replace(forgot, prometheuses=(*forgot.prometheuses, rules(NEXT))))
+    (hold,) = (
+        one for one in decided(state, of_month({}, day=NEXT)) if one.reason == "exporter_unknown"
+    )
+    assert "hands it to a living ledger" in hold.detail
+    assert retire("b", state, of_month({}, day=NEXT)) == "retire b"
+    assert problems(state, of_month({}, carried="b", day=NEXT)) == {}
+    assert problems(state, of_month({}, "ab", day=NEXT)) == {}
+    seen(of_month({}, of="2026-12", day=NEXT), state=state)
+    assert state.months == {}
+
+
+def decided(state: State, observed: Observations) -> list[Hold]:
+    """What keeps a level of the day before, whose alerts are over."""
+    state = state.copy()
+    state.level = "control"
+    return decide(state, observed, shipped_ladder(), 0, NEXT + 60).holds
+
+
+def test_months_are_bounded_and_only_of_a_time_to_come_or_running() -> None:
+    many = {f"2026-11/{n}": 1.0 for n in range(MAX_LEDGERS + 5)} | {"2026-10/b": 1.0}
+    assert len(seen(of_month(many)).months) == MAX_LEDGERS
+    assert seen(of_month({"2026-10/b": 1.0, "2026-12/b": 2.0})).months == {"2026-12/b": 2.0}

@@ -22,7 +22,7 @@ from exporter.ledger.month import month_of
 from exporter.ledger.repricing import Reprice
 from tests.support.clock import ManualClock
 from tests.support.days import unix
-from tests.support.exporters import NOON, Exporter, event
+from tests.support.exporters import ADMIN, NOON, Exporter, event
 
 DAY = 86_400
 PRICE = 270_001  # pico-dollars a token of deepseek-chat, of whatever type
@@ -175,3 +175,55 @@ def test_without_a_limit_there_is_no_month(tmp_path: Path) -> None:
 def test_a_month_that_cannot_be_meant_is_refused(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         Exporter(tmp_path, f"budget: {{{text}}}")
+
+
+BB = {"ledger": "bb", "month": "2027-01", "amount_usd": "120.000000000001"}
+SAID = {"reason": "its disk died", "author": "ann"}
+
+
+def hand_over(exporter: Exporter, **said: Any) -> Any:
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    return exporter.http.post("/api/v1/carry", json={**SAID, **BB, **said}, headers=headers)
+
+
+def test_a_ledger_answers_for_one_that_is_gone_once_and_through_a_restart(tmp_path: Path) -> None:
+    text = "budget: {monthly_limit_usd: 310, month_opening_usd: {2027-01: 100}}"
+    with Exporter(tmp_path, text) as exporter:
+        exporter.book(event(id="a", at=NOON - DAY), event(id="b", at=NOON))
+    with Exporter(tmp_path, text, tokens=True) as exporter:
+        for amount in ("7", BB["amount_usd"], BB["amount_usd"]):  # the last one said counts
+            assert hand_over(exporter, amount_usd=amount).status_code == 200
+    with Exporter(tmp_path, text) as exporter:
+        found = month(exporter)
+        assert found["carried_usd"] == {"bb": "120.000000000001"}
+        assert (found["spent_usd"], found["spend_usd"]) == ("100.00038", "220.000760000001")
+        assert exporter.status()["limit_today_usd"] == "89.99962"  # to the nano-dollar
+        assert exporter.value("llm_month_spent_usd", month="2027-01") == 100.00038
+        page = exporter.http.get("/metrics").text
+        assert 'llm_month_carried_usd{ledger="bb",month="2027-01"} 120.00' in page
+        exporter.clock.advance(17 * DAY)
+        assert month(exporter)["carried_usd"] == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"amount_usd": "-1"}, "from 0 to 1,000,000 USD"),
+        ({"amount_usd": "1e7"}, "from 0 to 1,000,000 USD"),
+        ({"amount_usd": "NaN"}, "not an amount"),
+        ({"month": "2027-13"}, "month"),
+        ({"ledger": "b b"}, "ledger"),
+        ({"reason": " "}, "needs a reason"),
+    ],
+)
+def test_a_hand_over_that_cannot_be_meant_is_refused(
+    said: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    with Exporter(tmp_path, "budget: {monthly_limit_usd: 310}", tokens=True) as exporter:
+        answer = hand_over(exporter, **said)
+        assert (answer.status_code, words in answer.json()["error"]) == (400, True), answer.text
+        own = hand_over(exporter, ledger=exporter.ledger.books.ledger_id)
+        assert "is this ledger: it counts its own spend" in own.json()["error"]
+        assert month(exporter)["carried_usd"] == {}
+    with Exporter(tmp_path, tokens=True) as exporter:
+        assert "no monthly_limit_usd is set" in hand_over(exporter).json()["error"]
