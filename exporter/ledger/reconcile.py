@@ -76,20 +76,15 @@ def reconcile(
 
 def compare(parts: Mapping[str, Part], causes: list[str]) -> dict[str, Any]:
     """The days, their total, and what is likely the cause of a difference; causes: known ones."""
-    sums = (None if None in each else sum(each) for each in zip(*parts.values(), strict=True))
-    return {
-        "days": [_row(day, *part) for day, part in parts.items()],
-        "total": _row("total", *sums),
-        "causes": [*causes, *_usual_causes(parts)],
-    }
-
-
-def _row(day: str, *part: int | None) -> dict[str, Any]:
-    """Exact USD. Difference: charged less booked."""
-    charged, topped_up, booked = part
-    off = None if charged is None or booked is None else charged - booked
-    figures = zip(COLUMNS, (charged, topped_up, booked, off), strict=True)
-    return {"day": day} | {name: None if it is None else usd(it) for name, it in figures}
+    columns: Any = zip(*parts.values(), strict=True)
+    total = [None if None in column else sum(column) for column in columns]
+    rows = []
+    for day, (charged, topped_up, booked) in (dict[str, Any](parts) | {"total": total}).items():
+        off = None if charged is None else charged - booked
+        figures = zip(COLUMNS, (charged, topped_up, booked, off), strict=True)
+        rows.append({"day": day} | {name: it if it is None else usd(it) for name, it in figures})
+    causes = [*causes, *_usual_causes(parts)]
+    return {"days": rows[:-1], "total": rows[-1], "causes": causes}
 
 
 def instant(text: str, now: float, zone: tzinfo = UTC) -> datetime:
