@@ -17,7 +17,7 @@ from common.clock import SystemClock, iso8601
 from common.errors import UserError
 from exporter.budget.calendars import BudgetDay, read_calendars
 from exporter.budget.day import BudgetCalendar
-from exporter.ledger.backup import ledger_at
+from exporter.ledger.backup import reading
 from exporter.ledger.report import day_named
 
 SERVICES = (RECEIVER, flag("--prometheus", default=PROMETHEUS_URL, metavar="URL"))
@@ -81,7 +81,7 @@ def _day(arguments: argparse.Namespace, now: float) -> tuple[BudgetDay, str]:
     calendar, note = BudgetCalendar(), ""
     try:
         if arguments.ledger:
-            with ledger_at(arguments.ledger) as db:
+            with reading(arguments.ledger) as db:
                 calendar = read_calendars(db).current(now)
         else:
             told = exporter_status(arguments.exporter, timeout=SECONDS).day
