@@ -2,8 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import time
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,16 @@ from exporter.ledger.report import day_named
 SERVICES = (RECEIVER, flag("--prometheus", default=PROMETHEUS_URL, metavar="URL"))
 SECONDS = 4.0  # for the exporter's status, and for the others, who are asked at once
 NOON = 12 * 3600  # seconds of the day after which the forecast is judged
+
+
+def _visible(found: object) -> str:
+    """Neither a command to a terminal nor a line of its own."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in str(found))
+
+
 TEMPLATES = Environment(  # noqa: S701  plain text
     loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
-    trim_blocks=True, finalize=lambda found: "".join(
-        sign if sign.isprintable() else "\ufffd" for sign in str(found)),
+    trim_blocks=True, finalize=_visible,
 )  # fmt: skip
 
 
@@ -40,16 +47,14 @@ def digest(arguments: argparse.Namespace, ask: Callable[..., Any]) -> Iterator[s
     told: dict[str, Any] = {name: iso8601(at) for name, at in times.items()}
     yield "LLM cost of {0}, {start} to {end}\n".format(day.date, **told)
     with ThreadPoolExecutor() as pool:
-
-        def later(who: Callable[..., Any], *asked: Any, **more: Any) -> "Future[Any]":
-            return pool.submit(who, *asked, **more, timeout=SECONDS)
-
-        receiver = ("receiver", arguments.receiver)
-        told["changes"] = later(call, *receiver, "/api/v1/history", params={"limit": "1000"})
-        told["state"] = later(call, *receiver, "/state")
-        told["books"] = books = later(ask, arguments, *2 * (f"{day.date}",), "roaster,field")
-        server = ("Prometheus server", arguments.prometheus)
-        figures = later(call, *server, "/api/v1/query", params={"query": query})
+        get = partial(pool.submit, partial(call, timeout=SECONDS))
+        state = get("receiver", arguments.receiver, "/state")
+        params = {"limit": "1000"}
+        changes = get("receiver", arguments.receiver, "/api/v1/history", params=params)
+        params, url = {"query": query}, arguments.prometheus
+        figures = get("Prometheus server", url, "/api/v1/query", params=params)
+        days = (f"{day.date}", f"{day.date}")
+        books = pool.submit(ask, arguments, *days, "roaster,field", timeout=SECONDS)
 
         def figure(name: str) -> float:
             found = figures.result()["data"]["result"]
@@ -59,7 +64,8 @@ def digest(arguments: argparse.Namespace, ask: Callable[..., Any]) -> Iterator[s
             return values[0]
 
         template = TEMPLATES.get_template("digest.txt.j2")
-        told |= {"over": now >= day.end, "held": held, "figure": figure}
+        told |= {"books": books, "changes": changes, "state": state, "held": held}
+        told |= {"over": now >= day.end, "figure": figure}
         told["spent"] = lambda: float(books.result()["total"]["cost_usd"])
         context = template.new_context(told)
         for name, part in template.blocks.items():
@@ -71,7 +77,7 @@ def _told(name: str, part: Iterator[str]) -> str:
     try:
         return "".join(part)
     except UserError as error:
-        return f"{name}: unknown ({error})\n"
+        return f"{name}: unknown ({_visible(error)})\n"
     except (TemplateError, LookupError, TypeError, ValueError, AttributeError):
         return f"{name}: unknown (the answer is not of this program, or version)\n"
 
@@ -87,6 +93,6 @@ def _day(arguments: argparse.Namespace, now: float) -> tuple[BudgetDay, str]:
             told = exporter_status(arguments.exporter, timeout=SECONDS).day
             calendar = BudgetCalendar(told.timezone, time.fromisoformat(told.day_starts_at))
     except UserError as error:
-        note = f"The budget's own day is unknown ({error}): this is UTC's.\n"
+        note = f"The budget's own day is unknown ({_visible(error)}): this is UTC's.\n"
     day = day_named(arguments.until or "1d", calendar.day_of(now))
     return BudgetDay(day, calendar.start(day), calendar.end(day)), note
