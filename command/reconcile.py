@@ -51,7 +51,7 @@ def _ask(arguments: argparse.Namespace, since: str) -> dict[str, Any]:
         now = SystemClock().now()
         return books.reconcile(arguments.ledger, since, now, provider, balance=balance)
     asked = {"since": since, "balance": str(int(balance))}
-    return ask_exporter(arguments.exporter, "reconcile", asked, "causes")
+    return ask_exporter(arguments.exporter, "reconcile", "zone", params=asked, timeout=60.0)
 
 
 def _with_export(arguments: argparse.Namespace) -> dict[str, Any]:

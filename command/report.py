@@ -67,22 +67,18 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def ask(
-    arguments: argparse.Namespace, since: str, until: str, by: str, timeout: float = 60.0
-) -> dict[str, Any]:
-    """What --ledger, else the exporter, has of these days. Raises UserError."""
+def ask(arguments: argparse.Namespace, *asked: str, timeout: float = 60.0) -> dict[str, Any]:
+    """What --ledger, else the exporter, has; asked: since, until, by. Raises UserError."""
+    since, until, by = asked
     if arguments.ledger:
         return read_report(arguments.ledger, since, until, by, SystemClock().now())
-    asked = {"from": since, "to": until, "by": by}
-    return ask_exporter(arguments.exporter, "report", asked, "notes", timeout)
+    params = {"from": since, "to": until, "by": by}
+    return ask_exporter(arguments.exporter, "report", "notes", params=params, timeout=timeout)
 
 
-def ask_exporter(
-    url: str, path: str, asked: dict[str, str], known_by: str, timeout: float = 60.0
-) -> dict[str, Any]:
-    """What GET /api/v1/path answers; known_by: a key of it. Raises UserError."""
-    more: dict[str, Any] = {"token": read_token("metrics"), "params": asked, "timeout": timeout}
-    found = call("exporter", url, f"/api/v1/{path}", **more)
-    if not isinstance(found, dict) or known_by not in found:
+def ask_exporter(url: str, path: str, key: str, **asked: Any) -> dict[str, Any]:
+    """What GET /api/v1/path answers, which has that key; asked: as in call(). Raises UserError."""
+    found = call("exporter", url, f"/api/v1/{path}", token=read_token("metrics"), **asked)
+    if not isinstance(found, dict) or key not in found:
         raise UserError(f"{url}: the answer is no {path}; is another program listening?")
     return found

@@ -92,7 +92,7 @@ def summarize(reports: list[BudgetStatus], limits: dict[str, Decimal]) -> dict[s
         "by_field": _merge(report.by_field for report in reports),
         "roaster_caps": _highest(report.roaster_limits_usd for report in reports),
         "field_caps": _highest(report.field_limits_usd for report in reports),
-        "balance": next((one.document()["balance"] for one in reports if one.balance), None),
+        "balance": next((one.balance for one in reports if one.balance), None),
         "unpriced_tokens": sum(report.unpriced_tokens for report in reports),
         "warnings": sorted(set.intersection(*(set(report.warnings) for report in reports))),
         "config_problems": [report.config.problem for report in reports if report.config.problem],

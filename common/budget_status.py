@@ -174,20 +174,6 @@ class LogStatus(Struct, frozen=True):
     lag_bytes: int = 0
 
 
-class ProviderBalance(Struct, frozen=True):
-    """The account at the provider as it was last polled, Unix seconds.
-
-    usd: None without provider.usd_per_unit. The usual day: the mean of the known past days, and
-    how many such days the balance lasts; None: none is known, or none cost anything.
-    """
-
-    amounts: dict[str, Decimal]  # by currency
-    polled: float
-    usd: Decimal | None
-    usual_day_usd: Decimal | None
-    days_left: float | None
-
-
 class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
     """The whole document."""
 
@@ -205,7 +191,7 @@ class BudgetStatus(BudgetFigures, frozen=True, kw_only=True):
     epoch: int = 0  # the number of the ledger's newest grant, reset or revoke
     roaster_limits_usd: dict[str, Decimal] = {}  # today's caps of roasters, grants included
     field_limits_usd: dict[str, Decimal] = {}
-    balance: ProviderBalance | None = None
+    balance: dict[str, Any] | None = None  # the provider's; docs/api.json has its keys
     warnings: list[str] = []  # caps of what the ledger has not seen, in sentences
 
     def document(self) -> dict[str, Any]:

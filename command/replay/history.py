@@ -1,15 +1,14 @@
 """A usage history: what each minute cost, from a CSV file or a ledger; a ledger's past days."""
 
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD
+from exporter.ledger.backup import reading
 from exporter.ledger.books import Books, account
 
 MINUTES_PER_DAY = 1440
@@ -65,7 +64,7 @@ def read_ledger(path: Path) -> History:
     """
     days: Counter[int] = Counter()  # what no slot tells; SQLite's sum() fails beyond 64 bits
     slots: Counter[tuple[int, int]] = Counter()
-    with _opened(path) as db:
+    with reading(path) as db:
         for day, cost in db.execute(ACCOUNTS):
             days[date.fromisoformat(day).toordinal()] += cost
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'slots'").fetchone():
@@ -97,18 +96,8 @@ def past_days(path: Path, count: int, today: date) -> Books:
     """The books of so many whole days before today. Raises UserError when a ledger has none."""
     books, first = Books(""), today - timedelta(count)
     query = "SELECT * FROM accounts WHERE day >= ? AND day < ?"
-    with _opened(path) as db:
+    with reading(path) as db:
         books.book(map(account, db.execute(query, (f"{first}", f"{today}"))))
     if not books.totals:
         raise UserError(f"{path} has no books from {first} to the day before {today}")
     return books
-
-
-@contextmanager
-def _opened(ledger: Path) -> Iterator[sqlite3.Connection]:
-    """Read-only. Raises UserError when what is asked shows that it is not a ledger."""
-    try:
-        with closing(sqlite3.connect(f"{ledger.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            yield db
-    except (sqlite3.Error, ValueError, TypeError) as error:
-        raise UserError(f"cannot read the ledger {ledger}: {error}") from error

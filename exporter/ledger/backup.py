@@ -128,6 +128,16 @@ def ledger_at(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The same for who only reads. Raises UserError also when what is asked cannot be read."""
+    with ledger_at(path) as db:
+        try:
+            yield db
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise UserError(f"cannot read the ledger {path}: {error}") from error
+
+
 def _remove_leftovers(folder: Path) -> None:
     """Remove what mkstemp made for a copy and nobody holds any more."""
     for path in folder.glob(f"{TEMPORARY}????????"):

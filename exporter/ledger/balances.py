@@ -1,7 +1,6 @@
 """The provider's balance as it was polled: a row for each change, the last 100,000 of them."""
 
 import sqlite3
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -42,8 +41,7 @@ def newest(db: sqlite3.Connection) -> dict[str, Balance]:
 
 
 def keep(
-    db: sqlite3.Connection, known: Mapping[str, Balance], found: Mapping[str, tuple[int, int]],
-    now: float,
+    db: sqlite3.Connection, known: dict[str, Balance], found: dict[str, tuple[int, int]], now: float
 ) -> dict[str, Balance]:  # fmt: skip
     """Record a poll inside the caller's transaction; found: total and granted by currency."""
     kept = dict(known)
@@ -53,6 +51,6 @@ def keep(
             row = last._replace(until=now)
         query = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)"
         kept[currency] = row._replace(id=db.execute(query, row).lastrowid)
-    newest = max((row.id or 0 for row in kept.values()), default=0)
-    db.execute("DELETE FROM balances WHERE id <= ? AND until < ?", (newest - KEPT, now))
+    last_id = max((row.id or 0 for row in kept.values()), default=0)
+    db.execute("DELETE FROM balances WHERE id <= ? AND until < ?", (last_id - KEPT, now))
     return kept

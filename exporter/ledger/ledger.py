@@ -2,7 +2,6 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import date
 from pathlib import Path
@@ -80,7 +79,7 @@ class Ledger:
         self._tidy_once_a_day()
         return self.writer.submit(events, progress)
 
-    def keep_balances(self, found: Mapping[str, tuple[int, int]]) -> "Future[dict[str, Balance]]":
+    def keep_balances(self, found: dict[str, tuple[int, int]]) -> "Future[dict[str, Balance]]":
         """Record a poll of the provider's balance: total and granted by currency, millionths."""
         self._tidy_once_a_day()  # before this commit hides that the clock jumped
         return self.writer.run(

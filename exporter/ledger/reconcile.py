@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.money import PICODOLLARS_PER_USD, usd
 from exporter.budget.calendars import read_calendars
 from exporter.config import Provider
-from exporter.ledger.backup import ledger_at
+from exporter.ledger.backup import reading
 from exporter.ledger.balances import USD, Balance
 from exporter.ledger.books import UNPRICED_VERSION
 from exporter.ledger.course import NO_SLOT, SLOT_SECONDS, Course, read_courses, spent
@@ -41,18 +41,15 @@ def reconcile(
     """
     start, steps, problem = instant(since, now), Steps(), ""
     began, ended, zone = start.timestamp(), now, start.tzinfo
-    with ledger_at(ledger) as db:
+    with reading(ledger) as db:
         try:
-            try:
-                steps = _steps(db, began, provider, balance)
-                ended = min(max(rows[-1].until for rows in steps.values()), now)
-                began = min(max(began, min(rows[0].since for rows in steps.values())), ended)
-            except UserError as error:
-                problem = str(error)
-            books = _Books(db, began)
-            causes = list(_known_causes(db, began, ended, books))
-        except sqlite3.Error as error:
-            raise UserError(f"cannot read the ledger {ledger}: {error}") from error
+            steps = _steps(db, began, provider, balance)
+            ended = min(max(rows[-1].until for rows in steps.values()), now)
+            began = min(max(began, min(rows[0].since for rows in steps.values())), ended)
+        except UserError as error:
+            problem = str(error)
+        books = _Books(db, began)
+        causes = list(_known_causes(db, began, ended, books))
     pairs = [pair for rows in steps.values() for pair in pairwise(rows)]
     moved = Counter[tuple[str, bool]]()  # by how much the balance fell, or rose
     for old, new in pairs:
@@ -76,20 +73,15 @@ def reconcile(
 
 def compare(parts: Mapping[str, Part], causes: list[str]) -> dict[str, Any]:
     """The days, their total, and what is likely the cause of a difference; causes: known ones."""
-    sums = (None if None in each else sum(each) for each in zip(*parts.values(), strict=True))
-    return {
-        "days": [_row(day, *part) for day, part in parts.items()],
-        "total": _row("total", *sums),
-        "causes": [*causes, *_usual_causes(parts)],
-    }
-
-
-def _row(day: str, *part: int | None) -> dict[str, Any]:
-    """Exact USD. Difference: charged less booked."""
-    charged, topped_up, booked = part
-    off = None if charged is None or booked is None else charged - booked
-    figures = zip(COLUMNS, (charged, topped_up, booked, off), strict=True)
-    return {"day": day} | {name: None if it is None else usd(it) for name, it in figures}
+    columns: Any = zip(*parts.values(), strict=True)
+    total = [None if None in column else sum(column) for column in columns]
+    rows = []
+    for day, (charged, topped_up, booked) in (dict[str, Any](parts) | {"total": total}).items():
+        off = None if charged is None else charged - booked
+        figures = zip(COLUMNS, (charged, topped_up, booked, off), strict=True)
+        rows.append({"day": day} | {name: it if it is None else usd(it) for name, it in figures})
+    causes = [*causes, *_usual_causes(parts)]
+    return {"days": rows[:-1], "total": rows[-1], "causes": causes}
 
 
 def instant(text: str, now: float, zone: tzinfo = UTC) -> datetime:

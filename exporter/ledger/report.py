@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.money import usd
 from common.names import RFM
 from exporter.budget.calendars import read_calendars
-from exporter.ledger.backup import ledger_at
+from exporter.ledger.backup import reading
 from exporter.ledger.books import UNPRICED_VERSION
 
 MAX_ROWS = 50_000  # bounds an answer: some 12 MB of JSON
@@ -36,16 +36,13 @@ def report(ledger: Path, since: str, until: str, by: str, now: float) -> dict[st
     groups = list(dict.fromkeys(by.split(",")))
     if unknown := [name for name in groups if name not in GROUPS]:
         raise UserError(f"cannot sum by {unknown[0]!r}; write some of {','.join(GROUPS)}")
-    with ledger_at(ledger) as db:
-        try:
-            today = read_calendars(db).at(now).date
-            first, last = day_named(since, today), day_named(until, today, last=True)
-            if first > last:
-                raise UserError(f"the range begins on {first} and ends before it, on {last}")
-            begins, ends, forgotten = db.execute(_EXTENT).fetchone()
-            sums = _read(db, groups, first, last)
-        except sqlite3.Error as error:
-            raise UserError(f"cannot read the ledger {ledger}: {error}") from error
+    with reading(ledger) as db:
+        today = read_calendars(db).at(now).date
+        first, last = day_named(since, today), day_named(until, today, last=True)
+        if first > last:
+            raise UserError(f"the range begins on {first} and ends before it, on {last}")
+        begins, ends, forgotten = db.execute(_EXTENT).fetchone()
+        sums = _read(db, groups, first, last)
     if not sums:
         had = f"{begins} to {ends}" if begins else "none yet"
         raise UserError(f"no calls from {first} to {last}; the ledger has {had}")

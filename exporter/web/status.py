@@ -2,8 +2,9 @@
 
 from collections import Counter
 from decimal import Decimal
+from typing import Any
 
-from common.budget_status import BudgetStatus, ProviderBalance, StatusDay, by_amount
+from common.budget_status import BudgetStatus, StatusDay, by_amount
 from common.errors import UserError
 from common.money import picodollars, usd
 from exporter.composition import Exporter
@@ -60,7 +61,8 @@ def spend_line(exporter: Exporter) -> str:
     )
 
 
-def _balance(exporter: Exporter, now: float) -> ProviderBalance | None:
+def _balance(exporter: Exporter, now: float) -> dict[str, Any] | None:
+    """As it was last polled, in Unix seconds; None: unknown. The usual day: the past days' mean."""
     ledger, provider = exporter.ledger, exporter.config.provider
     with ledger.books.lock:
         known = ledger.books.balances.values()
@@ -74,10 +76,13 @@ def _balance(exporter: Exporter, now: float) -> ProviderBalance | None:
         total = sum(one.in_usd(provider.usd_per_unit).total for one in held)
     except UserError:
         total = None
-    amounts = {one.currency: Decimal(one.total) / MILLIONTHS for one in held}
-    both = [None if pico is None else _usd(pico) for pico in (total, usual)]
-    days = round(max(total, 0) / usual, 1) if total is not None and usual else None
-    return ProviderBalance(amounts, polled, both[0], both[1], days)
+    return {
+        "amounts": {one.currency: Decimal(one.total) / MILLIONTHS for one in held},
+        "polled": polled,
+        "usd": None if total is None else _usd(total),
+        "usual_day_usd": None if usual is None else _usd(usual),
+        "days_left": round(max(total, 0) / usual, 1) if total is not None and usual else None,
+    }
 
 
 def _by(label: str, spend: dict[Series, int]) -> dict[str, Decimal]:

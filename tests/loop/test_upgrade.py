@@ -46,6 +46,12 @@ def test_the_exporter_goes_on_with_the_released_ledger(tmp_path: Path) -> None:
                 "/api/v1/grants", headers={"Authorization": f"Bearer {ADMIN}"}
             )
             assert "golden" in grants.text
+            exporter.ledger.keep_balances({"USD": (12_340_000, 0)}).result(30)
+            query = {"since": "7d"}
+            found = exporter.http.get(
+                "/api/v1/reconcile", params=query, headers={"Authorization": f"Bearer {ADMIN}"}
+            ).json()
+            assert (found["problem"], found["total"]["charged_usd"]) == ("", "0")
 
 
 def test_the_receiver_goes_on_with_the_released_state_and_ladder(tmp_path: Path) -> None:

@@ -31,9 +31,23 @@ class Error(Shape):
     error: str  # one sentence; with 400, 401, 403, 404, 413, 415 or 503
 
 
+class ProviderBalance(Shape):
+    """The account at the provider as it was last polled.
+
+    The usual day: the mean of the known past days; null: none is known, or none cost anything.
+    """
+
+    amounts: dict[str, Decimal]  # by currency
+    polled: float  # Unix seconds
+    usd: Decimal | None  # null without provider.usd_per_unit
+    usual_day_usd: Decimal | None
+    days_left: float | None  # so many usual days the balance lasts
+
+
 class Status(BudgetStatus, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Today's budget, and the net spend as a share of the limit."""
 
+    balance: ProviderBalance | None = None
     utilization: float  # at most 1000, which stands for more: of a limit of 0 it is infinite
     limit_today_usd: Decimal  # with the month's and the grants
     month_text: str  # for people; empty without a month's budget

@@ -1,16 +1,19 @@
 """llm-budget report --digest: the daily mail, also when parts are down."""
 
+import re
 import socket
 import time
 from pathlib import Path
 
 import pytest
+from starlette.responses import JSONResponse
 
 from command import digest
 from command.main import main
 from common.clock import SystemClock
 from tests.support.exporters import Exporter, event
 from tests.support.pages import Prometheus, serving
+from tests.support.paths import ROOT
 
 NOBODY = ("--receiver", "http://127.0.0.1:9", "--prometheus", "http://127.0.0.1:9")
 
@@ -61,6 +64,14 @@ def test_one_question_tells_what_prometheus_knew(
     assert len(answers.queries) == 1
 
 
+def test_it_asks_for_what_the_rules_record() -> None:
+    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.yml"))
+    query = (ROOT / "command" / "templates" / "digest.promql.j2").read_text()
+    asked = re.findall("budget:[a-z_:]+", query)
+    assert len(asked) == 3
+    assert [name for name in asked if f"record: {name}\n" not in rules] == []
+
+
 @pytest.mark.parametrize("odd", ["NaN", "+Inf", "x"])
 def test_what_is_no_number_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: str
@@ -77,6 +88,18 @@ def test_a_limit_of_nothing_has_no_share(
 ) -> None:
     with serving(figures(limit=0).app) as site:
         assert "Limit: $0.00" in told(tmp_path, capsys, site.url)
+
+
+def test_what_a_service_says_cannot_command_the_terminal_or_write_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = {"error": "\x1b[2Jno\nSpend: $0"}
+    with serving(JSONResponse(said, 400)) as site:
+        urls = ("--exporter", site.url, "--receiver", site.url, "--prometheus", site.url)
+        assert main(["report", "--digest", *urls]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\ufffd[2Jno\ufffdSpend: $0") == 7
+    assert "\x1b" not in out
 
 
 def test_who_hangs_is_waited_for_once(

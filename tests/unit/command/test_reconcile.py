@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import requests
+from starlette.responses import JSONResponse
 
 from command.main import main
 from common.clock import SystemClock
 from tests.support.exporters import Exporter, event, exporter_process, url
+from tests.support.pages import serving
 
 DAY = 86_400
 CALL = {"prompt": 1_000_000, "completion": 0}  # $0.27
@@ -178,3 +180,12 @@ def test_a_day_that_the_export_leaves_out_was_not_charged(
 ) -> None:
     flags = export(ledger, f"time,cost\n{day(3)},0\n{day(1)},0.27\n")
     assert [day(2), "0", "0.54", "-0.54"] in say(ledger, capsys, *flags)[1]
+
+
+def test_another_program_or_version_is_one_sentence(
+    ledger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(JSONResponse({"causes": []})) as site:
+        status, lines, err = say(ledger, capsys, "--exporter", site.url)
+    assert (status, lines, err.count("\n")) == (2, [], 1)
+    assert "the answer is no reconcile; is another program" in err

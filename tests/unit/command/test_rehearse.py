@@ -215,7 +215,7 @@ def test_what_cannot_be_compared_is_one_sentence_and_never_a_verdict(
         (["--timeout", "-1", "--", "sleep", "9"], "--timeout -1 must be above 0 seconds"),
         (["--ladder", "/nowhere", "--", "true"], "cannot read /nowhere"),
         (["--from-ledger", "0d"], "--from-ledger '0d' is no number of days; 1d is yesterday"),
-        (["--from-ledger", "1d", "--ledger", "/nowhere/l"], "cannot read the ledger /nowhere/l"),
+        (["--from-ledger", "1d", "--ledger", "/nowhere/l"], "there is no ledger at /nowhere/l"),
     ],
 )
 def test_a_mistake_in_the_command_is_one_sentence(
@@ -241,6 +241,7 @@ def test_a_database_with_other_accounts_is_one_sentence(
 ) -> None:
     with sqlite3.connect(tmp_path / "other") as db:
         db.execute("CREATE TABLE accounts (day TEXT, a)")
+        db.execute("CREATE TABLE meta (key TEXT, value TEXT)")
         yesterday = iso8601(SystemClock().now() - DAY)[:10]
         db.execute("INSERT INTO accounts VALUES (?, 'x')", (yesterday,))
     assert main(["rehearse", "--from-ledger", "2d", "--ledger", str(tmp_path / "other")]) == 2

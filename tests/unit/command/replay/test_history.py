@@ -89,7 +89,7 @@ def test_a_ledger_without_cost_and_a_file_that_is_none_are_refused(tmp_path: Pat
         read_ledger(tmp_path / "empty.sqlite")
     csv = tmp_path / "usage.csv"
     csv.write_text("minute,tokens\n")
-    with pytest.raises(UserError, match="cannot read the ledger"):
+    with pytest.raises(UserError, match="is not a ledger"):
         read_ledger(csv)
-    with pytest.raises(UserError, match="cannot read the ledger"):
+    with pytest.raises(UserError, match="there is no ledger at"):
         read_ledger(tmp_path / "none.sqlite")
