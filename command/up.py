@@ -17,6 +17,8 @@ from common.errors import UserError
 from common.files import FileLock
 
 CHECK_EVERY_SECONDS = 1.0
+# Prometheus, Alertmanager and Grafana read a changed config only when they start.
+COMPOSE = ["docker", "compose", "up", "--build", "--force-recreate"]
 PAGES = {
     "exporter": "status page, /metrics",
     "receiver": "/config, /state",
@@ -63,7 +65,9 @@ def up(arguments: argparse.Namespace) -> int:
         if choose(arguments.way, folder, _special(arguments)) == "compose":
             _prepare(arguments, folder)
             os.chdir(REPOSITORY)
-            os.execvp("docker", ["docker", "compose", "up", "--build"])  # noqa: S606
+            group = (folder / "spool").stat().st_gid
+            environment = {"LLM_BUDGET_SPOOL_GROUP": f"{group}", **os.environ}
+            os.execvpe("docker", COMPOSE, environment)  # noqa: S606
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "up.lock", "llm-budget up"), signals.noted():
             _run_here(arguments, folder)  # locked, because two would share configs

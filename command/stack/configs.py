@@ -4,8 +4,10 @@ rules/prometheus.yml and alertmanager/alertmanager.yml are used as they are, but
 intervals: what runs here is what ships.
 """
 
+import os
 import secrets
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ COMPOSE_ADDRESSES = {
     "prometheus": "127.0.0.1:9090",
     "alertmanager": "alertmanager:9093",
 }
+COMPOSE_USER = 1000  # the exporter's, in docker-compose.yml
 COMPOSE_RULES = Path("/etc/prometheus/rules")
 PEOPLES_SECRETS = ("pagerduty_routing_key", "slack_webhook_url")  # they fill these in
 PROVISIONED = ("alerting", "dashboards", "datasources", "plugins")
@@ -103,9 +106,11 @@ def prepare_compose(folder: Path, contacts: Path, budget: Path, baseline: Path) 
     umask, because the containers run as different users and see only their own folder. Tokens stay
     as they are, in data/secrets. Raises UserError.
     """
-    data, shared = folder.parent, [folder.parent / "spool", folder.parent / "followed"]
-    for made in (*shared, *(folder / name for name in COMPOSE_FOLDERS)):
+    data, followed = folder.parent, folder.parent / "followed"
+    for made in (followed, *(folder / name for name in COMPOSE_FOLDERS)):
         made.mkdir(parents=True, exist_ok=True)
+    _share(data / "spool")
+    _keep_old_secrets(folder / "secrets", data / "secrets")
     copied = {
         "exporter/budget.yml": budget,
         "receiver/degradation.yml": LADDER,
@@ -124,9 +129,30 @@ def prepare_compose(folder: Path, contacts: Path, budget: Path, baseline: Path) 
     write_alertmanager(folder / "alertmanager", COMPOSE_ADDRESSES, contacts)
     for service, names in COMPOSE_SECRETS.items():
         _copy_secrets(data / "secrets", folder / service / "secrets", names)
-    for path in (*folder.rglob("*"), *shared):
+    for path in (*folder.rglob("*"), followed):
         path.chmod(0o755 if path.is_dir() else 0o644)
     folder.chmod(0o700)
+
+
+def _share(spool: Path) -> None:
+    """The exporter removes what it has read, so its user or its group must write to the folder.
+
+    Done once: whose folder it is may be changed by people.
+    """
+    spool.mkdir(parents=True, exist_ok=True)
+    if not spool.stat().st_mode & stat.S_ISGID:
+        if os.geteuid() == 0:
+            os.chown(spool, COMPOSE_USER, COMPOSE_USER)
+        spool.chmod(0o2770)
+
+
+def _keep_old_secrets(old: Path, kept: Path) -> None:
+    """Up to 0.1 people filled them in there; lost, nobody would be paged."""
+    kept.mkdir(mode=0o700, exist_ok=True)
+    for file in old.glob("*"):
+        if file.stat().st_size and not (kept / file.name).exists():
+            replace_file(kept / file.name, file.read_bytes(), mode=0o600)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _copy_secrets(kept: Path, mounted: Path, names: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from command.paths import LEDGER
@@ -10,23 +11,30 @@ from common.errors import UserError
 Way = Literal["processes", "compose"]
 ENGINE = (("docker", "info"), ("docker", "compose", "version"))  # what compose needs
 FILE = "way"  # in the data folder: how it is used
+TRACES = {"processes": LEDGER, "compose": Path("compose")}  # of versions that left no note
 TIMEOUT_SECONDS = 20
 
 
 def choose(asked: str, folder: Path, special: bool) -> Way:
     """The way asked for; of auto, compose where an engine answers. Says which it is, and why.
 
-    special: flags were given that only processes follow. Raises UserError where the data folder was
-    used the other way, whose ledger it would leave.
+    special: flags were given that only processes follow. Raises UserError where compose is asked
+    for with them, and where the data folder was used the other way, whose ledger it would leave.
     """
+    if asked == "compose" and special:
+        raise UserError(
+            "docker-compose.yml knows its own data folder, ladder, hold, ports and addresses: "
+            "leave these flags out and edit it, or say --way processes"
+        )
     way, why = _possible(special) if asked == "auto" else (asked, "as --way says")
     ledgers = {"processes": f"{folder / LEDGER}", "compose": "docker compose's volume `ledger`"}
     before = _before(folder)
-    if before and before != way:
+    other = next((one for one in before if one != way), None)
+    if other and (asked == "auto" or way not in before):
         raise UserError(
-            f"{folder} was used with {before}, and its ledger is {ledgers[before]}; it would run "
-            f"with {way} now ({why}) and begin another. Say --way {before} to go on, or another "
-            "folder with --data to begin anew"
+            f"{folder} was used with {other}, and its ledger is {ledgers[other]}; it would run "
+            f"with {way} now ({why}) and begin another. Say --way {other} to go on, or change it "
+            f"for good with: echo {way} > {quote(f'{folder / FILE}')}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).write_text(f"{way}\n")
@@ -55,10 +63,12 @@ def _problem(argv: tuple[str, ...]) -> str:
     return f"fails: {lines[-1][:200] if lines else done.returncode}" if done.returncode else ""
 
 
-def _before(folder: Path) -> str:
-    """How the folder was used; empty: not yet."""
+def _before(folder: Path) -> list[str]:
+    """How the folder was used: not yet, in one way, or, before there was a note, in both."""
     try:
         said = (folder / FILE).read_text().strip()
     except (OSError, UnicodeError):
         said = ""
-    return said if said in ("processes", "compose") else "processes" * (folder / LEDGER).exists()
+    if said in TRACES:
+        return [said]
+    return [way for way, trace in TRACES.items() if (folder / trace).exists()]

@@ -3,6 +3,7 @@
 Whether docker-compose itself accepts it: test_versions.py.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.support.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,8 @@ def test_every_mount_is_a_named_volume_or_a_prepared_folder(prepared: Path) -> N
                 source = volume["source"].removeprefix("${LLM_BUDGET_LOGS:-").removesuffix("}")
                 assert source.startswith("./data/"), "what is mounted is prepared"
                 assert (prepared / source.removeprefix("./data/")).is_dir(), "files go stale"
-                assert (volume["read_only"], volume["bind"]) == (True, {"create_host_path": False})
+                assert volume["read_only"] is (source != "./data/spool"), "what was read is removed"
+                assert volume["bind"] == {"create_host_path": False}, "or root would own it"
 
 
 def test_the_prepared_configs_are_valid_and_preparing_twice_keeps_the_tokens(
@@ -107,8 +110,89 @@ def test_the_containers_users_read_what_a_careful_user_prepared(tmp_path: Path) 
     assert len(files) > 30
     modes = {path: path.stat().st_mode & 0o777 for path in (data / "compose").rglob("*")}
     assert all(mode == (0o755 if path.is_dir() else 0o644) for path, mode in modes.items())
-    assert {(data / name).stat().st_mode & 0o777 for name in ("spool", "followed")} == {0o755}
+    assert (data / "followed").stat().st_mode & 0o777 == 0o755
     assert (data / "secrets" / "admin_token").stat().st_mode & 0o777 == 0o600
+
+
+def as_user(folder: Path, user: int, script: str, group: int | None = None) -> str:
+    """A shell's words, in a folder as in a mount: what is above it is neither seen nor asked."""
+    drop = ["setpriv", f"--reuid={user}", f"--regid={user}"]
+    drop += ["--clear-groups" if group is None else f"--groups={group}"]
+    done = subprocess.run([*drop, "sh", "-ec", script], cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), script
+    return done.stdout
+
+
+@AS_ROOT
+def test_a_clone_under_umask_077_is_read_by_the_containers_users(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git = ["git", "-c", f"safe.directory={ROOT}", "clone", "-q", str(ROOT), str(clone)]
+    subprocess.run(git, umask=0o077, check=True)
+    assert (clone / "budget.yml").stat().st_mode & 0o077 == 0
+    argv = [sys.executable, "-m", "command.main", "up", "--prepare-only"]
+    subprocess.run(argv, cwd=clone, umask=0o077, check=True, capture_output=True)
+    for folder in (clone / "data" / "compose").iterdir():
+        files = sum(path.is_file() for path in folder.rglob("*"))
+        for user in (1000, 65534):
+            read = as_user(folder, user, "find . -type f -exec md5sum {} +")
+            assert len(read.splitlines()) == files > 0
+
+
+@AS_ROOT
+@pytest.mark.parametrize("group", [1000, 4711], ids=["of the image", "that somebody chose"])
+def test_the_exporters_user_removes_a_spool_of_a_user_in_the_folders_group(
+    tmp_path: Path, group: int
+) -> None:
+    spool = tmp_path / "spool"
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+    if group != 1000:
+        os.chown(spool, 65534, group)
+        spool.chmod(0o2770)
+        assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+    assert (spool.stat().st_gid, spool.stat().st_mode & 0o7777) == (group, 0o2770)
+    as_user(spool, 65534, "umask 027; echo spooled > calls", group)
+    assert as_user(spool, 1000, "cat calls; : > calls.lock; rm calls", group) == "spooled\n"
+
+
+class Executed(Exception):  # noqa: N818
+    """Instead of becoming docker."""
+
+
+def test_up_makes_the_containers_anew_and_the_exporter_is_in_the_spools_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prometheus, Alertmanager and Grafana would go on with what they read before a git pull."""
+
+    def executed(_: str, argv: list[str], environment: dict[str, str]) -> None:
+        raise Executed(*argv, environment["LLM_BUDGET_SPOOL_GROUP"])
+
+    monkeypatch.setattr("os.execvpe", executed)
+    monkeypatch.setattr("command.up.DATA", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Executed) as became:
+        main(["up", "--way", "compose", "--data", str(tmp_path)])
+    *argv, group = became.value.args
+    assert argv == ["docker", "compose", "up", "--build", "--force-recreate"]
+    assert group == str((tmp_path / "spool").stat().st_gid)
+    assert SERVICES["exporter"]["group_add"] == ["${LLM_BUDGET_SPOOL_GROUP:-1000}"]
+
+
+def test_secrets_that_people_filled_in_before_the_folders_stay(tmp_path: Path) -> None:
+    old = tmp_path / "compose" / "secrets"
+    old.mkdir(parents=True)
+    (old / "pagerduty_routing_key").write_text("a key\n")
+    (old / "slack_webhook_url").write_text("")
+    (old / "ingest_token").write_text("an old copy\n")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "ingest_token").write_text("the token\n")
+    for _ in range(2):
+        assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+        mounted = tmp_path / "compose" / "alertmanager" / "secrets"
+        assert (mounted / "pagerduty_routing_key").read_text() == "a key\n"
+        assert (tmp_path / "secrets" / "ingest_token").read_text() == "the token\n"
+        assert not old.exists()
+    kept = tmp_path / "secrets" / "pagerduty_routing_key"
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_service_sees_its_own_secrets_only(prepared: Path) -> None:

@@ -1,5 +1,6 @@
 """Processes or compose: which one runs, why, and that a data folder stays with one of them."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,37 @@ def test_a_folder_that_was_used_one_way_is_not_used_the_other(tmp_path: Path) ->
     with pytest.raises(UserError, match="used with processes"):
         choose("auto", old, special=False)
     assert choose("processes", old, special=False) == "processes"
+
+
+def test_what_an_earlier_version_left_tells_the_way_too(engine: Path, tmp_path: Path) -> None:
+    engine.unlink()
+    (tmp_path / "compose").mkdir()
+    with pytest.raises(UserError, match=r"volume `ledger`.*`docker info` is not installed"):
+        choose("auto", tmp_path, special=False)
+    ledger = tmp_path / LEDGER
+    ledger.parent.mkdir()
+    ledger.touch()
+    with pytest.raises(UserError, match="Say --way compose"):
+        choose("auto", tmp_path, special=False)
+    assert choose("compose", tmp_path, special=False) == "compose", "it was used both ways"
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_sentence_says_how_to_change_the_way_for_good(tmp_path: Path) -> None:
+    data = tmp_path / "a folder"
+    choose("compose", data, special=False)
+    with pytest.raises(UserError) as refused:
+        choose("processes", data, special=False)
+    command = str(refused.value).partition("for good with: ")[2]
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert choose("processes", data, special=False) == "processes"
+
+
+@pytest.mark.usefixtures("engine")
+def test_compose_refuses_flags_that_it_would_not_follow(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="leave these flags out"):
+        choose("compose", tmp_path / "data", special=True)
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.usefixtures("engine")
