@@ -141,7 +141,7 @@ def _share(spool: Path) -> None:
     """
     spool.mkdir(parents=True, exist_ok=True)
     if not spool.stat().st_mode & stat.S_ISGID:
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 == spool.stat().st_uid:
             os.chown(spool, COMPOSE_USER, COMPOSE_USER)
         spool.chmod(0o2770)
 

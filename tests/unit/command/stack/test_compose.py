@@ -158,6 +158,16 @@ class Executed(Exception):  # noqa: N818
     """Instead of becoming docker."""
 
 
+@AS_ROOT
+def test_a_spools_folder_of_somebody_else_stays_theirs(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    os.chown(spool, 65534, 4711)
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+    assert (spool.stat().st_uid, spool.stat().st_gid) == (65534, 4711)
+    assert spool.stat().st_mode & 0o7777 == 0o2770
+
+
 def test_up_makes_the_containers_anew_and_the_exporter_is_in_the_spools_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
