@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from command.flags import RECEIVER, author, command, flag, json_flag, print_json, service, why
-from command.remote import admin_token, call
+from command.remote import call, token_of
 from common.clock import SystemClock, iso8601
 from common.errors import UserError
 
@@ -68,7 +68,13 @@ def _hand_over(arguments: argparse.Namespace, state: dict[str, Any]) -> None:
         if ledger.startswith(arguments.ledger):
             asked = {**told, "ledger": ledger, "month": month, "amount_usd": f"{spent:.9f}"}
             url = arguments.exporter
-            call("exporter", url, "/api/v1/carry", token=admin_token(arguments.data), content=asked)
+            call(
+                "exporter",
+                url,
+                "/api/v1/carry",
+                token=token_of("admin", arguments.data),
+                content=asked,
+            )
             print(f"{url} now counts ${spent:.2f} of {month} for {ledger}.", file=sys.stderr)
 
 
@@ -89,7 +95,7 @@ def _tell(
 
 def override(arguments: argparse.Namespace, mode: str, **asked: str) -> dict[str, Any]:
     """The receiver's state after an override. Raises UserError with its own sentence."""
-    token = admin_token(arguments.data)
+    token = token_of("admin", arguments.data)
     if token is None:
         raise UserError("no admin token: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE")
     content = {"mode": mode, **asked, "reason": arguments.reason, "author": author(arguments)}

@@ -1,6 +1,7 @@
 """`llm-budget doctor`: does the loop that runs work, from call to config, and what to do if not?"""
 
 import argparse
+from functools import partial
 
 from rich.table import Column
 from rich.text import Text
@@ -9,6 +10,7 @@ from command.check import COLOURS
 from command.diagnosis.answers import Answers
 from command.diagnosis.checks import CHECKS
 from command.flags import command, json_flag, print_json, print_table, service
+from command.remote import token_of
 from common.errors import UserError
 from common.gateway import Gateway, add_flags
 
@@ -28,7 +30,9 @@ def doctor(arguments: argparse.Namespace) -> int:
     for one, url in urls.items():
         if not url.startswith(("http://", "https://")):
             raise UserError(f"--{one} {url!r} is not a URL like http://127.0.0.1:8000")
-    answers = Answers(urls, arguments.data, Gateway.from_flags(arguments).options())
+    answers = Answers(
+        urls, partial(token_of, data=arguments.data), Gateway.from_flags(arguments).options()
+    )
     findings = {name: judge(answers) for name, judge in CHECKS.items()}
     if arguments.json:
         print_json([{"check": name, **one._asdict()} for name, one in findings.items()])

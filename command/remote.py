@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from command.paths import ADDRESSES, LEDGER
+from command.stack.bundle import LOOPBACK, Ports
 from common.auth import read_token
 from common.budget_status import BudgetStatus
 from common.clock import SystemClock
@@ -21,12 +23,7 @@ from exporter.config import load_config
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerUnavailableError
 
-DEFAULTS = {
-    "exporter": "http://127.0.0.1:8000",
-    "receiver": "http://127.0.0.1:8001",
-    "prometheus": "http://127.0.0.1:9090",
-    "alertmanager": "http://127.0.0.1:9093",
-}
+DEFAULTS = {name: f"http://{LOOPBACK}:{port}" for name, port in asdict(Ports()).items()}
 NOT_TOLD = (
     "{0} refused with 401: {1}; name the file of its {2} token in LLM_BUDGET_{3}_TOKEN_FILE "
     "(`llm-budget up` keeps its own in --data DIR, under secrets)"
@@ -97,10 +94,10 @@ def _running(data: Path) -> dict[str, str]:
     return read_as(file, dict[str, str]) if file.exists() else {}
 
 
-def admin_token(data: Path) -> str | None:
-    """The admin token of the environment, else the one that `up` wrote. Raises UserError."""
-    made = data / "secrets" / "admin_token"
-    return read_token("admin") or (read_token("admin", made) if made.exists() else None)
+def token_of(name: str, data: Path) -> str | None:
+    """A token of the environment, else the one that `up` made and we may read. Raises UserError."""
+    made = data / "secrets" / f"{name}_token"
+    return read_token(name) or (read_token(name, made) if os.access(made, os.R_OK) else None)
 
 
 def post(
@@ -115,7 +112,7 @@ def post(
     UserError when it is refused; UnreachableError when the exporter is down, and no ledger is named
     or there, or an exporter holds it.
     """
-    asked = {"token": admin_token(arguments.data), "content": msgspec.to_builtins(wish)}
+    asked = {"token": token_of("admin", arguments.data), "content": msgspec.to_builtins(wish)}
     try:
         return dict(call("exporter", arguments.exporter, path, **asked))
     except UnreachableError as error:

@@ -41,13 +41,13 @@ from common.budget_status import (
 from common.errors import UserError
 from common.money import shown
 
-# The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
 TOP = 10  # roasters and fields that are shown without --all
 COLOURS = {"OK": "green", "INFO": "cyan", "WARNING": "yellow", "CRITICAL": "bold red"}
 FORECAST = {
     names.FORECAST: "usd", names.FORECAST_LOW: "low_usd", names.FORECAST_HIGH: "high_usd",
     names.RULES_DAY: "day",
 }  # fmt: skip
+# The exit codes of monitoring plug-ins; INFO is no reason to wake anyone.
 EXIT_CODES = {"OK": 0, "INFO": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 
 
@@ -176,7 +176,9 @@ def _money(amount: float | str | Decimal) -> str:
 
 def _balance(amounts: dict[str, str], days_left: float | None, **_: object) -> str:
     named = " and ".join(f"{amount} {currency}" for currency, amount in amounts.items())
-    return f"Provider's balance: {named}" + (f", {days_left} usual days" if days_left else "")
+    return f"Provider's balance: {named}" + (
+        "" if days_left is None else f", {days_left} usual days"
+    )
 
 
 def _print(summary: dict[str, Any], *, everything: bool) -> None:
@@ -198,15 +200,18 @@ def _lines(summary: dict[str, Any]) -> Iterator[str | Text]:
     if summary["granted_usd"] != "0":
         yield f"  {usd['granted_usd']} of the limit was granted today"
     yield _foretold(summary["forecast"], summary["day"]["timezone"])
-    yield from filter(None, (summary["month_text"],))
+    if summary["month_text"]:
+        yield summary["month_text"]
     level = summary["degradation"] or "unknown (no receiver)"
     calm = level == "none" and not summary["tunings"]
-    in_force = ", ".join([level, *summary["tunings"]])
+    tunings, more = summary["tunings"][:TOP], len(summary["tunings"]) - TOP
+    in_force = ", ".join([level, *tunings, *[f"and {more} more tunings"] * (more > 0)])
     yield Text.assemble(
         "Degradation: ", (in_force, "green" if calm else "yellow"), sentence(summary["effect"])
     )
     asked = summary.get("alerts_ask_for") or level
-    yield from filter(None, [asked != level and f"The alerts ask for: {asked}."])
+    if asked != level:
+        yield f"The alerts ask for: {asked}."
     for key in ("overridden", "held"):
         yield from summary.get(key, ())
     yield from not_live(summary)

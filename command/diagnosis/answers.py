@@ -1,14 +1,11 @@
 """Asks every part of a running loop at once, each question once and for a bounded time."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import names
-from common.auth import read_token
 from common.clock import SystemClock
 from common.errors import UserError
 from common.fetch import Answer, fetch
@@ -27,6 +24,9 @@ _FACTS = {
 FACTS = " or ".join(f'label_replace({one}, "fact", "{n}", "", "")' for n, one in _FACTS.items())
 
 WATCHDOGS = {"filter": 'alertname="Watchdog"'}
+
+
+TokenOf = Callable[[str], str | None]  # raises UserError
 
 
 class Question(NamedTuple):
@@ -67,10 +67,10 @@ class Answers:
     """What each question was answered, or why it was not."""
 
     def __init__(
-        self, urls: Mapping[str, str], data: Path, options: Mapping[str, Any] | None = None
+        self, urls: Mapping[str, str], token_of: TokenOf, options: Mapping[str, Any] | None = None
     ) -> None:
-        """urls: base URLs by service. data: the folder of `up`. options: further ones of fetch."""
-        self.urls, self.data, self.offsets = urls, data, dict[str, float]()
+        """urls: base URLs by service. token_of: a token by its name. options: others of fetch."""
+        self.urls, self.token_of, self.offsets = urls, token_of, dict[str, float]()
         self._options, self._clock = options or {}, SystemClock()
         with ThreadPoolExecutor(len(QUESTIONS)) as pool:
             self._found = dict(zip(QUESTIONS, pool.map(self._ask, QUESTIONS.values()), strict=True))
@@ -103,7 +103,8 @@ class Answers:
     def _ask(self, question: Question) -> Answer | UserError:
         service, path, name, content, params = question
         try:
-            token = token_of(name or "metrics" if service == "exporter" else name, self.data)
+            wanted = name or "metrics" * (service == "exporter")
+            token = self.token_of(wanted) if wanted else None
             if name and token is None:
                 return UserError(f"no {name} token here")
             url = self.urls[service].rstrip("/") + path
@@ -120,10 +121,3 @@ class Answers:
         except ValueError:
             return
         self.offsets[service] = told - self._clock.now()
-
-
-def token_of(name: str, data: Path) -> str | None:
-    """A token of the environment, else the one that `make up` made. Raises UserError."""
-    made = data / "secrets" / f"{name}_token"
-    found = read_token(name) if name else None
-    return found or (read_token(name, made) if name and os.access(made, os.R_OK) else None)

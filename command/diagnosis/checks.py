@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from command.diagnosis.answers import QUESTIONS, Answers, token_of
+from command.diagnosis.answers import QUESTIONS, Answers
 from command.diagnosis.promql import meaning, seconds
 from command.diagnosis.routes import arrivals, holds, hooks, matchers, unmet
 from command.paths import RULES
@@ -317,7 +317,7 @@ def _tokens(answers: Answers) -> Judgement:
     refused, missing, right = list[str](), list[str](), list[str]()
     for question in ("ingest", "grants", "override", "webhook"):
         service, _, name, *_ = QUESTIONS[question]
-        if token_of(name, answers.data) is None:
+        if answers.token_of(name) is None:
             missing.append(name)
             continue
         status = answers.raw(question).status

@@ -328,3 +328,17 @@ def test_colours_are_for_terminals(
             monkeypatch.setenv(variable, "1")
         assert main(["status", "--exporter", url, "--receiver", url]) == 0
         assert ("\x1b[32m" in capsys.readouterr().out) is coloured
+
+
+def test_a_thousand_tunings_and_an_empty_account_are_a_line_each(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tunings = [f"roaster_stop/r{number:03}" for number in range(300)]
+    amounts = {"amounts": {"USD": "0"}, "polled": 1.0, "usd": "0", "usual_day_usd": "3"}
+    document = report("5", balance=amounts | {"days_left": 0.0})
+    url = serve({"/api/v1/status": document, "/state": {"level": "none", "tunings": tunings}})
+    assert main(["status", "--exporter", url, "--receiver", url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (told,) = (line for line in lines if line.startswith("Degradation: "))
+    assert told.endswith("roaster_stop/r009, and 290 more tunings")
+    assert "Provider's balance: 0 USD, 0.0 usual days" in lines

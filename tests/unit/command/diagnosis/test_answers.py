@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Iterator
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from command.diagnosis.answers import QUESTIONS, Answers, token_of
+from command.diagnosis.answers import QUESTIONS, Answers
+from command.remote import token_of
 from common.clock import SystemClock
 from common.errors import UserError
 
@@ -51,7 +53,7 @@ def everywhere(url: str) -> dict[str, str]:
 
 
 def test_a_page_is_no_answer_and_its_clock_is_noted(url: str, asked: Asked) -> None:
-    answers = Answers(everywhere(url), NOTHING)
+    answers = Answers(everywhere(url), partial(token_of, data=NOTHING))
     for question in ("status", "state", "facts", "routing"):
         with pytest.raises(UserError, match="gives a wrong answer"):
             answers.json(question)
@@ -60,7 +62,7 @@ def test_a_page_is_no_answer_and_its_clock_is_noted(url: str, asked: Asked) -> N
 
 
 def test_without_a_token_what_needs_one_is_not_asked(url: str, asked: Asked) -> None:
-    answers = Answers(everywhere(url), NOTHING)
+    answers = Answers(everywhere(url), partial(token_of, data=NOTHING))
     assert {token for _, token in asked} == {None}
     assert not {path for path, _ in asked} & {"/v1/usage", "/api/v1/override", "/watchdog"}
     with pytest.raises(UserError, match="no webhook token here"):
@@ -72,7 +74,7 @@ def test_each_token_goes_to_its_own_service_only(
 ) -> None:
     for name in ("INGEST", "ADMIN", "WEBHOOK", "METRICS"):
         monkeypatch.setenv(f"LLM_BUDGET_{name}_TOKEN", f"{name}-0123456789abcdef")
-    Answers(everywhere(url), NOTHING)
+    Answers(everywhere(url), partial(token_of, data=NOTHING))
     sent = {path: token.split()[1].split("-")[0] for path, token in asked if token}
     assert sent == {
         "/api/v1/status": "METRICS",

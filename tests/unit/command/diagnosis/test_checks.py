@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from command.diagnosis import checks as checks_module
 from command.diagnosis.answers import QUESTIONS, Answers
 from command.diagnosis.checks import CHECKS, SENTENCES, Judgement
 from command.main import main
+from command.remote import token_of
 from command.stack.bundle import Bundle
 from common.fetch import Answer
 from common.yamlfile import dump
@@ -55,7 +56,7 @@ def heard(loop: Loop) -> bool:
 
 def ask(loop: Loop) -> Answers:
     nothing = loop.bundle.folder / "nothing"  # so that tokens are the environment's
-    return Answers({part: loop.bundle.url(part) for part in PARTS}, nothing)
+    return Answers({part: loop.bundle.url(part) for part in PARTS}, partial(token_of, data=nothing))
 
 
 def judged(loop: Loop) -> dict[str, Judgement]:
