@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +122,20 @@ def test_the_exit_status_says_what_the_lines_say(
     assert lines[1] == f"Utilization: {int(spend)}.0%"
     assert lines[2] == f"Remaining Budget: ${100 - int(spend)}.00"
     assert "Degradation: control" in lines
+
+
+def test_what_cannot_be_asked_is_unknown_to_a_monitor_and_not_critical(tmp_path: Path) -> None:
+    (tmp_path / "services.yml").write_text("[")
+    assert main(["status", "--data", str(tmp_path)]) == 3
+    assert main(["history", "--data", str(tmp_path)]) == 2
+    for words, code in (
+        (["status", "--no-such"], 3),
+        (["status", "--help"], 0),
+        (["plan", "-x"], 2),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == code, words
 
 
 def test_the_level_is_followed_by_what_it_saves(
