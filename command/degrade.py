@@ -72,7 +72,7 @@ def _hand_over(arguments: argparse.Namespace, state: dict[str, Any]) -> None:
                 "exporter",
                 url,
                 "/api/v1/carry",
-                token=token_of("admin", arguments.data),
+                token=token_of("admin", url, arguments.data),
                 content=asked,
             )
             print(f"{url} now counts ${spent:.2f} of {month} for {ledger}.", file=sys.stderr)
@@ -95,7 +95,7 @@ def _tell(
 
 def override(arguments: argparse.Namespace, mode: str, **asked: str) -> dict[str, Any]:
     """The receiver's state after an override. Raises UserError with its own sentence."""
-    token = token_of("admin", arguments.data)
+    token = token_of("admin", arguments.receiver, arguments.data)
     if token is None:
         raise UserError("no admin token: name its file in LLM_BUDGET_ADMIN_TOKEN_FILE")
     content = {"mode": mode, **asked, "reason": arguments.reason, "author": author(arguments)}

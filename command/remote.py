@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,6 +19,7 @@ from common.budget_status import BudgetStatus
 from common.clock import SystemClock
 from common.errors import UserError
 from common.fetch import FetchError, fetch, without_password
+from common.http import is_loopback
 from common.yamlfile import read_as
 from exporter.config import load_config
 from exporter.ledger.ledger import Ledger
@@ -94,10 +96,15 @@ def _running(data: Path) -> dict[str, str]:
     return read_as(file, dict[str, str]) if file.exists() else {}
 
 
-def token_of(name: str, data: Path) -> str | None:
-    """A token of the environment, else the one that `up` made and we may read. Raises UserError."""
+def token_of(name: str, url: str, data: Path) -> str | None:
+    """A token of the environment, else the one that `up` made, if we may read it.
+
+    The latter is for what `up` runs: no service elsewhere is told it. Raises UserError.
+    """
     made = data / "secrets" / f"{name}_token"
-    return read_token(name) or (read_token(name, made) if os.access(made, os.R_OK) else None)
+    here = is_loopback(urlsplit(url).hostname or "") or url in _running(data).values()
+    usable = here and os.access(made, os.R_OK)
+    return read_token(name) or (read_token(name, made) if usable else None)
 
 
 def post(
@@ -112,7 +119,10 @@ def post(
     UserError when it is refused; UnreachableError when the exporter is down, and no ledger is named
     or there, or an exporter holds it.
     """
-    asked = {"token": token_of("admin", arguments.data), "content": msgspec.to_builtins(wish)}
+    asked = {
+        "token": token_of("admin", arguments.exporter, arguments.data),
+        "content": msgspec.to_builtins(wish),
+    }
     try:
         return dict(call("exporter", arguments.exporter, path, **asked))
     except UnreachableError as error:

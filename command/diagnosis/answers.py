@@ -26,7 +26,7 @@ FACTS = " or ".join(f'label_replace({one}, "fact", "{n}", "", "")' for n, one in
 WATCHDOGS = {"filter": 'alertname="Watchdog"'}
 
 
-TokenOf = Callable[[str], str | None]  # raises UserError
+TokenOf = Callable[[str, str], str | None]  # by name and URL; raises UserError
 
 
 class Question(NamedTuple):
@@ -69,7 +69,7 @@ class Answers:
     def __init__(
         self, urls: Mapping[str, str], token_of: TokenOf, options: Mapping[str, Any] | None = None
     ) -> None:
-        """urls: base URLs by service. token_of: a token by its name. options: others of fetch."""
+        """urls: base URLs by service. token_of: a service's token. options: others of fetch."""
         self.urls, self.token_of, self.offsets = urls, token_of, dict[str, float]()
         self._options, self._clock = options or {}, SystemClock()
         with ThreadPoolExecutor(len(QUESTIONS)) as pool:
@@ -104,7 +104,7 @@ class Answers:
         service, path, name, content, params = question
         try:
             wanted = name or "metrics" * (service == "exporter")
-            token = self.token_of(wanted) if wanted else None
+            token = self.token_of(wanted, self.urls[service]) if wanted else None
             if name and token is None:
                 return UserError(f"no {name} token here")
             url = self.urls[service].rstrip("/") + path

@@ -317,7 +317,7 @@ def _tokens(answers: Answers) -> Judgement:
     refused, missing, right = list[str](), list[str](), list[str]()
     for question in ("ingest", "grants", "override", "webhook"):
         service, _, name, *_ = QUESTIONS[question]
-        if answers.token_of(name) is None:
+        if answers.token_of(name, answers.urls[service]) is None:
             missing.append(name)
             continue
         status = answers.raw(question).status

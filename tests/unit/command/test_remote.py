@@ -13,7 +13,7 @@ from starlette.routing import Route
 from command.commands import parser
 from command.main import main
 from command.paths import REPOSITORY
-from command.remote import settle
+from command.remote import settle, token_of
 from common.errors import UserError
 from tests.support.budget_statuses import budget_status
 from tests.support.pages import serving
@@ -40,6 +40,22 @@ def test_a_flag_then_the_environment_then_the_data_folder_then_the_usual_port(
     monkeypatch.delenv("LLM_BUDGET_EXPORTER")
     with pytest.raises(UserError, match=r"services\.yml"):
         exporter_of(*data)
+
+
+def test_the_token_of_make_up_is_for_what_it_runs_and_the_environment_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, listened, elsewhere = "http://localhost:8000", "http://10.0.0.5:8000", "http://a.b:8000"
+    assert token_of("ingest", here, tmp_path) is None
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "ingest_token").write_text("made-0123456789abcdef\n")
+    (tmp_path / "services.yml").write_text(f"exporter: {listened}\n")
+    for url in (here, listened):
+        assert token_of("ingest", url, tmp_path) == "made-0123456789abcdef"
+    assert token_of("ingest", elsewhere, tmp_path) is None
+    monkeypatch.setenv("LLM_BUDGET_INGEST_TOKEN", "said-0123456789abcdef")
+    for url in (here, elsewhere):
+        assert token_of("ingest", url, tmp_path) == "said-0123456789abcdef"
 
 
 @pytest.mark.parametrize(

@@ -83,14 +83,3 @@ def test_each_token_goes_to_its_own_service_only(
         "/api/v1/override": "ADMIN",
         "/watchdog": "WEBHOOK",
     }
-
-
-def test_the_token_of_make_up_is_found_and_the_environment_goes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert token_of("ingest", tmp_path) is None
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "ingest_token").write_text("made-0123456789abcdef\n")
-    assert token_of("ingest", tmp_path) == "made-0123456789abcdef"
-    monkeypatch.setenv("LLM_BUDGET_INGEST_TOKEN", "said-0123456789abcdef")
-    assert token_of("ingest", tmp_path) == "said-0123456789abcdef"
