@@ -89,12 +89,17 @@ def _special(arguments: argparse.Namespace) -> bool:
 def _prepare(arguments: argparse.Namespace, folder: Path) -> int:
     files = (arguments.contacts, arguments.config, arguments.baseline)
     prepare_compose(folder / "compose", *files)
-    _say_who_is_told(folder / "compose" / "alertmanager", arguments.contacts)
+    try:
+        config = folder / "compose" / "alertmanager" / "alertmanager.yml"
+        _say_who_is_told(config, folder, arguments.contacts)
+    except UserError as error:  # in containers it runs without amtool
+        print(f"alerts:           who is told cannot be said here: {error}")
     return 0
 
 
-def _say_who_is_told(folder: Path, contacts: Path) -> None:
-    for severity, _, said in reach(folder / "alertmanager.yml", contacts, folder):
+def _say_who_is_told(config: Path, folder: Path, contacts: Path) -> None:
+    """folder: where people put their secrets."""
+    for severity, _, said in reach(config, contacts, folder):
         print(f"{severity + ' alerts:':17} {said}")
 
 
@@ -114,7 +119,7 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
             print(f"{service:13} {bundle.url(service)}   {pages}".rstrip())
         print(f"effective config: {bundle.effective}")
         print(f"tokens and logs:  {bundle.folder}")
-        _say_who_is_told(folder, contacts)
+        _say_who_is_told(folder / "alertmanager.yml", folder, contacts)
         print("Ctrl-C stops everything; the data stays.", flush=True)
         with contextlib.suppress(signals.Interrupted):  # the way in which it ends well
             while True:
