@@ -11,7 +11,7 @@ from command.stack.binaries import ensure
 from command.stack.bundle import LOOPBACK, Bundle, Ports
 from command.stack.configs import prepare_compose
 from command.stack.reach import reach
-from command.stack.way import choose
+from command.stack.way import choose, note
 from common import signals
 from common.errors import UserError
 from common.files import FileLock
@@ -64,6 +64,7 @@ def up(arguments: argparse.Namespace) -> int:
             return _prepare(arguments, folder)
         if choose(arguments.way, folder, _special(arguments)) == "compose":
             _prepare(arguments, folder)
+            note("compose", folder)
             os.chdir(REPOSITORY)
             group = (folder / "spool").stat().st_gid
             environment = {"LLM_BUDGET_SPOOL_GROUP": f"{group}", **os.environ}
@@ -115,6 +116,7 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     )  # fmt: skip
     try:
         bundle.start()
+        note("processes", folder)
         for service, pages in PAGES.items():
             print(f"{service:13} {bundle.url(service)}   {pages}".rstrip())
         print(f"effective config: {bundle.effective}")

@@ -113,6 +113,8 @@ def test_a_taken_port_is_named_and_nothing_stays_behind(tmp_path: Path) -> None:
         words = refused(*port_flags(free), "--data", str(tmp_path / "other"))
         assert f"cannot listen on 127.0.0.1:{ports.exporter}" in words
         assert "free it or choose another with --exporter-port" in words
+        assert (tmp_path / "way").read_text() == "processes\n"
+        assert not (tmp_path / "other" / "way").exists(), "compose may still begin there"
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{free.receiver}/", timeout=5)
 

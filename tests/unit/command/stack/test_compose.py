@@ -210,6 +210,7 @@ def test_up_makes_the_containers_anew_and_the_exporter_is_in_the_spools_group(
         raise Executed(*argv, environment["LLM_BUDGET_SPOOL_GROUP"])
 
     monkeypatch.setattr("os.execvpe", executed)
+    monkeypatch.setattr("command.stack.way.ENGINE", [["true"]])
     monkeypatch.setattr("command.up.DATA", tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Executed) as became:
@@ -217,6 +218,7 @@ def test_up_makes_the_containers_anew_and_the_exporter_is_in_the_spools_group(
     *argv, group = became.value.args
     assert argv == ["docker", "compose", "up", "--build", "--force-recreate"]
     assert group == str((tmp_path / "spool").stat().st_gid)
+    assert (tmp_path / "way").read_text() == "compose\n"
     assert SERVICES["exporter"]["group_add"] == ["${LLM_BUDGET_SPOOL_GROUP:-1000}"]
 
 
