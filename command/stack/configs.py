@@ -77,7 +77,9 @@ def alertmanager_config(receiver: str) -> dict[str, Any]:
 
 def write_templates(folder: Path, contacts: Path) -> None:
     """Put the messages' templates into templates/. Raises UserError: contacts.yml is not valid."""
-    shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
+    (folder / "templates").mkdir(parents=True, exist_ok=True)
+    for file in (ALERTMANAGER / "templates").iterdir():
+        replace_file(folder / "templates" / file.name, file.read_bytes())
     text = template(read_as(contacts, Contacts))
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())
 
