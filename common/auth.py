@@ -26,7 +26,8 @@ def read_token(
         try:
             token = read_file(Path(source), MAX_SECRET_BYTES).decode("ascii").strip()
         except (OSError, ValueError) as error:  # ValueError: not ASCII, or an impossible path
-            raise UserError(f"cannot read the {name} token file {source}: {error}") from error
+            why = getattr(error, "strerror", "") or error
+            raise UserError(f"cannot read the {name} token file {source}: {why}") from error
     elif environment.get(variable):
         token, source = environment[variable].strip(), f"environment variable {variable}"
     else:

@@ -62,7 +62,8 @@ def costs(path: Path, called: Mapping[str, str], rates: Rates) -> Iterator[Line]
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield from _rows(path, file, called, rates)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        why = getattr(error, "strerror", "") or error
+        raise UserError(f"cannot read {path}: {why}") from error
 
 
 def _rows(path: Path, file: TextIO, called: Mapping[str, str], rates: Rates) -> Iterator[Line]:
