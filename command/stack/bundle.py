@@ -1,5 +1,6 @@
 """The whole bundle in one folder: exporter, receiver, Prometheus, Alertmanager, wired together."""
 
+import os
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -155,8 +156,12 @@ class Bundle:
         return self.token_file(name).read_text().strip()
 
     def prometheus_config(self) -> dict[str, Any]:
-        """rules/prometheus.yml with this bundle's ports and interval."""
-        return configs.prometheus_config(self.addresses, interval=self.interval)
+        """rules/prometheus.yml with this bundle's ports and interval, and the metrics token."""
+        config = configs.prometheus_config(self.addresses, interval=self.interval)
+        if file := os.environ.get("LLM_BUDGET_METRICS_TOKEN_FILE"):  # the exporter inherits it
+            (job,) = (one for one in config["scrape_configs"] if one["job_name"] == "llm-exporter")
+            job["authorization"] = {"credentials_file": str(Path(file).resolve())}
+        return config
 
     def _child(self, name: str, ready: str, *argv: str, folder: Path | None = None) -> Child:
         log = self.folder / "logs" / f"{name}.log"

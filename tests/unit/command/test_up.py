@@ -1,6 +1,7 @@
 """`llm-budget up`: the bundle as local processes; what dies comes back, the data stays."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,25 @@ def test_up_books_revives_what_dies_stops_at_ctrl_c_and_keeps_the_data(tmp_path:
             requests.get(f"http://127.0.0.1:{port}/", timeout=5)
     with up(tmp_path, ports):
         assert requests_booked(ports) == 1
+
+
+def test_spend_is_guarded_as_the_page_says_and_still_scraped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    made, told, _ = re.findall(r"^      (.*metrics_token.*|make up .*)$", page, re.MULTILINE)
+    subprocess.run(["sh", "-ec", made], cwd=tmp_path, check=True)
+    variable, _, file = told.removeprefix("export ").replace("$PWD", str(tmp_path)).partition("=")
+    monkeypatch.setenv(variable, file)
+    ports = Ports.free()
+    query = {"query": 'up{job="llm-exporter"} == 1'}
+    with up(tmp_path / "data", ports):
+        asked = f"http://127.0.0.1:{ports.prometheus}/api/v1/query"
+        until(
+            lambda: requests.get(asked, query, timeout=5).json()["data"]["result"], what="a scrape"
+        )
+        open_page = requests.get(f"http://127.0.0.1:{ports.exporter}/metrics", timeout=5)
+        assert open_page.status_code == 401
 
 
 def refused(*flags: str) -> str:
