@@ -74,9 +74,11 @@ def up(arguments: argparse.Namespace) -> int:
             _run_here(arguments, folder)  # locked, because two would share configs
         return 0
     except OSError as error:
+        root = isinstance(error, PermissionError)  # ran it before, or Docker did
+        mend = "it must belong to you" if root else "free it"
         raise UserError(
-            f"cannot use {error.filename or folder}: {error.strerror}; "
-            "free it, or choose another folder with --data"
+            f"cannot use {error.filename or folder}: {error.strerror}; {mend}, or choose another "
+            "folder with --data"
         ) from error
 
 

@@ -169,7 +169,7 @@ def test_the_cron_job_keeps_what_it_cannot_deliver(loop: Loop, cron: Cron) -> No
     nobody = f"http://127.0.0.1:{free_port()}"
     done = cron.run(nobody, nobody)
     assert (done.returncode, done.stdout) == (1, "False\n"), "an absent host costs answers"
-    assert "Connection refused" in done.stderr
+    assert f"{nobody}/v1/usage gives no answer: Connection refused\n" in done.stderr
     right = cron.token.read_text()
     cron.token.chmod(0o600)
     cron.token.write_text("another token\n")

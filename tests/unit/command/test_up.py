@@ -1,5 +1,6 @@
 """`llm-budget up`: the bundle as local processes; what dies comes back, the data stays."""
 
+import errno
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from command.main import main
 from command.paths import LADDER, REPOSITORY
 from command.stack.bundle import Ports
 from common.listener import port_holder
@@ -158,6 +160,18 @@ def test_one_port_for_two_services_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("port", ["0", "70000", "-1", "x"])
 def test_what_is_no_port_is_named(port: str) -> None:
     assert f"'{port}' is not a port" in refused(f"--exporter-port={port}")
+
+
+def test_what_belongs_to_root_is_said_to_be_not_yours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/compose")
+
+    monkeypatch.setattr("command.up.prepare_compose", refuse)
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 2
+    said = f"cannot use {tmp_path}/compose: Permission denied; it must belong to you, or choose"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [[], ["--prepare-only"]])
