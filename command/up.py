@@ -96,14 +96,14 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> int:
         config = folder / "compose" / "alertmanager" / "alertmanager.yml"
         _say_who_is_told(config, folder, arguments.contacts)
     except UserError as error:  # in containers it runs without amtool
-        print(f"alerts:           who is told cannot be said here: {error}")
+        print(f"alerts:           who is told cannot be said here: {error}", flush=True)
     return 0
 
 
 def _say_who_is_told(config: Path, folder: Path, contacts: Path) -> None:
     """folder: where people put their secrets."""
     for severity, _, said in reach(config, contacts, folder):
-        print(f"{severity + ' alerts:':17} {said}")
+        print(f"{severity + ' alerts:':17} {said}", flush=True)  # before it becomes docker
 
 
 def _run_here(arguments: argparse.Namespace, folder: Path) -> None:

@@ -187,10 +187,6 @@ def test_the_exporters_user_removes_a_spool_of_a_user_in_the_folders_group(
     assert as_user(spool, 1000, "cat calls; : > calls.lock; rm calls", group) == "spooled\n"
 
 
-class Executed(Exception):  # noqa: N818
-    """Instead of becoming docker."""
-
-
 @AS_ROOT
 def test_a_spools_folder_of_somebody_else_stays_theirs(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
@@ -201,24 +197,28 @@ def test_a_spools_folder_of_somebody_else_stays_theirs(tmp_path: Path) -> None:
     assert spool.stat().st_mode & 0o7777 == 0o2770
 
 
-def test_up_makes_the_containers_anew_and_the_exporter_is_in_the_spools_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_up_says_who_is_told_and_becomes_docker_which_makes_the_containers_anew(
+    tmp_path: Path,
 ) -> None:
     """Prometheus, Alertmanager and Grafana would go on with what they read before a git pull."""
-
-    def executed(_: str, argv: list[str], environment: dict[str, str]) -> None:
-        raise Executed(*argv, environment["LLM_BUDGET_SPOOL_GROUP"])
-
-    monkeypatch.setattr("os.execvpe", executed)
-    monkeypatch.setattr("command.stack.way.ENGINE", [["true"]])
-    monkeypatch.setattr("command.up.DATA", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(Executed) as became:
-        main(["up", "--way", "compose", "--data", str(tmp_path)])
-    *argv, group = became.value.args
-    assert argv == ["docker", "compose", "up", "--build", "--force-recreate"]
-    assert group == str((tmp_path / "spool").stat().st_gid)
-    assert (tmp_path / "way").read_text() == "compose\n"
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text('#!/bin/sh\necho "docker $* for $LLM_BUDGET_SPOOL_GROUP"\n')
+    docker.chmod(0o755)
+    data = tmp_path / "data"
+    here = f"import command.up as up; up.DATA = up.Path({str(data)!r}); import command.main as main"
+    argv = ["up", "--way", "compose", "--data", str(data)]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{here}; main.main({argv!r})"],
+        env={**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}"},
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    *_, critical, warning, info, last = done.stdout.splitlines()
+    for severity, said in (("critical", critical), ("warning", warning), ("info", info)):
+        assert said.startswith(f"{severity} alerts:"), "in a pipe, too"
+    group = (data / "spool").stat().st_gid
+    assert last == f"docker compose up --build --force-recreate for {group}"
+    assert (data / "way").read_text() == "compose\n"
     assert SERVICES["exporter"]["group_add"] == ["${LLM_BUDGET_SPOOL_GROUP:-1000}"]
 
 
