@@ -94,15 +94,15 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> int:
     prepare_compose(folder / "compose", *files)
     try:
         config = folder / "compose" / "alertmanager" / "alertmanager.yml"
-        _say_who_is_told(config, folder, arguments.contacts)
+        _say_who_is_told(config, folder, arguments.contacts, contained=True)
     except UserError as error:  # in containers it runs without amtool
         print(f"alerts:           who is told cannot be said here: {error}", flush=True)
     return 0
 
 
-def _say_who_is_told(config: Path, folder: Path, contacts: Path) -> None:
+def _say_who_is_told(config: Path, folder: Path, contacts: Path, contained: bool = False) -> None:
     """folder: where people put their secrets."""
-    for severity, _, said in reach(config, contacts, folder):
+    for severity, _, said in reach(config, contacts, folder, contained):
         print(f"{severity + ' alerts:':17} {said}", flush=True)  # before it becomes docker
 
 
