@@ -27,6 +27,12 @@ PAGES = {
 }
 
 
+def _ipv4(text: str) -> str:
+    if ":" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IPv4 address such as 0.0.0.0")
+    return text
+
+
 @command(
     "run exporter, receiver, Prometheus and Alertmanager here, until Ctrl-C",
     file_flag("--config", BUDGET),
@@ -40,7 +46,13 @@ PAGES = {
         metavar="SECONDS",
         help="clear evidence before a level falls; default 600",
     ),
-    flag("--listen", default=LOOPBACK, metavar="ADDRESS", help="of exporter and receiver; 0.0.0.0"),
+    flag(
+        "--listen",
+        type=_ipv4,
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help="of exporter and receiver; 0.0.0.0",
+    ),
     *PORTS,
     flag(
         "--way",

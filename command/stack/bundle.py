@@ -1,5 +1,6 @@
 """The whole bundle in one folder: exporter, receiver, Prometheus, Alertmanager, wired together."""
 
+import errno
 import os
 import sys
 from contextlib import ExitStack
@@ -123,7 +124,10 @@ class Bundle:
                 try:
                     ports.enter_context(bind(host, int(port)))
                 except UserError as error:
-                    raise UserError(f"{error} with --{name}-port") from error
+                    code = getattr(error.__cause__, "errno", None)
+                    port = code in (errno.EADDRINUSE, errno.EACCES)
+                    flag = f"--{name}-port" if port else "--listen"
+                    raise UserError(f"{error} with {flag}") from error
         self.prepare()
         try:
             for child in self.children:

@@ -157,6 +157,12 @@ def test_one_port_for_two_services_is_refused(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{ports.exporter}" in words
 
 
+def test_an_address_that_is_not_this_hosts_is_no_matter_of_the_port(tmp_path: Path) -> None:
+    words = refused("--listen=192.0.2.1", *port_flags(Ports.free()), "--data", str(tmp_path))
+    assert "Cannot assign requested address; free it or choose another with --listen\n" in words
+    assert "'::' is no IPv4 address such as 0.0.0.0" in refused("--listen=::")
+
+
 @pytest.mark.parametrize("port", ["0", "70000", "-1", "x"])
 def test_what_is_no_port_is_named(port: str) -> None:
     assert f"'{port}' is not a port" in refused(f"--exporter-port={port}")
