@@ -3,7 +3,6 @@
 import argparse
 from functools import partial
 
-from rich.table import Column
 from rich.text import Text
 
 from command.check import COLOURS
@@ -40,5 +39,5 @@ def doctor(arguments: argparse.Namespace) -> int:
         colours = COLOURS | {"unknown": "yellow"}
         rows = ((name, Text(one.status, colours[one.status]), "\n→ ".join(filter(None, one[1:])))
                 for name, one in findings.items())  # fmt: skip
-        print_table(("check", "", Column("found → what to do", overflow="fold")), rows)
+        print_table(("check", "", "found → what to do"), rows)
     return int(any(one.status == "error" for one in findings.values()))

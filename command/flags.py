@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from command.paths import BUDGET
@@ -136,12 +136,14 @@ def safe(cell: str | Text) -> Text:
 
 
 def print_table(
-    columns: Sequence[str | Column],
+    columns: Sequence[str],
     rows: Iterable[Sequence[str | Text]],
     console: Console | None = None,
 ) -> None:
     """For people. A string is no markup, and no command to the terminal."""
     table = Table(*columns, box=None)
+    for column in table.columns:
+        column.overflow = "fold"  # on narrow terminals, too: what ends in "…" is no figure, no path
     for row in rows:
         table.add_row(*map(safe, row))
     (console or Out()).print(table)

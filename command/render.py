@@ -1,6 +1,7 @@
 """`llm-budget render`: what your own Prometheus, Alertmanager and Grafana include."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,6 +55,7 @@ def render(arguments: argparse.Namespace) -> int:
     services at these URLs. Tokens that are there stay.
     """
     to, seen = arguments.to.resolve(), Path(arguments.seen_as or arguments.to.resolve())
+    os.umask(0o022)  # other users' services read it
     try:
         _prometheus(to, arguments)
         _alertmanager(to, seen, arguments)
@@ -101,6 +103,7 @@ def _alertmanager(to: Path, seen: Path, arguments: argparse.Namespace) -> None:
     configs.write_templates(to, arguments.contacts)
     for name in configs.TOKENS:
         configs.ensure_secret(to / "secrets" / f"{name}_token")
+    (to / "secrets").chmod(0o711)  # who may read a token gets at it
 
 
 def _grafana(to: Path, seen: Path, prometheus: str) -> None:

@@ -6,8 +6,6 @@ import re
 import sys
 from typing import Any
 
-from rich.table import Column
-
 from command.digest import digest
 from command.flags import (
     PROMETHEUS,
@@ -60,9 +58,8 @@ def report(arguments: argparse.Namespace) -> int:
         print(*found["notes"], sep="\n", file=sys.stderr)
     else:
         rows = [*rows, found["total"] | {by[0]: "total"}]
-        # Narrow terminals fold what is long: a figure that ends in "…" is none.
-        folded = [Column(name.replace("_", " "), overflow="fold") for name in columns]
-        print_table(folded, ([str(row.get(key, "")) for key in columns] for row in rows))
+        named = [name.replace("_", " ") for name in columns]
+        print_table(named, ([str(row.get(key, "")) for key in columns] for row in rows))
         print(*found["notes"], sep="\n")
     return 0
 

@@ -11,7 +11,7 @@ from command.stack.binaries import ensure
 from command.stack.bundle import LOOPBACK, Bundle, Ports
 from command.stack.configs import prepare_compose
 from command.stack.reach import reach
-from command.stack.way import choose
+from command.stack.way import choose, note
 from common import signals
 from common.errors import UserError
 from common.files import FileLock
@@ -27,6 +27,12 @@ PAGES = {
 }
 
 
+def _ipv4(text: str) -> str:
+    if ":" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IPv4 address such as 0.0.0.0")
+    return text
+
+
 @command(
     "run exporter, receiver, Prometheus and Alertmanager here, until Ctrl-C",
     file_flag("--config", BUDGET),
@@ -40,7 +46,13 @@ PAGES = {
         metavar="SECONDS",
         help="clear evidence before a level falls; default 600",
     ),
-    flag("--listen", default=LOOPBACK, metavar="ADDRESS", help="of exporter and receiver; 0.0.0.0"),
+    flag(
+        "--listen",
+        type=_ipv4,
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help="of exporter and receiver; 0.0.0.0",
+    ),
     *PORTS,
     flag(
         "--way",
@@ -64,6 +76,7 @@ def up(arguments: argparse.Namespace) -> int:
             return _prepare(arguments, folder)
         if choose(arguments.way, folder, _special(arguments)) == "compose":
             _prepare(arguments, folder)
+            note("compose", folder)
             os.chdir(REPOSITORY)
             group = (folder / "spool").stat().st_gid
             environment = {"LLM_BUDGET_SPOOL_GROUP": f"{group}", **os.environ}
@@ -73,9 +86,11 @@ def up(arguments: argparse.Namespace) -> int:
             _run_here(arguments, folder)  # locked, because two would share configs
         return 0
     except OSError as error:
+        root = isinstance(error, PermissionError)  # ran it before, or Docker did
+        mend = "it must belong to you" if root else "free it"
         raise UserError(
-            f"cannot use {error.filename or folder}: {error.strerror}; "
-            "free it, or choose another folder with --data"
+            f"cannot use {error.filename or folder}: {error.strerror}; {mend}, or choose another "
+            "folder with --data"
         ) from error
 
 
@@ -89,13 +104,18 @@ def _special(arguments: argparse.Namespace) -> bool:
 def _prepare(arguments: argparse.Namespace, folder: Path) -> int:
     files = (arguments.contacts, arguments.config, arguments.baseline)
     prepare_compose(folder / "compose", *files)
-    _say_who_is_told(folder / "compose" / "alertmanager", arguments.contacts)
+    try:
+        config = folder / "compose" / "alertmanager" / "alertmanager.yml"
+        _say_who_is_told(config, folder, arguments.contacts, contained=True)
+    except UserError as error:  # in containers it runs without amtool
+        print(f"alerts:           who is told cannot be said here: {error}", flush=True)
     return 0
 
 
-def _say_who_is_told(folder: Path, contacts: Path) -> None:
-    for severity, _, said in reach(folder / "alertmanager.yml", contacts, folder):
-        print(f"{severity + ' alerts:':17} {said}")
+def _say_who_is_told(config: Path, folder: Path, contacts: Path, contained: bool = False) -> None:
+    """folder: where people put their secrets."""
+    for severity, _, said in reach(config, contacts, folder, contained):
+        print(f"{severity + ' alerts:':17} {said}", flush=True)  # before it becomes docker
 
 
 def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
@@ -110,11 +130,12 @@ def _run_here(arguments: argparse.Namespace, folder: Path) -> None:
     )  # fmt: skip
     try:
         bundle.start()
+        note("processes", folder)
         for service, pages in PAGES.items():
             print(f"{service:13} {bundle.url(service)}   {pages}".rstrip())
         print(f"effective config: {bundle.effective}")
         print(f"tokens and logs:  {bundle.folder}")
-        _say_who_is_told(folder, contacts)
+        _say_who_is_told(folder / "alertmanager.yml", folder, contacts)
         print("Ctrl-C stops everything; the data stays.", flush=True)
         with contextlib.suppress(signals.Interrupted):  # the way in which it ends well
             while True:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, words
 from common.files import read_file
 
 MIN_TOKEN_LENGTH = 16  # shorter can be guessed over a network
@@ -26,7 +26,8 @@ def read_token(
         try:
             token = read_file(Path(source), MAX_SECRET_BYTES).decode("ascii").strip()
         except (OSError, ValueError) as error:  # ValueError: not ASCII, or an impossible path
-            raise UserError(f"cannot read the {name} token file {source}: {error}") from error
+            said = f"cannot read the {name} token file {source}: {words(error)}"
+            raise UserError(said) from error
     elif environment.get(variable):
         token, source = environment[variable].strip(), f"environment variable {variable}"
     else:

@@ -217,10 +217,7 @@ class _Delivery:
         lines = sum(1 for line in batch.split(b"\n") if line.strip())
         if not lines:
             return 0
-        headers = {"Content-Type": "application/x-ndjson"}
-        if token := self._token():
-            headers["Authorization"] = f"Bearer {token}"
-        status, _, body = base.http_request(self._url, headers, data=batch)
+        status, body = self._ask(batch)
         if status == 413:  # down to a few lines or one sum
             self._batch_bytes = max(base.SLOT, min(self._batch_bytes, len(batch)) // 2)
         if status != 200:
@@ -235,6 +232,17 @@ class _Delivery:
         if refused:
             base.warn("refused", f"the exporter refused {len(refused)} events: {refused[0]}")
         return lines
+
+    def _ask(self, batch: bytes) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/x-ndjson"}
+        if token := self._token():
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            status, _, body = base.http_request(self._url, headers, data=batch)
+        except OSError as error:
+            why = error.strerror or error
+            raise DeliveryError(f"{self._url} gives no answer: {why}") from error
+        return status, body
 
     def _offset(self, file: BinaryIO) -> int:
         """Where to go on: at the start, where the ids make it harmless, unless all is as it was."""

@@ -75,7 +75,8 @@ def _answer(source: object) -> str:
             return f"unknown: {source.reason}"
         case observations.PrometheusAnswer(ruler=ruler):
             lag = "" if ruler.lag is None else f", records {ruler.lag:.1f} s behind"
-            evaluated = f"rules evaluated at {iso8601(source.evaluated_at)}"
+            at = source.evaluated_at and iso8601(source.evaluated_at)
+            evaluated = f"rules evaluated at {at}" if at else "rules not evaluated yet"
             return f"ok, {evaluated}, every {ruler.interval:g} s{lag}"
         case observations.ExporterAnswer():
             return f"ok, budget day since {iso8601(source.day_start)}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from command.replay.history import EVEN, MAX_DAYS, MINUTES_PER_DAY, History, of_minutes, spread
-from common.errors import UserError
+from common.errors import UserError, words
 from common.money import PICODOLLARS_PER_USD
 from exporter.ledger.balances import USD
 
@@ -62,7 +62,7 @@ def costs(path: Path, called: Mapping[str, str], rates: Rates) -> Iterator[Line]
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield from _rows(path, file, called, rates)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {words(error)}") from error
 
 
 def _rows(path: Path, file: TextIO, called: Mapping[str, str], rates: Rates) -> Iterator[Line]:

@@ -1,5 +1,7 @@
 """The whole bundle in one folder: exporter, receiver, Prometheus, Alertmanager, wired together."""
 
+import errno
+import os
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -122,7 +124,10 @@ class Bundle:
                 try:
                     ports.enter_context(bind(host, int(port)))
                 except UserError as error:
-                    raise UserError(f"{error} with --{name}-port") from error
+                    code = getattr(error.__cause__, "errno", None)
+                    port = code in (errno.EADDRINUSE, errno.EACCES)
+                    flag = f"--{name}-port" if port else "--listen"
+                    raise UserError(f"{error} with {flag}") from error
         self.prepare()
         try:
             for child in self.children:
@@ -155,8 +160,12 @@ class Bundle:
         return self.token_file(name).read_text().strip()
 
     def prometheus_config(self) -> dict[str, Any]:
-        """rules/prometheus.yml with this bundle's ports and interval."""
-        return configs.prometheus_config(self.addresses, interval=self.interval)
+        """rules/prometheus.yml with this bundle's ports and interval, and the metrics token."""
+        config = configs.prometheus_config(self.addresses, interval=self.interval)
+        if file := os.environ.get("LLM_BUDGET_METRICS_TOKEN_FILE"):  # the exporter inherits it
+            (job,) = (one for one in config["scrape_configs"] if one["job_name"] == "llm-exporter")
+            job["authorization"] = {"credentials_file": str(Path(file).resolve())}
+        return config
 
     def _child(self, name: str, ready: str, *argv: str, folder: Path | None = None) -> Child:
         log = self.folder / "logs" / f"{name}.log"

@@ -5,10 +5,11 @@ intervals: what runs here is what ships.
 """
 
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ COMPOSE_ADDRESSES = {
 }
 COMPOSE_USER = 1000  # the exporter's, in docker-compose.yml
 COMPOSE_RULES = Path("/etc/prometheus/rules")
-PEOPLES_SECRETS = ("pagerduty_routing_key", "slack_webhook_url")  # they fill these in
 PROVISIONED = ("alerting", "dashboards", "datasources", "plugins")
 COMPOSE_FOLDERS = (
     "exporter", "receiver", "prometheus/rules", "alertmanager", "scraper", "grafana/dashboards",
@@ -36,10 +36,9 @@ COMPOSE_FOLDERS = (
 COMPOSE_SECRETS = {
     "exporter": ("ingest_token", "admin_token"),
     "receiver": ("webhook_token", "admin_token"),
-    "alertmanager": ("webhook_token", *PEOPLES_SECRETS),
     "grafana": ("grafana_admin_password",),
     "scraper": ("ingest_token",),
-}
+}  # Alertmanager gets those that its config names
 
 
 def prometheus_config(
@@ -78,7 +77,9 @@ def alertmanager_config(receiver: str) -> dict[str, Any]:
 
 def write_templates(folder: Path, contacts: Path) -> None:
     """Put the messages' templates into templates/. Raises UserError: contacts.yml is not valid."""
-    shutil.copytree(ALERTMANAGER / "templates", folder / "templates", dirs_exist_ok=True)
+    (folder / "templates").mkdir(parents=True, exist_ok=True)
+    for file in (ALERTMANAGER / "templates").iterdir():
+        replace_file(folder / "templates" / file.name, file.read_bytes())
     text = template(read_as(contacts, Contacts))
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())
 
@@ -124,12 +125,21 @@ def prepare_compose(folder: Path, contacts: Path, budget: Path, baseline: Path) 
     }
     for name, file in copied.items():
         replace_file(folder / name, file.read_bytes())
+    # Grafana leaves all dashboards as they were when one of an older version has the same uid.
+    for old in {*folder.glob("grafana/dashboards/*")} - {folder / name for name in copied}:
+        old.unlink()
     configured = prometheus_config(COMPOSE_ADDRESSES, COMPOSE_RULES)
     write(folder / "prometheus" / "prometheus.yml", configured)
     write_alertmanager(folder / "alertmanager", COMPOSE_ADDRESSES, contacts)
     for service, names in COMPOSE_SECRETS.items():
-        _copy_secrets(data / "secrets", folder / service / "secrets", names)
-    for path in (*folder.rglob("*"), followed):
+        for name in names:
+            ensure_secret(data / "secrets" / name)
+        _copy_secrets(data / "secrets", folder / service, names)
+    config = (folder / "alertmanager" / "alertmanager.yml").read_text()
+    named = re.findall(r"_file: secrets/(\S+)", config)
+    _copy_secrets(data / "secrets", folder / "alertmanager", named)
+    ours = {folder / Path(name).parts[0] for name in COMPOSE_FOLDERS}  # others' may be root's
+    for path in (followed, *ours, *(path for one in ours for path in one.rglob("*"))):
         path.chmod(0o755 if path.is_dir() else 0o644)
     folder.chmod(0o700)
 
@@ -150,16 +160,16 @@ def _keep_old_secrets(old: Path, kept: Path) -> None:
     """Up to 0.1 people filled them in there; lost, nobody would be paged."""
     kept.mkdir(mode=0o700, exist_ok=True)
     for file in old.glob("*"):
-        if file.stat().st_size and not (kept / file.name).exists():
+        if file.is_file() and file.stat().st_size and not (kept / file.name).exists():
             replace_file(kept / file.name, file.read_bytes(), mode=0o600)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _copy_secrets(kept: Path, mounted: Path, names: tuple[str, ...]) -> None:
-    """kept: where the command line looks, too. What people have not filled in is empty."""
-    mounted.mkdir(parents=True, exist_ok=True)
+def _copy_secrets(kept: Path, service: Path, names: Iterable[str]) -> None:
+    """kept: where people and the command line look, too. What is not there is not mounted."""
+    (service / "secrets").mkdir(exist_ok=True)
     for name in names:
-        if name not in PEOPLES_SECRETS:
-            ensure_secret(kept / name)
-        text = (kept / name).read_bytes() if (kept / name).exists() else b""
-        replace_file(mounted / name, text)
+        if (kept / name).exists():
+            replace_file(service / "secrets" / name, (kept / name).read_bytes())
+        else:
+            (service / "secrets" / name).unlink(missing_ok=True)

@@ -15,11 +15,13 @@ SEVERITIES = ("critical", "warning", "info")
 EXAMPLES = ("@example.com", "@example.org", "@example.net", "@localhost")  # nobody reads mail there
 
 
-def reach(config: Path, contacts: Path, folder: Path) -> Iterator[tuple[str, bool, str]]:
+def reach(
+    config: Path, contacts: Path, folder: Path, contained: bool = False
+) -> Iterator[tuple[str, bool, str]]:
     """Of each severity: its name, whether somebody is reached, and by which ways.
 
     config: an alertmanager.yml, whose routes amtool follows. folder: where Alertmanager runs, to
-    which secrets/ is relative. Raises UserError.
+    which secrets/ is relative. contained: it runs in a container. Raises UserError.
     """
     document = read_document(config)
     receivers = {one["name"]: ways_of(one) for one in document["receivers"]}
@@ -32,7 +34,7 @@ def reach(config: Path, contacts: Path, folder: Path) -> Iterator[tuple[str, boo
         for name, kind, one in _ways(config, severity, receivers):
             own = {key: value for key, value in one.items() if "{{" not in str(value)}
             settings = {**common, **own} if kind == "email" else own
-            problems = ", ".join(_problems(settings, folder))
+            problems = ", ".join(_problems(settings, folder, contained))
             told = f" to {settings['to']}" if kind == "email" else ""
             said.append(f"{name} by {kind}{told}" + (problems and f" does not work: {problems}"))
             reached |= not problems
@@ -56,15 +58,17 @@ def _ways(
             yield from ((name, kind, settings) for settings in several)
 
 
-def _problems(settings: Mapping[str, Any], folder: Path) -> Iterator[str]:
+def _problems(settings: Mapping[str, Any], folder: Path, contained: bool) -> Iterator[str]:
     """Why a way cannot work, as far as files and the mail server tell."""
     for key, value in settings.items():
         if isinstance(value, dict):
-            yield from _problems(value, folder)
+            yield from _problems(value, folder, contained)
         elif key.endswith("_file") and not _filled(folder / value):
             yield f"{folder / value} is missing or empty"
         elif key == "to" and all(one.endswith(EXAMPLES) for one in value.split(", ")):
             yield "mail.to in contacts.yml is the example's"
+        elif key == "smarthost" and contained and value.startswith(("127.", "localhost:")):
+            yield f"{value} is the container itself, not this host's mail server"
         elif key == "smarthost" and not _answers(value):
             yield f"no mail server answers at {value}"
 

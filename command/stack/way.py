@@ -19,7 +19,8 @@ def choose(asked: str, folder: Path, special: bool) -> Way:
     """The way asked for; of auto, compose where an engine answers. Says which it is, and why.
 
     special: flags were given that only processes follow. Raises UserError where compose is asked
-    for with them, and where the data folder was used the other way, whose ledger it would leave.
+    for with them or without an engine, and where the data folder was used the other way, whose
+    ledger it would leave.
     """
     if asked == "compose" and special:
         raise UserError(
@@ -36,19 +37,27 @@ def choose(asked: str, folder: Path, special: bool) -> Way:
             f"with {way} now ({why}) and begin another. Say --way {other} to go on, or change it "
             f"for good with: echo {way} > {quote(f'{folder / FILE}')}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(f"{way}\n")
+    if asked == "compose" and (problem := _no_engine()):
+        raise UserError(f"--way compose needs a Docker engine that answers, but {problem}")
     print(f"Running with {way} ({why}). The ledger is {ledgers[way]}.", flush=True)
     return "compose" if way == "compose" else "processes"
+
+
+def note(way: Way, folder: Path) -> None:
+    """Let the data folder know how it is used: when it is, since before there is no ledger."""
+    (folder / FILE).write_text(f"{way}\n")
 
 
 def _possible(special: bool) -> tuple[str, str]:
     if special:
         return "processes", "only they follow these flags"
-    for argv in ENGINE:
-        if problem := _problem(argv):
-            return "processes", f"`{' '.join(argv)}` {problem}"
-    return "compose", "a Docker engine answers"
+    problem = _no_engine()
+    return ("processes", problem) if problem else ("compose", "a Docker engine answers")
+
+
+def _no_engine() -> str:
+    found = ((argv, _problem(argv)) for argv in ENGINE)
+    return next((f"`{' '.join(argv)}` {problem}" for argv, problem in found if problem), "")
 
 
 def _problem(argv: tuple[str, ...]) -> str:

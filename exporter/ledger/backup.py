@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, words
 from common.files import FileLock, sync_folder
 from exporter.ledger.schema import MIGRATIONS
 
@@ -83,7 +83,7 @@ def _copy(
             os.close(handle)
         sync_folder(target.parent)
     except (OSError, sqlite3.Error) as error:
-        raise UserError(f"cannot write {target}: {error}") from error
+        raise UserError(f"cannot write {target}: {words(error)}") from error
 
 
 def _free_name(ledger: Path) -> Path:

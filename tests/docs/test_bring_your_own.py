@@ -1,6 +1,7 @@
 """docs/bring-your-own.md: its commands and blocks, as printed, in a loop of one's own."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -87,6 +88,27 @@ class Adopters(Bundle):
             "inhibit_rules": ours["inhibit_rules"],
         }
         return dump(own, Path("alertmanager.yml"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
+def test_what_a_careful_root_renders_is_read_by_the_services(tmp_path: Path) -> None:
+    """Under umask 077, and the token by Alertmanager's group alone."""
+    argv = [sys.executable, "-m", "command.main", "render", "--to", str(tmp_path / "llm")]
+    subprocess.run(argv, cwd=REPOSITORY, umask=0o077, check=True, capture_output=True)
+    (give,) = (block for block in blocks("sh") if "chgrp" in block)
+    give = give.replace("chgrp alertmanager", "chgrp 4711").replace(FOLDER, str(tmp_path / "llm"))
+    subprocess.run(["sh", "-ec", give], check=True)
+
+    def read(user: int, group: int, *names: str) -> int:
+        become = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+        find = ["find", *names, "-type", "f", "-exec", "cat", "{}", "+"]
+        return subprocess.run([*become, *find], cwd=tmp_path / "llm", stdout=-3).returncode
+
+    public = ("rules", "scrape.yml", "alertmanager.yml", "templates", "grafana")
+    assert read(4712, 4712, *public) == 0
+    assert read(4712, 4711, "secrets/webhook_token") == 0
+    assert read(4712, 4712, "secrets/webhook_token") != 0
+    assert read(4712, 4711, "secrets/admin_token") != 0
 
 
 @pytest.fixture(scope="module")

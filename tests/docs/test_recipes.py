@@ -121,16 +121,18 @@ def booked(loop: Loop) -> int:
 class Cron:
     """The job's host: /opt/scraper with run.sh, and how cron runs the printed line."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, token: Path) -> None:
         self.folder = folder
         self.token = folder / "ingest_token"
         self.spool = folder / "spool" / "calls"
         self.home = folder / "home"
-        for made in (self.spool.parent, self.home):
-            made.mkdir()
+        self.home.mkdir()
         (line,) = re.findall(r"^    \*/2 \* \* \* \* scraper (.*)$", PAGE, re.MULTILINE)
         places = {"/var/spool/scraper": str(self.spool.parent), "/opt/scraper": str(folder)}
         self.line = filled_in(line, places)
+        (block,) = re.findall(r"(?m)^    install -d .*\n.*/opt/scraper/ingest_token$", PAGE)
+        places |= {" ingest_token": f" {token}", "-o scraper": f"-o {os.geteuid()}"}
+        subprocess.run(["sh", "-ec", filled_in(block, places)], check=True)
 
     def run(self, exporter: str, receiver: str) -> "subprocess.CompletedProcess[str]":
         """In cron's environment, home and shell."""
@@ -150,9 +152,7 @@ class Cron:
 
 @pytest.fixture
 def cron(loop: Loop, host: dict[str, str]) -> Cron:
-    job = Cron(Path(host["LLM_BUDGET_SPOOL"]).parent)
-    shutil.copy(loop.bundle.token_file("ingest"), job.token)
-    return job
+    return Cron(Path(host["LLM_BUDGET_SPOOL"]).parent, loop.bundle.token_file("ingest"))
 
 
 def test_the_cron_job_reads_the_config_and_delivers_once(loop: Loop, cron: Cron) -> None:
@@ -169,8 +169,9 @@ def test_the_cron_job_keeps_what_it_cannot_deliver(loop: Loop, cron: Cron) -> No
     nobody = f"http://127.0.0.1:{free_port()}"
     done = cron.run(nobody, nobody)
     assert (done.returncode, done.stdout) == (1, "False\n"), "an absent host costs answers"
-    assert "Connection refused" in done.stderr
+    assert f"{nobody}/v1/usage gives no answer: Connection refused\n" in done.stderr
     right = cron.token.read_text()
+    cron.token.chmod(0o600)
     cron.token.write_text("another token\n")
     done = cron.run(*urls)
     assert (done.returncode, done.stdout) == (1, "True\n")
@@ -244,6 +245,8 @@ def installed(tmp_path: Path) -> dict[str, str]:
     for name in ("useradd", "make", "chown", "systemctl"):
         (tmp_path / "bin" / name).write_text(SHIM)
         (tmp_path / "bin" / name).chmod(0o755)
+    with (tmp_path / "bin" / "make").open("a") as make:
+        make.write(f'ln -s "{Path(sys.executable).parents[1]}" "$2/.venv"\n')
     environment = {
         **os.environ,
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
@@ -272,13 +275,18 @@ def service(unit: Path, ready: str, moved: dict[str, str]) -> Child:
 def test_what_is_installed_for_systemd_is_readable_but_for_the_tokens(
     installed: dict[str, str], tmp_path: Path
 ) -> None:
-    etc = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "etc").iterdir()}
-    secret = {f"{name}_token": 0o600 for name in ("ingest", "admin", "webhook")}
-    files = ("budget.yml", "degradation.yml", "llm_config.yml")
-    assert etc == {**secret, **dict.fromkeys(files, 0o644)}
+    etc = tmp_path / "etc"
+    modes = {path: path.stat().st_mode & 0o777 for path in etc.rglob("*")}
+    secret = {etc / "secrets" / f"{name}_token" for name in ("ingest", "admin", "webhook")}
+    assert {modes.pop(path) for path in secret} == {0o600}
+    assert modes.pop(etc / "secrets") == 0o711
+    assert all(mode == (0o755 if path.is_dir() else 0o644) for path, mode in modes.items())
+    assert {etc / name for name in ("budget.yml", "degradation.yml", "llm_config.yml")} <= set(
+        modes
+    )
     assert (tmp_path / "opt").stat().st_mode & 0o777 == 0o755, "the services' user enters"
     said = (tmp_path / "said").read_text()
-    assert said.count(f"chown llm-budget {installed['/etc/llm-budget']}/") == len(secret)
+    assert f"chown llm-budget {' '.join(sorted(map(str, secret)))}\n" in said
     assert "systemctl enable --now llm-budget-exporter llm-budget-receiver" in said
 
 
@@ -293,7 +301,7 @@ def test_what_the_installed_units_start_runs(installed: dict[str, str], tmp_path
         service(units / "llm-budget-receiver.service", config, moved),
     ]
     call = {"roaster": "naivo", "field": "tags", "outcome": "cached"}
-    token = (tmp_path / "etc" / "ingest_token").read_text().strip()
+    token = (tmp_path / "etc" / "secrets" / "ingest_token").read_text().strip()
     try:
         for child in children:
             child.start()
@@ -314,6 +322,14 @@ def test_the_exporters_unit_may_clear_the_folder_of_spools_that_the_page_names()
     assert "\nProtectSystem=strict\n" in unit
     assert "\nReadWritePaths=-/var/spool/llm-budget\n" in unit
     assert "`/var/spool/llm-budget`" in PAGE
+
+
+def test_the_deliverys_block_makes_the_folder_that_its_unit_may_write_to() -> None:
+    """systemd does not start a unit without it."""
+    unit = (REPOSITORY / "deploy" / "systemd" / "llm-budget-delivery.service").read_text()
+    (spool,) = re.findall(r"^ReadWritePaths=(.*)$", unit, re.MULTILINE)
+    last = PAGE.rpartition("systemctl enable --now llm-budget-delivery")[0].rpartition("\n\n")[2]
+    assert f"install -d -o scraper -m 0700 {spool}\n" in last
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -353,7 +369,8 @@ def test_the_config_class_keeps_its_key_and_follows_the_level(
     loop.degrade("emergency")
     loop.wait_level("emergency")
     program = blocks("python")[1]
-    done = run(host, f"{program}\nassert effective(config).api_key == 'sk-…'")
+    ours = "effective(config)"
+    done = run(host, f"{program}\nassert {ours}.api_key == 'sk-…' not in repr({ours})")
     assert done.returncode == 0, done.stderr
     assert "'enabled': False" in done.stdout
     baseline = tmp_path / "llm_config.yml"

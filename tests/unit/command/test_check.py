@@ -53,6 +53,16 @@ def test_what_ships_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["thresholds"]["detail"].startswith("half 50%, warning 75%")
 
 
+def test_a_narrow_terminal_folds_the_file_that_people_should_fill_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    data = tmp_path / "somewhere-deep" / "in-the-folders-of-a-long-path"
+    main(["check", "--data", str(data)])
+    said = "".join(capsys.readouterr().out.split())
+    assert f"{data}/secrets/pagerduty_routing_keyismissingorempty" in said
+
+
 @pytest.mark.parametrize("reading", ["accept_above", "ask_below"])
 def test_nobody_is_asked_again_what_a_threshold_means(
     reading: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,8 @@
 """`llm-budget up`: the bundle as local processes; what dies comes back, the data stays."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from command.main import main
 from command.paths import LADDER, REPOSITORY
 from command.stack.bundle import Ports
 from common.listener import port_holder
@@ -86,6 +89,25 @@ def test_up_books_revives_what_dies_stops_at_ctrl_c_and_keeps_the_data(tmp_path:
         assert requests_booked(ports) == 1
 
 
+def test_spend_is_guarded_as_the_page_says_and_still_scraped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    made, told, _ = re.findall(r"^      (.*metrics_token.*|make up .*)$", page, re.MULTILINE)
+    subprocess.run(["sh", "-ec", made], cwd=tmp_path, check=True)
+    variable, _, file = told.removeprefix("export ").replace("$PWD", str(tmp_path)).partition("=")
+    monkeypatch.setenv(variable, file)
+    ports = Ports.free()
+    query = {"query": 'up{job="llm-exporter"} == 1'}
+    with up(tmp_path / "data", ports):
+        asked = f"http://127.0.0.1:{ports.prometheus}/api/v1/query"
+        until(
+            lambda: requests.get(asked, query, timeout=5).json()["data"]["result"], what="a scrape"
+        )
+        open_page = requests.get(f"http://127.0.0.1:{ports.exporter}/metrics", timeout=5)
+        assert open_page.status_code == 401
+
+
 def refused(*flags: str) -> str:
     """The one sentence of an up that does not start."""
     done = subprocess.run(
@@ -113,6 +135,8 @@ def test_a_taken_port_is_named_and_nothing_stays_behind(tmp_path: Path) -> None:
         words = refused(*port_flags(free), "--data", str(tmp_path / "other"))
         assert f"cannot listen on 127.0.0.1:{ports.exporter}" in words
         assert "free it or choose another with --exporter-port" in words
+        assert (tmp_path / "way").read_text() == "processes\n"
+        assert not (tmp_path / "other" / "way").exists(), "compose may still begin there"
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{free.receiver}/", timeout=5)
 
@@ -133,9 +157,27 @@ def test_one_port_for_two_services_is_refused(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{ports.exporter}" in words
 
 
+def test_an_address_that_is_not_this_hosts_is_no_matter_of_the_port(tmp_path: Path) -> None:
+    words = refused("--listen=192.0.2.1", *port_flags(Ports.free()), "--data", str(tmp_path))
+    assert "Cannot assign requested address; free it or choose another with --listen\n" in words
+    assert "'::' is no IPv4 address such as 0.0.0.0" in refused("--listen=::")
+
+
 @pytest.mark.parametrize("port", ["0", "70000", "-1", "x"])
 def test_what_is_no_port_is_named(port: str) -> None:
     assert f"'{port}' is not a port" in refused(f"--exporter-port={port}")
+
+
+def test_what_belongs_to_root_is_said_to_be_not_yours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/compose")
+
+    monkeypatch.setattr("command.up.prepare_compose", refuse)
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 2
+    said = f"cannot use {tmp_path}/compose: Permission denied; it must belong to you, or choose"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [[], ["--prepare-only"]])

@@ -42,6 +42,13 @@ def test_only_the_right_bearer_token_matches(header: str | None, matches: bool) 
     assert bearer_matches(header, "0123456789abcdef") is matches
 
 
+def test_a_token_file_that_is_missing_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        read_token("admin", tmp_path / "token", {})
+    said = f"cannot read the admin token file {tmp_path}/token: No such file or directory"
+    assert str(refused.value) == said
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_a_token_file_that_hangs_or_never_ends_is_refused(
     odd: Callable[[Path], None], tmp_path: Path

@@ -174,7 +174,7 @@ def test_once_says_why_it_could_not(
 ) -> None:
     fill(spool, 3)
     network.faults = [fault]
-    with pytest.raises(DeliveryError):
+    with pytest.raises(DeliveryError, match=f"^{network.url}/v1/usage "):
         deliver(spool, network.url, token=token, once=True)
     assert deliver(spool, network.url, token=token, once=True) == 3
     assert exporter.calls() == 3

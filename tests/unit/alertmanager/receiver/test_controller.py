@@ -72,9 +72,9 @@ def test_without_sources_a_round_observes_nothing(receiver: Receiver) -> None:
     assert receiver.controller.sources.ask() == Observations()
 
 
-def ruled(ruler: Ruler) -> Observations:
+def ruled(ruler: Ruler, at: float = NOW) -> Observations:
     none: frozenset[str] = frozenset()
-    return Observations((), (PrometheusAnswer("p", none, NOW, {}, none, none, ruler),))
+    return Observations((), (PrometheusAnswer("p", none, at, {}, none, none, ruler),))
 
 
 def test_a_hold_below_three_intervals_and_the_delay_is_a_problem_with_the_numbers(
@@ -90,6 +90,12 @@ def test_a_hold_below_three_intervals_and_the_delay_is_a_problem_with_the_number
         "delay, 60 s: lowering waits for 603 s"
     )
     assert "hold" in receiver.http.get("/state").json()["problems"]
+
+
+def test_rules_that_wait_for_their_first_evaluation_have_no_time(receiver: Receiver) -> None:
+    receiver.observe(ruled(Ruler(5), at=0.0))
+    state = receiver.http.get("/state").json()
+    assert state["sources"]["p"] == "ok, rules not evaluated yet, every 5 s"
 
 
 def test_the_lag_and_a_ledger_that_is_away_are_shown_in_the_state_alone(

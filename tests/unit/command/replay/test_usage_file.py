@@ -58,6 +58,12 @@ def test_a_bad_line_is_named(text: str, line: str, tmp_path: Path) -> None:
     assert line in str(caught.value)
 
 
+def test_a_file_that_is_missing_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        read_csv(tmp_path / "usage.csv", PRICE)
+    assert str(refused.value) == f"cannot read {tmp_path}/usage.csv: No such file or directory"
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"minute,tokens\n" + b'"' * 200_000])
 def test_what_is_no_csv_is_one_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "usage.csv"

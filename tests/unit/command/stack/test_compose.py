@@ -4,6 +4,7 @@ Whether docker-compose itself accepts it: test_versions.py.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,14 +83,48 @@ def test_the_prepared_configs_are_valid_and_preparing_twice_keeps_the_tokens(
     )
 
 
-def test_secrets_of_people_come_from_the_data_folder(tmp_path: Path) -> None:
-    mounted = tmp_path / "compose" / "alertmanager" / "secrets" / "slack_webhook_url"
+def test_secrets_of_people_come_from_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that alertmanager.yml names, of which people may add some."""
+    shipped = (ROOT / "alertmanager" / "alertmanager.yml").read_text()
+    smtp = "global:\n  smtp_auth_password_file: secrets/smtp_password\n"
+    (tmp_path / "alertmanager.yml").write_text(shipped.replace("global:\n", smtp, 1))
+    shutil.copytree(ROOT / "alertmanager" / "templates", tmp_path / "templates")
+    monkeypatch.setattr("command.stack.configs.ALERTMANAGER", tmp_path)
+    mounted = tmp_path / "compose" / "alertmanager" / "secrets"
     assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
-    assert mounted.read_text() == ""
-    (tmp_path / "secrets").mkdir(exist_ok=True)
-    (tmp_path / "secrets" / "slack_webhook_url").write_text("https://hooks.example\n")
+    assert not (mounted / "slack_webhook_url").exists()
+    said = capsys.readouterr().out
+    assert f"{tmp_path}/secrets/slack_webhook_url is missing" in said
+    assert "127.0.0.1:25 is the container itself" in said
+    for name in ("slack_webhook_url", "smtp_password", "provider_key"):
+        (tmp_path / "secrets" / name).write_text(name)
     assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
-    assert mounted.read_text() == "https://hooks.example\n"
+    filled = {one.name: one.read_text() for one in mounted.iterdir()}
+    assert filled.pop("webhook_token")
+    assert filled == {"slack_webhook_url": "slack_webhook_url", "smtp_password": "smtp_password"}
+    (tmp_path / "secrets" / "smtp_password").unlink()
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+    assert not (mounted / "smtp_password").exists()
+
+
+def test_in_containers_it_runs_without_amtool_on_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("LLM_BUDGET_TOOLS", raising=False)
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "who is told cannot be said here: amtool is not installed; on Debian" in said
+
+
+def test_a_dashboard_of_an_older_version_goes(prepared: Path) -> None:
+    dashboards = prepared / "compose" / "grafana" / "dashboards"
+    (dashboards / "overview.json").write_text("{}")
+    assert main(["up", "--prepare-only", "--data", str(prepared)]) == 0
+    ours = {one.name for one in (ROOT / "dashboards").glob("*.json")}
+    assert {one.name for one in dashboards.iterdir()} == ours
 
 
 def test_the_dockerfile_installs_with_make_install_and_drops_root() -> None:
@@ -154,10 +189,6 @@ def test_the_exporters_user_removes_a_spool_of_a_user_in_the_folders_group(
     assert as_user(spool, 1000, "cat calls; : > calls.lock; rm calls", group) == "spooled\n"
 
 
-class Executed(Exception):  # noqa: N818
-    """Instead of becoming docker."""
-
-
 @AS_ROOT
 def test_a_spools_folder_of_somebody_else_stays_theirs(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
@@ -168,22 +199,28 @@ def test_a_spools_folder_of_somebody_else_stays_theirs(tmp_path: Path) -> None:
     assert spool.stat().st_mode & 0o7777 == 0o2770
 
 
-def test_up_makes_the_containers_anew_and_the_exporter_is_in_the_spools_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_up_says_who_is_told_and_becomes_docker_which_makes_the_containers_anew(
+    tmp_path: Path,
 ) -> None:
     """Prometheus, Alertmanager and Grafana would go on with what they read before a git pull."""
-
-    def executed(_: str, argv: list[str], environment: dict[str, str]) -> None:
-        raise Executed(*argv, environment["LLM_BUDGET_SPOOL_GROUP"])
-
-    monkeypatch.setattr("os.execvpe", executed)
-    monkeypatch.setattr("command.up.DATA", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(Executed) as became:
-        main(["up", "--way", "compose", "--data", str(tmp_path)])
-    *argv, group = became.value.args
-    assert argv == ["docker", "compose", "up", "--build", "--force-recreate"]
-    assert group == str((tmp_path / "spool").stat().st_gid)
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text('#!/bin/sh\necho "docker $* for $LLM_BUDGET_SPOOL_GROUP"\n')
+    docker.chmod(0o755)
+    data = tmp_path / "data"
+    here = f"import command.up as up; up.DATA = up.Path({str(data)!r}); import command.main as main"
+    argv = ["up", "--way", "compose", "--data", str(data)]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{here}; main.main({argv!r})"],
+        env={**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}"},
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    *_, critical, warning, info, last = done.stdout.splitlines()
+    for severity, said in (("critical", critical), ("warning", warning), ("info", info)):
+        assert said.startswith(f"{severity} alerts:"), "in a pipe, too"
+    group = (data / "spool").stat().st_gid
+    assert last == f"docker compose up --build --force-recreate for {group}"
+    assert (data / "way").read_text() == "compose\n"
     assert SERVICES["exporter"]["group_add"] == ["${LLM_BUDGET_SPOOL_GROUP:-1000}"]
 
 
@@ -205,6 +242,15 @@ def test_secrets_that_people_filled_in_before_the_folders_stay(tmp_path: Path) -
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
+def test_folders_that_the_engine_made_are_left_alone(tmp_path: Path) -> None:
+    """Up to 0.1 `docker compose up` alone made them, root's own, where files should be."""
+    files = [tmp_path / "compose" / name for name in ("secrets/ingest_token", "prometheus.yml")]
+    for file in files:
+        file.mkdir(parents=True, mode=0o700)
+    assert main(["up", "--prepare-only", "--data", str(tmp_path)]) == 0
+    assert files[1].stat().st_mode & 0o777 == 0o700, "only root could change it"
+
+
 def test_a_service_sees_its_own_secrets_only(prepared: Path) -> None:
     found = {
         name: {one.name for one in (prepared / "compose" / name).glob("secrets/*")}
@@ -213,7 +259,7 @@ def test_a_service_sees_its_own_secrets_only(prepared: Path) -> None:
     assert found == {
         "exporter": {"ingest_token", "admin_token"},
         "receiver": {"webhook_token", "admin_token"},
-        "alertmanager": {"webhook_token", "pagerduty_routing_key", "slack_webhook_url"},
+        "alertmanager": {"webhook_token"},
         "grafana": {"grafana_admin_password"},
         "scraper": {"ingest_token"},
         "prometheus": set(),

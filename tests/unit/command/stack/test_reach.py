@@ -51,6 +51,9 @@ def test_a_filled_file_and_a_mail_server_that_answers_reach_people(tmp_path: Pat
             "warning": "chat by slack",
             "info": "mail by email to asha@roasters.in",
         }
+        *_, (_, reached, said) = reach(config, contacts, tmp_path, contained=True)
+        assert not reached
+        assert f"{host} is the container itself" in said
     assert f"no mail server answers at {host}" in told(tmp_path, config, contacts)["info"]
 
 

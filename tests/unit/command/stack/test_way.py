@@ -7,7 +7,7 @@ import pytest
 
 from command.main import main
 from command.paths import LEDGER
-from command.stack.way import choose
+from command.stack.way import choose, note
 from common.errors import UserError
 
 
@@ -59,7 +59,10 @@ def test_flags_that_compose_does_not_know_are_for_processes(engine: Path, tmp_pa
 @pytest.mark.usefixtures("engine")
 def test_a_folder_that_was_used_one_way_is_not_used_the_other(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    choose("compose", data, special=False)
+    data.mkdir()
+    assert choose("compose", data, special=False) == "compose"
+    assert choose("processes", data, special=False) == "processes", "neither has begun a ledger"
+    note("compose", data)
     with pytest.raises(UserError, match=r"used with compose.*Say --way compose"):
         choose("processes", data, special=False)
     assert choose("auto", data, special=False) == "compose"
@@ -81,13 +84,18 @@ def test_what_an_earlier_version_left_tells_the_way_too(engine: Path, tmp_path: 
     ledger.touch()
     with pytest.raises(UserError, match="Say --way compose"):
         choose("auto", tmp_path, special=False)
+    with pytest.raises(UserError, match=r"needs a Docker engine.*`docker info` is not installed"):
+        choose("compose", tmp_path, special=False)
+    engine.write_text("#!/bin/sh\n")
+    engine.chmod(0o755)
     assert choose("compose", tmp_path, special=False) == "compose", "it was used both ways"
 
 
 @pytest.mark.usefixtures("engine")
 def test_the_sentence_says_how_to_change_the_way_for_good(tmp_path: Path) -> None:
     data = tmp_path / "a folder"
-    choose("compose", data, special=False)
+    data.mkdir()
+    note("compose", data)
     with pytest.raises(UserError) as refused:
         choose("processes", data, special=False)
     command = str(refused.value).partition("for good with: ")[2]
@@ -110,3 +118,17 @@ def test_up_refuses_before_anything_changes(
     assert main(["up", "--data", str(tmp_path)]) == 2
     assert "and begin another" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"way", "bin"}
+
+
+@pytest.mark.parametrize("way", ["processes", "compose"])
+def test_what_did_not_come_up_leaves_no_note(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tried once without an engine, or on a taken port, it would be kept from the other way."""
+    monkeypatch.setattr("command.up.DATA", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("LLM_BUDGET_TOOLS", raising=False)
+    assert main(["up", "--way", way, "--data", str(tmp_path)]) == 2
+    assert "is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "way").exists()
+    assert not (tmp_path / "compose").exists()
