@@ -3,7 +3,7 @@ const renew = async () => {
   if (document.hidden || !getSelection().isCollapsed) return;
   const root = document.documentElement;
   try {
-    const answer = await fetch(location.href);
+    const answer = await fetch(location.href, {signal: AbortSignal.timeout(4500)});
     if (!answer.ok) throw answer.status;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const one of page.querySelectorAll("details")) one.open = document.getElementById(one.id)?.open ?? false;

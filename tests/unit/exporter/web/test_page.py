@@ -149,6 +149,12 @@ def check(driver: webdriver.Chrome, schemes: tuple[bool, ...] = (False, True)) -
     assert driver.get_log("browser") == []
 
 
+async def hanging(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers nothing until it is hung up on."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def shown_again(driver: webdriver.Chrome) -> None:
     """As when a person comes back to the tab: it is renewed at once, else every five seconds."""
     driver.execute_script("delete document.hidden")
@@ -218,8 +224,18 @@ def test_warning_with_a_level_that_a_person_pinned(
 def test_exhausted(opened: Open, exporter: Exporter, receiver: tuple[Receiver, str]) -> None:
     spend(exporter, 108)
     receiver[0].webhook(alert("fallback"))
-    page = opened(*foretold(110, 118, 125, expected=NOON), firing("LLMBudgetExhausted", "critical"))
+    alerts = [
+        firing(name, "critical", degradation="fallback", instance=instance)
+        for name, instance in (("LLMBudgetExhausted", "a"), ("LLMBudgetExhausted", "b"), ("X", "a"))
+    ]
+    alerts += [firing("LLMNotificationsFailing", "critical", integration="slack")]
+    page = opened(*foretold(110, 118, 125, expected=NOON), *alerts)
     assert word(page) == "EXHAUSTED"
+    level = shown(page, ".in-force").splitlines()
+    assert level[1:5] == [
+        "fallback", "Asked for by LLMBudgetExhausted, X.", "What it changed", "enabled true → false"
+    ]  # fmt: skip
+    assert "critical LLMNotificationsFailing · slack" in text(page)
     assert "over the limit of $100.00" in text(page)
     assert "Runs out\nit has" in text(page)
     assert "fallback" in text(page)
@@ -246,7 +262,7 @@ def test_without_receiver_and_prometheus_the_rest_works(
     page = opened(at=gone)
     assert word(page) == "OK"
     assert "Level in force\nunknown" in text(page)
-    assert f"{gone.replace('user:secret@', '')}/state cannot be reached" in text(page)
+    assert f"Receiver: {gone.replace('user:secret@', '')}/state cannot be reached" in text(page)
     check(page)
     site.app = application(exporter.parts, Peers("", gone), LINKS)
     page.get(site.url)
@@ -289,9 +305,14 @@ def test_it_is_renewed_in_place_and_says_when_it_is_not(
     until(lambda: word(page) == "WARNING", what="the page to be renewed")
     assert page.find_element(By.ID, "more-roaster").get_attribute("open")
     assert page.switch_to.active_element.get_attribute("id") == "more-roaster-shown"
-    site.app = Response(status_code=503)
-    shown_again(page)
-    until(lambda: "does not answer" in shown(page, "header"))
+    works = site.app
+    for broken in (Response(status_code=503), hanging):
+        site.app = broken
+        shown_again(page)
+        until(lambda: "does not answer" in shown(page, "header"), what="it to say so")
+        site.app = works
+        shown_again(page)
+        until(lambda: "does not answer" not in shown(page, "header"), what="it to be renewed")
     page.get_log("browser")  # of the 503
 
 
