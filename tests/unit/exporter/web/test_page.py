@@ -328,9 +328,16 @@ def test_it_is_read_without_javascript(opened: Open, exporter: Exporter) -> None
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+def test_the_runbook_is_a_page_like_this_one(opened: Open, exporter: Exporter) -> None:
+    page = opened()
+    page.find_element(By.LINK_TEXT, "Runbook").click()
+    assert page.find_element(By.ID, "llmbudgetcritical").is_displayed()
+    check(page)
+
+
 def test_every_answer_is_guarded(exporter: Exporter, receiver: tuple[Receiver, str]) -> None:
     for http in (exporter.http, receiver[0].http):
-        for path in ("/", "/metrics", "/health", "/nowhere", "/api/v1/status"):
+        for path in ("/", "/runbook", "/metrics", "/health", "/nowhere", "/api/v1/status"):
             headers = http.get(path).headers
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert "default-src 'none'" in headers["Content-Security-Policy"]
