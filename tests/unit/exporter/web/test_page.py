@@ -242,6 +242,17 @@ def test_exhausted(opened: Open, exporter: Exporter, receiver: tuple[Receiver, s
     check(page)
 
 
+def test_what_other_ledgers_spend_is_not_left(opened: Open, exporter: Exporter) -> None:
+    spend(exporter, 30)
+    whole = {"utilization:ratio": 0.93, "remaining_usd:today": 7, "limit_usd:today": 100}
+    said = [one for one in foretold(92, 104, 120) if one[0]] + [({}, 2)]
+    page = opened(*said, *(({"__name__": f"budget:llm_{name}"}, n) for name, n in whole.items()))
+    assert page.title == "CRITICAL: $7.00 left, LLM budget"
+    assert "$7.00 left of $100.00\n$30.02 spent today by this ledger; in all 93.0 %" in text(page)
+    assert not page.find_elements(By.CSS_SELECTOR, ".chart .forecast, .chart .band")
+    check(page)
+
+
 def test_a_ledger_that_cannot_be_written(opened: Open, exporter: Exporter) -> None:
     spend(exporter, 20)
     ledger = exporter.folder / "ledger.sqlite"
