@@ -364,9 +364,10 @@ def test_the_page_is_drawn_where_nothing_is_usual(exporter: Exporter) -> None:
     said = Said()
     said.samples = [Sample(labels, (0, float(value))) for labels, value in lies]
     said.receiver = peers.Receiver(
-        "?", holds=[{"until": "soon"}], override={"until": {}}, changes=[("a", {"b": 1}, None)]
-    )
-    assert "Forecast for the day" in render(exporter.parts, said, {}, {})
+        "?", holds=[{"until": "soon"}], override={"until": {}}, changes=[("a", {"b": 1}, None)],
+        shadow=True,
+    )  # fmt: skip
+    assert "What it would change" in render(exporter.parts, said, {}, {})
     exporter.clock.set(START + 30 * 3600)  # the next day, before anything is booked on it
     assert "$100.00" in render(exporter.parts, said, {"half": 0.5}, {})
 
