@@ -253,6 +253,14 @@ def test_what_other_ledgers_spend_is_not_left(opened: Open, exporter: Exporter) 
     check(page)
 
 
+def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
+    config = f"log: [{{path: {tmp_path}/misspelt.jsonl}}]"
+    with Exporter(tmp_path / "exporter", config) as exporter:
+        exporter.parts.logs.poll()
+        page = render(exporter.parts, Said(), RATIOS, {})
+        assert f"Not there (yet?):</span> <bdi>{tmp_path}/misspelt.jsonl</bdi>" in page
+
+
 def test_a_ledger_that_cannot_be_written(opened: Open, exporter: Exporter) -> None:
     spend(exporter, 20)
     ledger = exporter.folder / "ledger.sqlite"
