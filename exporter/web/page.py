@@ -50,6 +50,7 @@ def visible(text: object) -> str:
 _PAGES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, trim_blocks=True)
 _PAGES.filters |= {"money": lambda amount: shown(Decimal(amount)), "visible": visible}
 _PAGES.globals |= {name: Markup(code) for name, code in _CODE.items()}  # noqa: S704  our own
+_PAGE = _PAGES.get_template("status.html")  # once: a newer one on disk is for newer code
 
 
 def render(
@@ -69,7 +70,7 @@ def render(
     own = float(status.utilization), status.remaining, status.limit
     used, left, limit = max(own, whole or own)
     exhaustion = foretold.values(names.EXHAUSTION, "case") if left > 0 else {}
-    return _PAGES.get_template("status.html").render(
+    return _PAGE.render(
         status=status, used=used, left=left, limit=limit, others=whole, said=said, links=links,
         state=state(status, thresholds, used), forecast=forecast, exhaustion=exhaustion,
         chart=chart(status, course, *(({}, {}) if whole else (forecast, exhaustion)), thresholds),

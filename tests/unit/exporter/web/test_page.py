@@ -380,6 +380,16 @@ def test_the_page_is_drawn_where_nothing_is_usual(exporter: Exporter) -> None:
     assert "$100.00" in render(exporter.parts, said, {"half": 0.5}, {})
 
 
+def test_a_running_exporter_keeps_to_its_own_template(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A git pull under it would put a newer one before older code."""
+    render(exporter.parts, Said(), {}, {})
+    monkeypatch.setattr("jinja2.loaders.os.path.getmtime", lambda _: 0)  # it has changed
+    monkeypatch.setattr("jinja2.loaders.FileSystemLoader.get_source", None)
+    assert "UNKNOWN" in render(exporter.parts, Said(), {}, {})
+
+
 @pytest.mark.parametrize(
     ("used", "thresholds", "expected"),
     [
