@@ -6,6 +6,7 @@ const renew = async () => {
     const answer = await fetch(location.href, {signal: AbortSignal.timeout(4500)});
     if (!answer.ok) throw answer.status;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (!page.querySelector("main")) throw page.title; // somebody else's: to sign in, say
     for (const one of page.querySelectorAll("details")) one.open = document.getElementById(one.id)?.open ?? false;
     const focus = document.activeElement?.id;
     for (const part of ["header", "main"]) document.querySelector(part).replaceWith(page.querySelector(part));

@@ -9,7 +9,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium_axe_python import Axe
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from command.stack.processes import free_port
 from exporter.web import peers
@@ -325,7 +325,7 @@ def test_it_is_renewed_in_place_and_says_when_it_is_not(
     assert page.find_element(By.ID, "more-roaster").get_attribute("open")
     assert page.switch_to.active_element.get_attribute("id") == "more-roaster-shown"
     works = site.app
-    for broken in (Response(status_code=503), hanging):
+    for broken in (Response(status_code=503), hanging, HTMLResponse("<h1>Sign in</h1>")):
         site.app = broken
         shown_again(page)
         until(lambda: "does not answer" in shown(page, "header"), what="it to say so")
