@@ -1,6 +1,8 @@
 // A new page every five seconds, in place: what is unfolded and what has the focus stay.
+let renewed = Date.now();
 const renew = async () => {
-  if (document.hidden || !getSelection().isCollapsed) return;
+  const copying = !getSelection().isCollapsed && Date.now() - renewed < 60000;
+  if (document.hidden || copying) return;
   const root = document.documentElement;
   try {
     const answer = await fetch(location.href, {signal: AbortSignal.timeout(4500)});
@@ -14,6 +16,7 @@ const renew = async () => {
     document.querySelector("link[rel=icon]").href = page.querySelector("link[rel=icon]").href;
     if (focus) document.getElementById(focus)?.focus({preventScroll: true});
     delete root.dataset.stale;
+    renewed = Date.now();
   } catch {
     root.dataset.stale = "";
   }

@@ -324,6 +324,12 @@ def test_it_is_renewed_in_place_and_says_when_it_is_not(
     until(lambda: word(page) == "WARNING", what="the page to be renewed")
     assert page.find_element(By.ID, "more-roaster").get_attribute("open")
     assert page.switch_to.active_element.get_attribute("id") == "more-roaster-shown"
+    page.execute_script("getSelection().selectAllChildren(document.querySelector('footer'))")
+    page.execute_script("Date.now = () => 1e15")  # a minute later it is renewed all the same
+    spend(exporter, 15)
+    shown_again(page)
+    until(lambda: word(page) == "CRITICAL", what="the page to be renewed")
+    page.execute_script("getSelection().removeAllRanges()")
     works = site.app
     for broken in (Response(status_code=503), hanging, HTMLResponse("<h1>Sign in</h1>")):
         site.app = broken
