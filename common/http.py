@@ -184,7 +184,7 @@ class HostCheck:
         host = host_name(headers.get("host", ""))
         known = is_ip(host) or host in {"localhost", *map(str.lower, self.allowed)}
         if not known or len(headers.getlist("host")) != 1:
-            return "this Host is not served here"
+            return "this Host is not served here; --allow-host NAME adds it (docs/configuration.md)"
         if scope["method"] not in ("GET", "HEAD") and not _same_site(headers):
             return "a page of another site may not write here"
         return None

@@ -79,6 +79,8 @@ CONFIG_RELOAD_TIME = "llm_config_last_reload_success_timestamp_seconds"
 
 # Rules
 UTILIZATION = "budget:llm_utilization:ratio"
+REMAINING = "budget:llm_remaining_usd:today"
+LIMIT = "budget:llm_limit_usd:today"
 THRESHOLD = "budget:llm_threshold:ratio"  # label threshold = half, warning, critical, exhausted
 DEGRADATION_WANTED = "llm_degradation_wanted"
 RULES_DAY = "budget:llm_day_start:timestamp_seconds"

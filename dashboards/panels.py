@@ -91,7 +91,8 @@ def _timeline(shown: Shown) -> Panel:
 
 def _list(shown: Shown) -> Panel:
     """A row for each set of labels, a column for each query; a query alone has no letter."""
-    built = _of(table.Panel(), shown, instant=True).no_value(shown.missing)
+    first = common.TableSortByFieldState().display_name(next(iter(shown.queries))).desc(True)
+    built = _of(table.Panel(), shown, instant=True).no_value(shown.missing).sort_by([first])
     columns = {f"Value #{chr(65 + place)}": name for place, name in enumerate(shown.queries)}
     columns["Value"] = next(iter(shown.queries))
     tidy = {"excludeByName": {"Time": True}, "renameByName": columns}
@@ -114,6 +115,8 @@ def _of(built: P, shown: Shown, instant: bool = False) -> P:
     """With what every panel has."""
     built = built.description(shown.text).datasource(SOURCE).unit(shown.unit)
     built = built.height(shown.height).span(shown.width)
+    if instant and shown.unit == "currencyUSD":
+        built = built.decimals(2)  # by itself it would be $27.9
     if shown.faces:
         built = built.mappings([_mapping(shown.faces)])
     for place, (legend, expression) in enumerate(shown.queries.items()):

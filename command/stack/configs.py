@@ -20,6 +20,7 @@ from common.yamlfile import dump, read_as, read_document
 
 TOKENS = ("ingest", "admin", "webhook")
 RECEIVER_AS_SHIPPED = "127.0.0.1:8001"  # in alertmanager.yml
+LINKS_AS_SHIPPED = {"exporter": "127.0.0.1:8000", "prometheus": "127.0.0.1:9090"}  # contacts.yml
 COMPOSE_ADDRESSES = {
     "exporter": "exporter:8000",
     "receiver": "receiver:8001",
@@ -75,12 +76,21 @@ def alertmanager_config(receiver: str) -> dict[str, Any]:
     return config
 
 
-def write_templates(folder: Path, contacts: Path) -> None:
-    """Put the messages' templates into templates/. Raises UserError: contacts.yml is not valid."""
+def write_templates(folder: Path, contacts: Path, addresses: Mapping[str, str] = {}) -> None:
+    """Put the messages' templates into templates/. Raises UserError: contacts.yml is not valid.
+
+    addresses: of services that run here; links as shipped lead to them whatever their ports are.
+    """
     (folder / "templates").mkdir(parents=True, exist_ok=True)
     for file in (ALERTMANAGER / "templates").iterdir():
         replace_file(folder / "templates" / file.name, file.read_bytes())
     text = template(read_as(contacts, Contacts))
+    moved = {
+        old: new
+        for name, old in LINKS_AS_SHIPPED.items()
+        if (new := addresses.get(name, "")).startswith("127.0.0.1:")  # a browser knows it
+    }
+    text = re.sub(r"(?<=//)127\.0\.0\.1:\d+", lambda one: moved.get(one[0], one[0]), text)
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())
 
 
@@ -89,7 +99,7 @@ def write_alertmanager(folder: Path, addresses: Mapping[str, str], contacts: Pat
 
     Raises UserError when contacts.yml is not valid.
     """
-    write_templates(folder, contacts)
+    write_templates(folder, contacts, addresses)
     write(folder / "alertmanager.yml", alertmanager_config(addresses["receiver"]))
 
 

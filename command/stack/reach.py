@@ -9,6 +9,7 @@ from typing import Any
 
 from command.stack.binaries import need
 from command.stack.contacts import Contacts
+from common.errors import UserError
 from common.yamlfile import read_as, read_document
 
 SEVERITIES = ("critical", "warning", "info")
@@ -53,6 +54,8 @@ def _ways(
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     argv = [need("amtool"), "config", "routes", "test", f"--config.file={config}"]
     done = subprocess.run([*argv, f"severity={severity}"], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{config} is no config of Alertmanager: amtool check-config says why")
     for name in filter(receivers.__contains__, done.stdout.strip().split(",")):
         for kind, several in receivers[name].items():
             yield from ((name, kind, settings) for settings in several)

@@ -7,7 +7,7 @@ from common.budget_status import BudgetStatus
 from common.money import PICODOLLARS_PER_USD
 from exporter.ledger.course import SLOT_SECONDS, Course, spent
 
-Scaled = dict[str, float]
+LABEL_HEIGHT = 55  # of the picture's 1000, where it is lowest
 
 
 def chart(
@@ -26,7 +26,7 @@ def chart(
     gone = int(min(max(status.now - start, 0), length))
     cost, off = float(status.spend_usd), float(status.written_off_usd)
     limit = float(status.limit)
-    high = min(forecast.get("high", 0), 1.5 * (limit + off))  # early in a day it may be wild
+    high = min(forecast.get("high", 0), 1.5 * max(limit + off, cost))  # early it may be wild
     top = 1.12 * max(limit + off, cost, high) or 1
 
     def x(seconds: float) -> float:
@@ -47,15 +47,20 @@ def chart(
         for name, case in (("low", ""), ("today", "expected"), ("high", "earliest"))
         if name in forecast
     }  # fmt: skip
+    lines: dict[str, tuple[float, str]] = {}  # and their labels, where there is room for one
+    above = bound
+    for name, part in sorted(thresholds.items(), key=lambda one: -one[1]):
+        if part < 1:
+            line = y(part * limit + off)
+            label = f"{part * 100:.0f} %" if line - above >= LABEL_HEIGHT else ""
+            lines[name], above = (line, label), line if label else above
     band = [here, *ways["low"], *reversed(ways["high"])] if {"low", "high"} <= ways.keys() else []
     return {
         "curve": f"{curve} {here}",
         "area": f"{curve} {here} {x(gone)},1000 0,1000",
         "now": (x(gone), y(cost)),
         "limit": bound,
-        "thresholds": {
-            name: (y(part * limit + off), part) for name, part in thresholds.items() if part < 1
-        },
+        "thresholds": lines,
         "forecast": " ".join([here, *ways["today"]]) if "today" in ways else "",
         "band": " ".join(band),
         "out": x(exhaustion["expected"] - start) if "expected" in exhaustion else None,

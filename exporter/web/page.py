@@ -50,6 +50,7 @@ def visible(text: object) -> str:
 _PAGES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, trim_blocks=True)
 _PAGES.filters |= {"money": lambda amount: shown(Decimal(amount)), "visible": visible}
 _PAGES.globals |= {name: Markup(code) for name, code in _CODE.items()}  # noqa: S704  our own
+_PAGE = _PAGES.get_template("status.html")  # once: a newer one on disk is for newer code
 
 
 def render(
@@ -60,18 +61,20 @@ def render(
     foretold = said if said.value(names.RULES_DAY) == today.start else Said()
     found = {case: foretold.value(name) for case, name in _FORECAST.items()}
     forecast = {case: value for case, value in found.items() if value is not None}
-    exhaustion = {} if status.exhausted else foretold.values(names.EXHAUSTION, "case")
     with exporter.ledger.books.lock:
         course = Course(exporter.ledger.books.courses.get(today.date))
         past = list(_past(exporter, today))
     alerts = [one.metric for one in said.samples if one.metric.get("__name__") == "ALERTS"]
     month = [one for one in past if one[0].month == today.date.month]
-    zone, others = ZoneInfo(status.day.timezone), _others(foretold)
-    used = max(float(status.utilization), others)
-    return _PAGES.get_template("status.html").render(
-        status=status, used=used, others=others, said=said, links=links,
+    zone, whole = ZoneInfo(status.day.timezone), _whole(foretold)
+    own = float(status.utilization), status.remaining, status.limit
+    used, left, limit = max(own, whole or own)
+    exhaustion = foretold.values(names.EXHAUSTION, "case") if left > 0 else {}
+    return _PAGE.render(
+        status=status, used=used, left=left, limit=limit, others=whole, said=said, links=links,
         state=state(status, thresholds, used), forecast=forecast, exhaustion=exhaustion,
-        chart=chart(status, course, forecast, exhaustion, thresholds), caps=_caps(status),
+        chart=chart(status, course, *(({}, {}) if whole else (forecast, exhaustion)), thresholds),
+        caps=_caps(status),
         past=past[:PAST_DAYS], month=month,
         alerts=sorted(alerts, key=lambda one: _URGENCY.get(one.get("severity", ""), 3)),
         rejects=_rejects(exporter), balance=list(_balance(exporter)),
@@ -90,10 +93,14 @@ def state(status: BudgetStatus, thresholds: Mapping[str, float], used: float) ->
     return next(passed, "OK" if thresholds else "UNKNOWN")
 
 
-def _others(said: Said) -> float:
-    """The share of the budget that is gone where other ledgers spend it, too; else 0."""
+def _whole(said: Said) -> tuple[float, Decimal, Decimal] | None:
+    """Where other ledgers spend the budget, too: the share that is gone, USD left, the limit."""
     several = (said.value("") or 0) > 1  # the query counts ledgers
-    return (said.value(names.UTILIZATION) or 0) if several else 0
+    records = (names.UTILIZATION, names.REMAINING, names.LIMIT)
+    used, left, limit = (said.value(record) for record in records)
+    if not several or used is None or left is None or limit is None:
+        return None
+    return used, Decimal(str(left)), Decimal(str(limit))
 
 
 def _clock(at: str | float, zone: ZoneInfo, form: str) -> str:

@@ -16,7 +16,7 @@ BOUNDS: dict[str, Any] = {"timeout": 2.0, "max_bytes": 1 << 20}
 KEEP_SECONDS = 4.0
 _RECORDS = (
     names.FORECAST, names.FORECAST_LOW, names.FORECAST_HIGH, names.EXHAUSTION, names.THRESHOLD,
-    names.RULES_DAY, names.UTILIZATION,
+    names.RULES_DAY, names.UTILIZATION, names.REMAINING, names.LIMIT,
 )  # fmt: skip
 QUERY = (
     f'{{__name__=~"{"|".join(_RECORDS)}"}} or count({names.LEDGER_SPEND_TODAY}) or '

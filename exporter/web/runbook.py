@@ -1,7 +1,9 @@
 """`/runbook`: docs/runbook.md for a browser, with GitHub's anchors, to which alerts link."""
 
 import re
+from base64 import b64encode
 from collections import Counter
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,14 +13,17 @@ from starlette.responses import HTMLResponse
 from common.http import HttpError
 
 FILE = Path(__file__).parents[2] / "docs" / "runbook.md"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Runbook</title>
-<meta name="viewport" content="width=device-width"><style>
-:root{color-scheme:light dark} body{font:1rem/1.5 system-ui,sans-serif;max-width:46rem;margin:auto;padding:1rem}
-pre{overflow:auto;border:1px solid #8888;padding:.5rem} code{overflow-wrap:anywhere} :target{color:#c40}
-</style><main>
+_STYLE = """
+:root{color-scheme:light dark} body{font:1rem/1.5 system-ui,sans-serif;max-width:46rem;margin:auto;padding:1rem;
+background:Canvas;overflow-wrap:anywhere} pre{white-space:pre-wrap;border:1px solid #8888;padding:.5rem}
+:target{color:#c40}
 """  # noqa: E501
+_HEAD = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Runbook</title>
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><main>
+"""
+_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'; base-uri 'none'"
 
 
 def page(file: Path = FILE) -> HTMLResponse:

@@ -31,12 +31,12 @@ def test_a_page_names_the_alert_and_the_figure_and_its_end_is_told(tmp_path: Pat
         assert page["event_action"] == "trigger"
         title = "Budget critical: $91.20 of $100, emergency applied"
         assert page["payload"]["summary"] == title
-        assert page["client_url"] == "http://127.0.0.1:8000"
+        assert page["client_url"] == bundle.url("exporter")
         assert page["payload"]["custom_details"]["firing"].splitlines()[1:5] == [
             "Budget critical: $91.20 of $100.00 is spent, 91.2% of today's LLM budget.",
             "Done by itself: The receiver applies the level emergency.",
             "What to do: llm-budget grant 20 --reason TEXT",
-            "Runbook: http://127.0.0.1:8000/runbook#llmbudgetcritical",
+            f"Runbook: {bundle.url('exporter')}/runbook#llmbudgetcritical",
         ]
         post(bundle, critical(), over=True)
         until(lambda: len(sent(elsewhere, "/page")) > 1, what="its end")

@@ -79,6 +79,14 @@ def test_the_receiver_hears_each_level_alone_and_tunings_with_their_like_all_at_
         assert route["continue"] is True
 
 
+def test_people_hear_of_the_ladders_next_alert_within_a_minute() -> None:
+    """It joins the group of the one before, which the default interval would keep for five."""
+    ladder = [one for one in CONFIG["route"]["routes"] if 'degradation=~".+"' in one["matchers"]]
+    told = [one for one in ladder if one["receiver"] in PEOPLE.values()]
+    waits = {one["receiver"]: (one["group_wait"], one["group_interval"]) for one in told}
+    assert waits == {"page": ("10s", "1m"), "chat": ("10s", "1m")}
+
+
 def test_no_inhibit_rule_can_hide_a_ladder_alert() -> None:
     assert CONFIG["inhibit_rules"]
     for rule in CONFIG["inhibit_rules"]:

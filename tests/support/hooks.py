@@ -52,7 +52,8 @@ def alertmanager(folder: Path, elsewhere: Posts) -> Iterator[Bundle]:
     bundle = Bundle(folder, ports=Ports.free())
     bundle.prepare()
     path = folder / "alertmanager.yml"
-    document = yaml.safe_load(path.read_text().replace("group_wait: 10s", "group_wait: 0s"))
+    text = path.read_text().replace("group_wait: 10s", "group_wait: 0s")
+    document = yaml.safe_load(text.replace("group_interval: 1m", "group_interval: 1s"))
     document["route"].update(group_wait="0s", group_interval="1s")
     by_name = {one["name"]: one for one in document["receivers"]}
     by_name["page"]["pagerduty_configs"][0]["url"] = f"{elsewhere.url}/page"

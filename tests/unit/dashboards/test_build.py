@@ -223,7 +223,40 @@ def test_every_reason_names_a_query_and_the_query_answers_once_its_series_are_th
                 ],
             }
         )
-    file = tmp_path / "panels.test.yml"
+    promtool(tmp_path, checks)
+
+
+def test_a_budget_that_is_spent_is_drawn_below_nothing_and_has_run_out(tmp_path: Path) -> None:
+    path = next(path for path in FILES if path.stem == "budget")
+    (drawn,) = (panel for panel in panels(path) if panel["title"] == "Burn-down")
+    assert "min" not in drawn["fieldConfig"]["defaults"]
+    (panel,) = (panel for panel in panels(path) if panel["title"] == "Runs out")
+    (faces,) = (one["options"] for one in panel["fieldConfig"]["defaults"]["mappings"])
+    spent, lasting = {"left": -5, "out": 600}, {"left": 5}
+    promtool(tmp_path, [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": "budget:llm_remaining_usd:today", "values": f"{given['left']}x9"},
+                {"series": "budget:llm_forecast_usd:today", "values": "9x9"},
+                *({"series": f'budget:llm_exhaustion:timestamp_seconds{{case="{case}"}}',
+                   "values": f"{given['out']}x9"}
+                  for case in ("expected", "earliest") if "out" in given),
+                {"series": "budget:llm_forecast_usd:high", "values": "9x9"},
+            ],
+            "promql_expr_test": [
+                {"expr": target["expr"], "eval_time": "9m",
+                 "exp_samples": [{"labels": "{}", "value": int(value)}]}
+                for target in panel["targets"]
+            ],
+        }
+        for given, word in ((spent, "is spent"), (lasting, "lasts the day"))
+        for value, face in faces.items() if face["text"] == word
+    ])  # fmt: skip
+
+
+def promtool(folder: Path, checks: list[dict[str, Any]]) -> None:
+    file = folder / "panels.test.yml"
     file.write_text(json.dumps({"rule_files": [], "tests": checks}))
     done = subprocess.run(
         [need("promtool"), "test", "rules", str(file)], capture_output=True, text=True

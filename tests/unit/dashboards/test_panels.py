@@ -34,6 +34,13 @@ def test_a_number_is_of_this_moment_and_says_when_it_is_unknown() -> None:
     assert shown("number", missing="no budget")["fieldConfig"]["defaults"]["noValue"] == "no budget"
 
 
+@pytest.mark.parametrize("kind", ["number", "bars", "list"])
+def test_money_has_cents(kind: str) -> None:
+    assert shown(kind, unit="currencyUSD")["fieldConfig"]["defaults"]["decimals"] == 2
+    assert "decimals" not in shown(kind)["fieldConfig"]["defaults"]
+    assert "decimals" not in shown("graph", unit="currencyUSD")["fieldConfig"]["defaults"]
+
+
 def test_a_face_stands_for_its_value_and_what_has_none_is_grey() -> None:
     made = shown("number", faces={"0": ["no", "orange"]})
     (mapping,) = made["fieldConfig"]["defaults"]["mappings"]
@@ -67,6 +74,7 @@ def test_a_list_has_a_column_for_each_query_by_its_name() -> None:
     renamed = organize["options"]["renameByName"]
     assert renamed == {"Value #A": "spent", "Value #B": "used", "Value": "spent"}
     assert organize["options"]["excludeByName"] == {"Time": True}
+    assert made["options"]["sortBy"] == [{"displayName": "spent", "desc": True}]
     assert override(made, "used") == {"unit": "percentunit"}
 
 

@@ -115,6 +115,11 @@ def test_a_page_of_another_site_cannot_write_even_with_the_token(
     assert web.get("/api/v1/status", headers=bearer(METRICS)).json()["requests"] == 0
 
 
+def test_a_name_that_is_not_served_says_what_serves_it(web: TestClient) -> None:
+    answer = web.get("/", headers={"Host": "budget.example.com", **bearer(METRICS)})
+    assert "--allow-host" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [

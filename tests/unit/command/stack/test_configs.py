@@ -48,6 +48,17 @@ def test_alertmanager_is_as_shipped_but_for_the_receiver(tmp_path: Path) -> None
     }
 
 
+def test_links_as_shipped_lead_to_the_ports_in_use(tmp_path: Path) -> None:
+    write_alertmanager(tmp_path, ADDRESSES, CONTACTS)
+    text = (tmp_path / "templates" / "contacts.tmpl").read_text()
+    assert "http://127.0.0.1:8000/runbook" in text, "no browser knows what compose calls e:1"
+    here = {"exporter": "127.0.0.1:9090", "prometheus": "127.0.0.1:21", "receiver": "r:2"}
+    write_alertmanager(tmp_path, here, CONTACTS)
+    text = (tmp_path / "templates" / "contacts.tmpl").read_text()
+    assert "http://127.0.0.1:9090/runbook" in text
+    assert "Prometheus: http://127.0.0.1:21\\n" in text
+
+
 def test_a_token_file_is_private_random_and_kept(tmp_path: Path) -> None:
     first, second = tmp_path / "secrets" / "a", tmp_path / "secrets" / "b"
     ensure_secret(first)

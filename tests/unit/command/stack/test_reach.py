@@ -8,6 +8,7 @@ import yaml
 
 from command.paths import ALERTMANAGER, CONTACTS
 from command.stack.reach import reach
+from common.errors import UserError
 
 CONFIG = ALERTMANAGER / "alertmanager.yml"
 
@@ -77,3 +78,10 @@ def test_a_password_file_of_the_mail_server_and_a_receiver_without_a_way(tmp_pat
     found = told(tmp_path, config)
     assert "secrets/smtp_password is missing or empty" in found["info"]
     assert found["critical"] == "nobody is told: the receiver has no way"
+
+
+def test_of_a_config_that_is_wrong_nothing_is_said(tmp_path: Path) -> None:
+    config = tmp_path / "alertmanager.yml"
+    config.write_text(CONFIG.read_text().replace("route:", "rout:", 1))
+    with pytest.raises(UserError, match="amtool check-config says why"):
+        told(tmp_path, config)

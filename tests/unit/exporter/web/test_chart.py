@@ -59,6 +59,12 @@ def test_lines_lie_at_their_amounts_and_higher_by_what_was_written_off(
     assert off["thresholds"]["half"][0] == pytest.approx(1000 * (1 - 60 / top), abs=0.1)
 
 
+def test_the_labels_of_lines_are_not_piled_up(status: BudgetStatus) -> None:
+    for cost, expected in (("50", ["75 %", "50 %"]), ("700", ["", "50 %"]), ("9000", ["", ""])):
+        made = drawn(replace(status, spend_usd=Decimal(cost)), Course())
+        assert [label for _, label in made["thresholds"].values()] == expected
+
+
 def test_the_forecast_crosses_the_limit_when_the_rules_say(status: BudgetStatus) -> None:
     out = {"expected": status.day.start + 18 * 3600, "earliest": status.day.start + 15 * 3600}
     made = drawn(status, Course(), forecast={"low": 90, "today": 110, "high": 130}, out=out)
@@ -70,6 +76,8 @@ def test_the_forecast_crosses_the_limit_when_the_rules_say(status: BudgetStatus)
 def test_a_wild_forecast_does_not_flatten_the_day(status: BudgetStatus) -> None:
     made = drawn(status, Course(), forecast={"low": 1, "today": 100, "high": 1e11})
     assert made["limit"] > 300
+    over = drawn(replace(status, spend_usd=Decimal(160)), Course(), forecast={"high": 200})
+    assert over["limit"] == pytest.approx(1000 * (1 - 100 / 224), abs=0.1)
     assert drawn(status, Course())["forecast"] == drawn(status, Course())["band"] == ""
 
 

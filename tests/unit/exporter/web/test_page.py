@@ -9,7 +9,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium_axe_python import Axe
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from command.stack.processes import free_port
 from exporter.web import peers
@@ -149,6 +149,12 @@ def check(driver: webdriver.Chrome, schemes: tuple[bool, ...] = (False, True)) -
     assert driver.get_log("browser") == []
 
 
+async def hanging(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers nothing until it is hung up on."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def shown_again(driver: webdriver.Chrome) -> None:
     """As when a person comes back to the tab: it is renewed at once, else every five seconds."""
     driver.execute_script("delete document.hidden")
@@ -218,12 +224,41 @@ def test_warning_with_a_level_that_a_person_pinned(
 def test_exhausted(opened: Open, exporter: Exporter, receiver: tuple[Receiver, str]) -> None:
     spend(exporter, 108)
     receiver[0].webhook(alert("fallback"))
-    page = opened(*foretold(110, 118, 125, expected=NOON), firing("LLMBudgetExhausted", "critical"))
+    alerts = [
+        firing(name, "critical", degradation="fallback", instance=instance)
+        for name, instance in (("LLMBudgetExhausted", "a"), ("LLMBudgetExhausted", "b"), ("X", "a"))
+    ]
+    alerts += [firing("LLMNotificationsFailing", "critical", integration="slack")]
+    page = opened(*foretold(110, 118, 125, expected=NOON), *alerts)
     assert word(page) == "EXHAUSTED"
+    level = shown(page, ".in-force").splitlines()
+    assert level[1:5] == [
+        "fallback", "Asked for by LLMBudgetExhausted, X.", "What it changed", "enabled true → false"
+    ]  # fmt: skip
+    assert "critical LLMNotificationsFailing · slack" in text(page)
     assert "over the limit of $100.00" in text(page)
     assert "Runs out\nit has" in text(page)
     assert "fallback" in text(page)
     check(page)
+
+
+def test_what_other_ledgers_spend_is_not_left(opened: Open, exporter: Exporter) -> None:
+    spend(exporter, 30)
+    whole = {"utilization:ratio": 0.93, "remaining_usd:today": 7, "limit_usd:today": 100}
+    said = [one for one in foretold(92, 104, 120) if one[0]] + [({}, 2)]
+    page = opened(*said, *(({"__name__": f"budget:llm_{name}"}, n) for name, n in whole.items()))
+    assert page.title == "CRITICAL: $7.00 left, LLM budget"
+    assert "$7.00 left of $100.00\n$30.02 spent today by this ledger; in all 93.0 %" in text(page)
+    assert not page.find_elements(By.CSS_SELECTOR, ".chart .forecast, .chart .band")
+    check(page)
+
+
+def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
+    config = f"log: [{{path: {tmp_path}/misspelt.jsonl}}]"
+    with Exporter(tmp_path / "exporter", config) as exporter:
+        exporter.parts.logs.poll()
+        page = render(exporter.parts, Said(), RATIOS, {})
+        assert f"Not there (yet?):</span> <bdi>{tmp_path}/misspelt.jsonl</bdi>" in page
 
 
 def test_a_ledger_that_cannot_be_written(opened: Open, exporter: Exporter) -> None:
@@ -246,7 +281,7 @@ def test_without_receiver_and_prometheus_the_rest_works(
     page = opened(at=gone)
     assert word(page) == "OK"
     assert "Level in force\nunknown" in text(page)
-    assert f"{gone.replace('user:secret@', '')}/state cannot be reached" in text(page)
+    assert f"Receiver: {gone.replace('user:secret@', '')}/state cannot be reached" in text(page)
     check(page)
     site.app = application(exporter.parts, Peers("", gone), LINKS)
     page.get(site.url)
@@ -289,9 +324,20 @@ def test_it_is_renewed_in_place_and_says_when_it_is_not(
     until(lambda: word(page) == "WARNING", what="the page to be renewed")
     assert page.find_element(By.ID, "more-roaster").get_attribute("open")
     assert page.switch_to.active_element.get_attribute("id") == "more-roaster-shown"
-    site.app = Response(status_code=503)
+    page.execute_script("getSelection().selectAllChildren(document.querySelector('footer'))")
+    page.execute_script("Date.now = () => 1e15")  # a minute later it is renewed all the same
+    spend(exporter, 15)
     shown_again(page)
-    until(lambda: "does not answer" in shown(page, "header"))
+    until(lambda: word(page) == "CRITICAL", what="the page to be renewed")
+    page.execute_script("getSelection().removeAllRanges()")
+    works = site.app
+    for broken in (Response(status_code=503), hanging, HTMLResponse("<h1>Sign in</h1>")):
+        site.app = broken
+        shown_again(page)
+        until(lambda: "does not answer" in shown(page, "header"), what="it to say so")
+        site.app = works
+        shown_again(page)
+        until(lambda: "does not answer" not in shown(page, "header"), what="it to be renewed")
     page.get_log("browser")  # of the 503
 
 
@@ -307,9 +353,16 @@ def test_it_is_read_without_javascript(opened: Open, exporter: Exporter) -> None
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+def test_the_runbook_is_a_page_like_this_one(opened: Open, exporter: Exporter) -> None:
+    page = opened()
+    page.find_element(By.LINK_TEXT, "Runbook").click()
+    assert page.find_element(By.ID, "llmbudgetcritical").is_displayed()
+    check(page)
+
+
 def test_every_answer_is_guarded(exporter: Exporter, receiver: tuple[Receiver, str]) -> None:
     for http in (exporter.http, receiver[0].http):
-        for path in ("/", "/metrics", "/health", "/nowhere", "/api/v1/status"):
+        for path in ("/", "/runbook", "/metrics", "/health", "/nowhere", "/api/v1/status"):
             headers = http.get(path).headers
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert "default-src 'none'" in headers["Content-Security-Policy"]
@@ -325,11 +378,22 @@ def test_the_page_is_drawn_where_nothing_is_usual(exporter: Exporter) -> None:
     said = Said()
     said.samples = [Sample(labels, (0, float(value))) for labels, value in lies]
     said.receiver = peers.Receiver(
-        "?", holds=[{"until": "soon"}], override={"until": {}}, changes=[("a", {"b": 1}, None)]
-    )
-    assert "Forecast for the day" in render(exporter.parts, said, {}, {})
+        "?", holds=[{"until": "soon"}], override={"until": {}}, changes=[("a", {"b": 1}, None)],
+        shadow=True,
+    )  # fmt: skip
+    assert "What it would change" in render(exporter.parts, said, {}, {})
     exporter.clock.set(START + 30 * 3600)  # the next day, before anything is booked on it
     assert "$100.00" in render(exporter.parts, said, {"half": 0.5}, {})
+
+
+def test_a_running_exporter_keeps_to_its_own_template(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A git pull under it would put a newer one before older code."""
+    render(exporter.parts, Said(), {}, {})
+    monkeypatch.setattr("jinja2.loaders.os.path.getmtime", lambda _: 0)  # it has changed
+    monkeypatch.setattr("jinja2.loaders.FileSystemLoader.get_source", None)
+    assert "UNKNOWN" in render(exporter.parts, Said(), {}, {})
 
 
 @pytest.mark.parametrize(
