@@ -41,6 +41,8 @@ def call(service: str, base: str, path: str, **asked: Any) -> Any:
     Raises UnreachableError when it does not answer with JSON, UserError with its own sentence when
     it refuses.
     """
+    if not base.startswith(("http://", "https://")):
+        raise UserError(f"the {service}'s URL must begin with http:// or https://")
     url = base.rstrip("/") + path
     named = without_password(url)
     try:
@@ -80,18 +82,22 @@ def settle(arguments: argparse.Namespace) -> None:
 
     Raises UserError.
     """
-    for service, usual in DEFAULTS.items():
+    for service in DEFAULTS:
         if service in arguments and getattr(arguments, service) is None:
-            told = os.environ.get(f"LLM_BUDGET_{service.upper()}")
-            setattr(arguments, service, told or _running(arguments.data).get(service, usual))
+            setattr(arguments, service, address(service, arguments.data))
     if "ledger" in arguments and arguments.ledger is LEDGER:  # the default, relative to --data
         arguments.ledger = arguments.data / LEDGER
 
 
-def _running(data: Path) -> dict[str, str]:
-    """URLs by service, as far as `up` wrote them to the data folder."""
+def address(service: str, data: Path) -> str:
+    """The URL in LLM_BUDGET_EXPORTER and so on, else that of what `up` runs. Raises UserError."""
+    return os.environ.get(f"LLM_BUDGET_{service.upper()}") or running(data)[service]
+
+
+def running(data: Path) -> dict[str, str]:
+    """URLs by service: what `up` wrote to the data folder, else the usual. Raises UserError."""
     file = data / ADDRESSES
-    return read_as(file, dict[str, str]) if file.exists() else {}
+    return DEFAULTS | (read_as(file, dict[str, str]) if file.exists() else {})
 
 
 def token_of(name: str, data: Path) -> str | None:
