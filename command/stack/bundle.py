@@ -71,7 +71,7 @@ class Bundle:
         )
         self.receiver = self._child(
             "receiver",
-            "/config",  # /health may wait for evidence, which starts after it
+            "/state",  # /config is the scraper's; /health may wait for evidence, which comes later
             *(sys.executable, "-m", "alertmanager.receiver"),
             f"--config={self.ladder}",
             f"--baseline={self.baseline}",

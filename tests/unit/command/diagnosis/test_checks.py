@@ -36,6 +36,8 @@ TOKENS = ("ingest", "admin", "webhook")
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     with Loop(tmp_path_factory.mktemp("loop")) as loop:
+        assert CHECKS["config is read"](ask(loop)).status == "warning", "up is no scraper"
+        requests.get(f"{loop.bundle.url('receiver')}/config", timeout=10)
         loop.spend_to(10**11)
         until(lambda: heard(loop), what="the Watchdog at the receiver")
         yield loop
