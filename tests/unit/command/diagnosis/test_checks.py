@@ -418,6 +418,31 @@ def test_a_way_by_which_nothing_arrives_tells_nobody(loop: Loop) -> None:
     assert CHECKS["critical alerts"](answers).status == "ok"
 
 
+def test_a_webhook_to_people_is_not_taken_for_that_of_the_degradation_receiver(loop: Loop) -> None:
+    """Alertmanager counts by the kind of the way, and the Watchdog arrives."""
+    config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
+    page = next(one for one in config["receivers"] if one["name"] == "page")
+    page["webhook_configs"] = [{"url": "http://127.0.0.1:9/"}]
+    del page["pagerduty_configs"]
+    answers = altered(loop, "routing", put("config", "original", value=yaml.safe_dump(config)))
+    found = CHECKS["critical alerts"](answers)
+    assert (found.status, "receiver included" in found.found) == ("warning", True), found
+
+
+def test_a_route_for_alerts_by_name_is_a_way(loop: Loop) -> None:
+    """The rules that record for the ladder carry its labels, and are sent to nobody."""
+    config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
+    routes = config["route"]["routes"]
+    for route in routes:
+        if route["receiver"] == "degradation":
+            route["matchers"].append('alertname=~"LLM.+"')
+    others = ['alertname=~"LLM.+"', 'degradation=""', 'tuning=""']
+    routes.insert(0, {"receiver": "mail", "matchers": others})
+    answers = altered(loop, "routing", put("config", "original", value=yaml.safe_dump(config)))
+    assert CHECKS["route to the receiver"](answers).status == "ok"
+    assert "mail by email" in CHECKS["critical alerts"](answers).found
+
+
 def test_labels_that_prometheus_adds_count(loop: Loop) -> None:
     config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
     namespaced(config)
