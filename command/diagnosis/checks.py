@@ -170,6 +170,15 @@ def _name(rule: dict[str, Any]) -> str:
     return str(rule.get("alert") or rule.get("record"))
 
 
+def _same(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Labels that their group adds are theirs."""
+    return (
+        meaning(str(ours["expr"])) == meaning(theirs["query"])
+        and (ours.get("labels") or {}).items() <= (theirs.get("labels") or {}).items()
+        and seconds(ours.get("for", "0s")) == (theirs.get("duration") or 0)
+    )
+
+
 def _running(answers: Answers) -> dict[str, list[dict[str, Any]]]:
     """The rules that Prometheus has of this checkout's names, each with its group's interval."""
     found, known = defaultdict(list), {_name(rule) for rule in shipped()}
@@ -185,8 +194,9 @@ def _rules(answers: Answers) -> Judgement:
     running = _running(answers)
     if missing := sorted({_name(rule) for rule in shipped()} - running.keys()):
         return say("rules_missing", len(missing), missing)
-    loaded = {name: [meaning(one["query"]) for one in rules] for name, rules in running.items()}
-    other = {_name(one) for one in shipped() if meaning(str(one["expr"])) not in loaded[_name(one)]}
+    other = {
+        _name(one) for one in shipped() if not any(_same(one, it) for it in running[_name(one)])
+    }
     if other:
         return say("rules_other", len(other), sorted(other), RULES)
     every = [rule for rules in running.values() for rule in rules]

@@ -327,24 +327,27 @@ def test_a_ledger_that_is_no_longer_scraped(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "status", "words"),
     [
-        ({"query": "vector(0.8)"}, "are not as in"),
-        ({"health": "err", "lastError": "many-to-many"}, "cannot be evaluated: budget:llm_"),
+        ({"query": "vector(0.8)"}, "error", "1 are not as in"),
+        ({"duration": 120}, "error", "1 are not as in"),
+        ({"labels": {"severity": "info"}}, "error", "1 are not as in"),
+        ({"labels": {"severity": "critical", "team": "theirs"}}, "ok", ""),
+        ({"health": "err", "lastError": "many-to-many"}, "error", "cannot be evaluated: LLMRec"),
     ],
 )
 def test_a_rule_of_another_version_and_one_that_fails(
-    loop: Loop, changes: dict[str, str], words: str
+    loop: Loop, changes: dict[str, Any], status: str, words: str
 ) -> None:
     def change(document: Any) -> None:
         groups = document["data"]["groups"]
         rules = [one for group in groups for one in group["rules"]]
-        next(one for one in rules if one["name"] == "budget:llm_utilization:ratio").update(changes)
+        next(one for one in rules if one["name"] == "LLMReceiverStuck").update(changes)
 
     found = CHECKS["rules"](altered(loop, "rules", change))
-    assert found.status == "error"
+    assert found.status == status
     assert words in found.found
-    assert "budget:llm_utilization:ratio" in found.found
+    assert ("LLMReceiverStuck" in found.found) is (status == "error")
 
 
 @pytest.mark.parametrize(
