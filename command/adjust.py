@@ -18,7 +18,7 @@ from command.thresholds import level_at
 from common import signals
 from common.budget_status import BudgetStatus
 from common.errors import UserError
-from common.money import picodollars, usd
+from common.money import picodollars, shown, usd
 from exporter.ledger.adjustments import Grant, Reset, Revoke
 
 POLL_SECONDS = 0.5
@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace, kind: Callable[..., Reset]) -> int:
 
 def _done(booked: dict[str, Any], asked: Reset) -> str:
     """A sentence."""
-    number, money = booked.get("number"), f"${booked['usd']} for {booked['day']}"
+    number, money = booked.get("number"), f"{shown(Decimal(booked['usd']))} for {booked['day']}"
     if booked["duplicate"]:
         return f"Nothing new: the id {asked.id} was booked before{number and f', as {number}'}."
     if isinstance(asked, Revoke):
@@ -94,10 +94,10 @@ def _follow(arguments: argparse.Namespace, roaster: str) -> int:
     except UserError as error:
         print(f"The limit is not known: {error}")
     deadline = time.monotonic() + (arguments.timeout if arguments.wait else 0)
-    with Console(stderr=True).status("") as shown:
+    with Console(stderr=True).status("") as waiting:
         said, settled = _level(arguments.receiver, status, roaster)
         while not settled and time.monotonic() < deadline:
-            shown.update(Text(said))
+            waiting.update(Text(said))
             signals.sleep(POLL_SECONDS)
             said, settled = _level(arguments.receiver, status, roaster)
     late = arguments.wait and not settled
@@ -111,8 +111,8 @@ def _limit(status: BudgetStatus, roaster: str) -> str:
     if roaster in status.roaster_limits_usd:
         limit = status.roaster_limits_usd[roaster]
         what, left = f"{roaster}'s cap of today", limit - status.by_roaster.get(roaster, 0)
-    rest = f"${left:.2f} of it is left" if left >= 0 else f"it is overspent by ${-left:.2f}"
-    return f"By this exporter's books {what} is ${limit:.2f}; {rest}."
+    rest = f"{shown(left)} of it is left" if left >= 0 else f"it is overspent by {shown(-left)}"
+    return f"By this exporter's books {what} is {shown(limit)}; {rest}."
 
 
 def _level(receiver: str, status: BudgetStatus | None, roaster: str) -> tuple[str, bool]:

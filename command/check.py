@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from rich.text import Text
 
@@ -15,9 +16,10 @@ from alertmanager.receiver.ladder.baseline import parse_baseline
 from alertmanager.receiver.ladder.ladder import parse_ladder
 from command.flags import PORTS, command, file_flag, flag, json_flag, ports, print_json, print_table
 from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY, RULES
-from command.remote import call
+from command.remote import address, call, running
 from command.send_test import send_test
 from command.stack.binaries import find
+from command.stack.bundle import Ports
 from command.stack.contacts import Contacts
 from command.stack.reach import reach
 from command.swaps import judge_swaps
@@ -73,10 +75,10 @@ def check(arguments: argparse.Namespace) -> int:
         _run("rules", "promtool", "check", "config", str(arguments.rules)),
         _run("alertmanager", "amtool", "check-config", str(arguments.alertmanager)),
         *_people(arguments),
-        *_receiver(f"http://127.0.0.1:{arguments.receiver_port}"),
+        *_receiver(_url("receiver", arguments)),
         *(
             _python(f"port of {service}", port_state, service, port)
-            for service, port in asdict(ports(arguments)).items()
+            for service, port in asdict(_ports(arguments)).items()
         ),
     ]
     if arguments.json:
@@ -85,6 +87,18 @@ def check(arguments: argparse.Namespace) -> int:
         rows = ((part, Text(word, COLOURS[word]), detail) for part, word, detail in findings)
         print_table(("part", "", "detail"), rows)
     return int(any(finding.status == "error" for finding in findings))
+
+
+def _url(service: str, arguments: argparse.Namespace) -> str:
+    """Of the port that a flag names, else as other commands find the service."""
+    port = getattr(arguments, f"{service}_port")
+    return f"http://127.0.0.1:{port}" if port else address(service, arguments.data)
+
+
+def _ports(arguments: argparse.Namespace) -> Ports:
+    """Those of the flags, else of what `up` ran in this data folder, else the usual."""
+    known = {name: urlsplit(url).port for name, url in running(arguments.data).items()}
+    return ports(arguments, Ports(**{name: port for name, port in known.items() if port}))
 
 
 def _python(part: str, say: Callable[..., str], *values: Any) -> Finding:
@@ -129,7 +143,6 @@ def _contacts(path: Path) -> str:
 
 def _people(arguments: argparse.Namespace) -> list[Finding]:
     """Who hears of what, and whether they can follow a link; nothing where a file is wrong."""
-    url = f"http://127.0.0.1:{arguments.alertmanager_port}"
     found = []
     with contextlib.suppress(UserError):  # which its own check says
         if problem := read_as(arguments.contacts, Contacts).links.problem:
@@ -140,7 +153,7 @@ def _people(arguments: argparse.Namespace) -> list[Finding]:
             found.append(Finding(f"{severity} alerts", "ok" if reached else "warning", said))
     if arguments.send_test:
         try:
-            for name, done, said in send_test(url):
+            for name, done, said in send_test(_url("alertmanager", arguments)):
                 found.append(Finding(f"test of {name}", "ok" if done else "error", said))
         except (UserError, LookupError, TypeError) as error:
             found.append(Finding("test", "error", f"no answer of an alertmanager: {error}"))

@@ -93,14 +93,15 @@ def _port(text: str) -> int:
 
 
 PORTS = tuple(
-    flag(f"--{service}-port", type=_port, default=port, metavar="PORT")
+    flag(f"--{service}-port", type=_port, metavar="PORT", help=f"usually {port}")
     for service, port in asdict(Ports()).items()
 )
 
 
-def ports(arguments: argparse.Namespace) -> Ports:
-    """What the flags say of the bundle's ports."""
-    return Ports(**{name: getattr(arguments, f"{name}_port") for name in asdict(Ports())})
+def ports(arguments: argparse.Namespace, usual: Ports | None = None) -> Ports:
+    """What the flags say of the bundle's ports; usual: those that no flag names."""
+    known = asdict(usual or Ports()).items()
+    return Ports(**{name: getattr(arguments, f"{name}_port") or port for name, port in known})
 
 
 def author(arguments: argparse.Namespace) -> str:

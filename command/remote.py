@@ -43,6 +43,8 @@ def call(service: str, base: str, path: str, **asked: Any) -> Any:
     Raises UnreachableError when it does not answer with JSON, UserError with its own sentence when
     it refuses.
     """
+    if not base.startswith(("http://", "https://")):
+        raise UserError(f"the {service}'s URL must begin with http:// or https://")
     url = base.rstrip("/") + path
     named = without_password(url)
     try:
@@ -82,18 +84,22 @@ def settle(arguments: argparse.Namespace) -> None:
 
     Raises UserError.
     """
-    for service, usual in DEFAULTS.items():
+    for service in DEFAULTS:
         if service in arguments and getattr(arguments, service) is None:
-            told = os.environ.get(f"LLM_BUDGET_{service.upper()}")
-            setattr(arguments, service, told or _running(arguments.data).get(service, usual))
+            setattr(arguments, service, address(service, arguments.data))
     if "ledger" in arguments and arguments.ledger is LEDGER:  # the default, relative to --data
         arguments.ledger = arguments.data / LEDGER
 
 
-def _running(data: Path) -> dict[str, str]:
-    """URLs by service, as far as `up` wrote them to the data folder."""
+def address(service: str, data: Path) -> str:
+    """The URL in LLM_BUDGET_EXPORTER and so on, else that of what `up` runs. Raises UserError."""
+    return os.environ.get(f"LLM_BUDGET_{service.upper()}") or running(data)[service]
+
+
+def running(data: Path) -> dict[str, str]:
+    """URLs by service: what `up` wrote to the data folder, else the usual. Raises UserError."""
     file = data / ADDRESSES
-    return read_as(file, dict[str, str]) if file.exists() else {}
+    return DEFAULTS | (read_as(file, dict[str, str]) if file.exists() else {})
 
 
 def token_of(name: str, url: str, data: Path) -> str | None:
@@ -102,7 +108,7 @@ def token_of(name: str, url: str, data: Path) -> str | None:
     The latter is for what `up` runs: no service elsewhere is told it. Raises UserError.
     """
     made = data / "secrets" / f"{name}_token"
-    here = is_loopback(urlsplit(url).hostname or "") or url in _running(data).values()
+    here = is_loopback(urlsplit(url).hostname or "") or url in running(data).values()
     usable = here and os.access(made, os.R_OK)
     return read_token(name) or (read_token(name, made) if usable else None)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from command.diagnosis.promql import seconds
-from command.flags import command, file_flag, flag
+from command.flags import command, file_flag, flag, service
 from command.paths import CONTACTS, DASHBOARDS
-from command.remote import DEFAULTS
 from command.stack import configs
 from common.errors import UserError
 from common.files import replace_file
 from common.yamlfile import read_document
 
 HOOKS = ("degradation", "watchdog")  # of alertmanager.yml's receivers; the others are people
+SERVICES = ("exporter", "receiver", "prometheus")
 _GROUP = re.compile(r"^(  - name: .+\n)(?!    interval:)", re.MULTILINE)
 DONE = """\
 prometheus.yml    rule_files: [{seen}/rules/*.yml]
@@ -26,10 +26,10 @@ tokens            {to}/secrets: for the exporter, the receiver, and Alertmanager
 Then: llm-budget doctor. See docs/bring-your-own.md."""  # noqa: E501
 
 
-def _address(text: str) -> str:
+def _address(name: str, text: str) -> str:
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a URL like http://budget.internal:8000")
+        raise UserError(f"--{name} {text!r} is not a URL like http://budget.internal:8000")
     return text.rstrip("/")
 
 
@@ -43,10 +43,7 @@ def _interval(text: str) -> str:
     "write what your own Prometheus, Alertmanager and Grafana include",
     flag("--to", type=Path, required=True, metavar="FOLDER", help="may be rendered into again"),
     flag("--seen-as", metavar="PATH", help="that folder, as those three see it; default: the same"),
-    *(
-        flag(f"--{one}", type=_address, default=DEFAULTS[one], metavar="URL")
-        for one in ("exporter", "receiver", "prometheus")
-    ),
+    *map(service, SERVICES),
     flag("--interval", type=_interval, default="5s", help="of scrapes and rules: 5s to 60s"),
     file_flag("--contacts", CONTACTS),
 )
@@ -54,6 +51,8 @@ def render(arguments: argparse.Namespace) -> int:
     """Writes rules, scrape jobs, routes and receivers, data source, dashboards and tokens for
     services at these URLs. Tokens that are there stay.
     """
+    for one in SERVICES:
+        setattr(arguments, one, _address(one, getattr(arguments, one)))
     to, seen = arguments.to.resolve(), Path(arguments.seen_as or arguments.to.resolve())
     os.umask(0o022)  # other users' services read it
     try:
@@ -67,9 +66,7 @@ def render(arguments: argparse.Namespace) -> int:
 
 
 def _prometheus(to: Path, arguments: argparse.Namespace) -> None:
-    urls = {
-        name: urlsplit(vars(arguments)[name]) for name in ("exporter", "receiver", "prometheus")
-    }
+    urls = {name: urlsplit(vars(arguments)[name]) for name in SERVICES}
     addresses = {name: url.netloc for name, url in urls.items()} | {"alertmanager": ""}
     config = configs.prometheus_config(addresses)
     (to / "rules").mkdir(parents=True, exist_ok=True)

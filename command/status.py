@@ -68,8 +68,12 @@ def status(arguments: argparse.Namespace) -> int:
         print(f"llm-budget status: {error}", file=sys.stderr)
         show({"status": "UNKNOWN", "error": str(error)})
         return EXIT_CODES["UNKNOWN"]
-    told = {"forecast": _forecast(arguments.prometheus, reports[0].day)}
-    show(summary | told | _degradation(arguments.receiver, arguments.prometheus))
+    away: list[str] = []  # who is, in sentences; no reason to fail
+    summary["forecast"] = _forecast(arguments.prometheus, reports[0].day, away)
+    summary |= _degradation(arguments.receiver, arguments.prometheus, away)
+    for said in dict.fromkeys(away):
+        print(f"llm-budget status: {said}", file=sys.stderr)
+    show(summary)
     return EXIT_CODES[summary["status"]]
 
 
@@ -123,8 +127,8 @@ def _highest(caps: Iterable[dict[str, Decimal]]) -> dict[str, str]:
     return {name: f"{amount:f}" for name, amount in highest.items()}
 
 
-def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
-    """What the receiver applies, and its effect; who is away is reported, and no reason to fail."""
+def _degradation(receiver: str, prometheus: str, away: list[str]) -> dict[str, Any]:
+    """What the receiver applies, and its effect."""
     found: dict[str, Any] = {"degradation": None, "tunings": [], "effect": {}, "question": ""}
     try:
         state = call("receiver", receiver, "/state")
@@ -136,13 +140,13 @@ def _degradation(receiver: str, prometheus: str) -> dict[str, Any]:
         if found["degradation"] not in (None, "none"):
             found["effect"].update(effect_of(found["degradation"], receiver, prometheus))
     except UserError as error:
-        print(f"llm-budget status: {error}", file=sys.stderr)
+        away.append(str(error))
     except (LookupError, TypeError, ValueError):
-        print(f"llm-budget status: no Prometheus at {prometheus}", file=sys.stderr)
+        away.append(f"no Prometheus at {prometheus}")
     return found
 
 
-def _forecast(prometheus: str, day: StatusDay) -> dict[str, float]:
+def _forecast(prometheus: str, day: StatusDay, away: list[str]) -> dict[str, float]:
     """What the day is expected to cost, and when the money runs out; {}: nothing is told."""
     query = f'{{__name__=~"{"|".join((*FORECAST, names.EXHAUSTION))}"}}'
     found: dict[str, float] = {}
@@ -152,8 +156,12 @@ def _forecast(prometheus: str, day: StatusDay) -> dict[str, float]:
             metric = sample["metric"]
             key = FORECAST.get(metric["__name__"]) or f"{metric['case']}_exhaustion"
             found[key] = float(sample["value"][1])
-    except (UserError, LookupError, TypeError, ValueError):
-        return {}  # who is not there is said where the effect is asked for
+    except UserError as error:
+        away.append(str(error))
+        return {}
+    except (LookupError, TypeError, ValueError):
+        away.append(f"no Prometheus at {prometheus}")
+        return {}
     known = found.pop("day", None) == day.start and all(map(isfinite, found.values()))
     return found if known else {}
 
@@ -166,7 +174,7 @@ def _foretold(forecast: dict[str, float], zone: str) -> str:
     said = " to ".join(_money(one) for one in band)
     text = f"Forecast: {_money(forecast['usd'])} by the day's end" + f" ({said})" * bool(said)
     if at := forecast.get("expected_exhaustion"):
-        text += f"; runs out at {datetime.fromtimestamp(at, ZoneInfo(zone)):%H:%M}"
+        text += f"; runs out at {datetime.fromtimestamp(at, ZoneInfo(zone)):%H:%M %Z}"
     return text
 
 

@@ -170,6 +170,15 @@ def _name(rule: dict[str, Any]) -> str:
     return str(rule.get("alert") or rule.get("record"))
 
 
+def _same(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Labels that their group adds are theirs."""
+    return (
+        meaning(str(ours["expr"])) == meaning(theirs["query"])
+        and (ours.get("labels") or {}).items() <= (theirs.get("labels") or {}).items()
+        and seconds(ours.get("for", "0s")) == (theirs.get("duration") or 0)
+    )
+
+
 def _running(answers: Answers) -> dict[str, list[dict[str, Any]]]:
     """The rules that Prometheus has of this checkout's names, each with its group's interval."""
     found, known = defaultdict(list), {_name(rule) for rule in shipped()}
@@ -185,8 +194,9 @@ def _rules(answers: Answers) -> Judgement:
     running = _running(answers)
     if missing := sorted({_name(rule) for rule in shipped()} - running.keys()):
         return say("rules_missing", len(missing), missing)
-    loaded = {name: [meaning(one["query"]) for one in rules] for name, rules in running.items()}
-    other = {_name(one) for one in shipped() if meaning(str(one["expr"])) not in loaded[_name(one)]}
+    other = {
+        _name(one) for one in shipped() if not any(_same(one, it) for it in running[_name(one)])
+    }
     if other:
         return say("rules_other", len(other), sorted(other), RULES)
     every = [rule for rules in running.values() for rule in rules]
@@ -258,7 +268,8 @@ def _ladder(answers: Answers) -> Iterator[dict[str, str]]:
     external = _external(answers)
     for rule in rules or shipped():
         labels = rule.get("labels") or {}
-        if labels.keys() & {"degradation", "tuning"}:
+        alerts = "alert" in rule or rule.get("type") == "alerting"  # records are sent to nobody
+        if alerts and labels.keys() & {"degradation", "tuning"}:
             yield {**external, **labels, "alertname": rule.get("name") or _name(rule)}
 
 
@@ -339,8 +350,16 @@ def _read(answers: Answers) -> Judgement:
 
 
 def _people(severity: str, answers: Answers) -> Judgement:
+    """By the way of an alert of that severity that asks for no level: such as is for people."""
     config = _routing(answers)
-    told = arrivals(config["route"], {**_external(answers), "severity": severity})
+    labels = next(
+        {"alertname": one["alert"], **one["labels"]}
+        for one in shipped()
+        if "alert" in one
+        and one["labels"].get("severity") == severity
+        and not one["labels"].keys() & {"degradation", "tuning"}
+    )
+    told = arrivals(config["route"], {**_external(answers), **labels})
     arrived = [one for one in told if one.receiver not in hooks(config)]
     known = {one["name"]: ways_of(one) for one in config["receivers"]}
     ways = {way: one.receiver for one in arrived for way in known[one.receiver]}
@@ -350,8 +369,10 @@ def _people(severity: str, answers: Answers) -> Judgement:
     for way, receiver in ways.items():
         counts = (f"alertmanager_notifications{kind}_total" for kind in ("", "_failed"))
         sent, failed = (_sum(text, name, f'integration="{way}"') for name in counts)
-        arrive.add(failed < sent if sent else None)  # None: nothing was sent yet
+        shared = way == "webhook" and sent  # the degradation receiver's are counted with these
+        arrive.add(None if shared or not sent else failed < sent)  # None: not known
         tried = f", {failed:g} of {sent:g} failed" * bool(failed) if sent else ", not tried yet"
+        tried += ", those to the degradation receiver included" * bool(shared)
         said.append(f"{receiver} by {way}{tried}")
     if True in arrive:
         return say("people", said)

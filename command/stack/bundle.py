@@ -73,7 +73,7 @@ class Bundle:
         )
         self.receiver = self._child(
             "receiver",
-            "/config",  # /health may wait for evidence, which starts after it
+            "/state",  # /config is the scraper's; /health may wait for evidence, which comes later
             *(sys.executable, "-m", "alertmanager.receiver"),
             f"--config={self.ladder}",
             f"--baseline={self.baseline}",
@@ -125,8 +125,8 @@ class Bundle:
                     ports.enter_context(bind(host, int(port)))
                 except UserError as error:
                     code = getattr(error.__cause__, "errno", None)
-                    port = code in (errno.EADDRINUSE, errno.EACCES)
-                    flag = f"--{name}-port" if port else "--listen"
+                    by_port = code in (errno.EADDRINUSE, errno.EACCES)
+                    flag = f"--{name}-port" if by_port else "--listen"
                     raise UserError(f"{error} with {flag}") from error
         self.prepare()
         try:

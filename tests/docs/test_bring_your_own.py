@@ -131,6 +131,7 @@ def test_the_doctor_finds_it_well(loop: Loop, capsys: pytest.CaptureFixture[str]
         others = {name for name in CHECKS if not name.endswith(" alerts") and name != "tokens"}
         return all(said.startswith("ok") for name, said in asked().items() if name in others)
 
+    loop.get("receiver", "/config")  # as a scraper does
     until(all_links, what="every link")
     assert asked()["exporter scraped"] == "ok: job llm-exporter every 5s"
 

@@ -112,7 +112,7 @@ def test_a_revoke_is_written_into_the_ledger_once(
     Exporter(tmp_path).close()
     assert command(tmp_path, "grant", "5") == 0
     assert command(tmp_path, "revoke", "1") == 0
-    assert "\nRevoked 1, a grant of $5 for " in capsys.readouterr().out
+    assert "\nRevoked 1, a grant of $5.00 for " in capsys.readouterr().out
     assert command(tmp_path, "revoke", "1") == 2
     assert "1 was revoked before, by 2" in capsys.readouterr().err
     for number, words in (("7", "7 is no grant"), ("-1", "-1 is no grant")):
@@ -193,7 +193,7 @@ def test_the_command_asks_a_running_exporter_and_repeats_its_refusal(
 ) -> None:
     assert services.say("grant", "12.50") == 0
     assert capsys.readouterr().out == (
-        "Granted $12.5 for 2027-01-15. Its number is 1.\n"
+        "Granted $12.50 for 2027-01-15. Its number is 1.\n"
         "By this exporter's books today's limit is $112.50; $112.50 of it is left.\n"
         "In force: none. The alerts ask for: none.\n"
     )
@@ -210,7 +210,7 @@ def test_a_roasters_grant_shows_its_own_cap(
 ) -> None:
     assert services.say("grant", "1.5", "--roaster", "naivo") == 0
     assert capsys.readouterr().out.startswith(
-        "Granted $1.5 for 2027-01-15 to naivo alone. Its number is 1.\n"
+        "Granted $1.50 for 2027-01-15 to naivo alone. Its number is 1.\n"
         "By this exporter's books naivo's cap of today is $3.50; $3.50 of it is left.\n"
     )
 
@@ -225,7 +225,7 @@ def test_an_overspent_day_is_told_so_and_the_level_to_come_with_it(
     capsys.readouterr()
     assert services.say("revoke", "1") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Revoked 1, a grant of $100 for 2027-01-15."
+    assert lines[0] == "Revoked 1, a grant of $100.00 for 2027-01-15."
     assert "today's limit is $100.00; it is overspent by $35.01." in lines[1]
     assert lines[2] == (
         "In force: none. The alerts ask for: none. "
@@ -350,7 +350,7 @@ def test_ctrl_c_ends_the_waiting_of_a_real_process_without_a_traceback(
         ]
         with subprocess.Popen(argv, stdout=PIPE, stderr=PIPE, text=True, cwd=ROOT) as waiting:
             assert waiting.stdout
-            assert waiting.stdout.readline().startswith("Granted $5 for ")
+            assert waiting.stdout.readline().startswith("Granted $5.00 for ")
             waiting.send_signal(signal.SIGINT)
             _, error = waiting.communicate(timeout=60)
     assert (waiting.returncode, "Traceback" in error) == (130, False), error

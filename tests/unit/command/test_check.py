@@ -228,6 +228,26 @@ def test_a_test_without_an_alertmanager_is_an_error_in_words(
         assert found["test"]["status"] == "error"
 
 
+def test_the_ports_are_those_of_what_runs_in_the_data_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = asdict(Ports.free())
+    lines = [f"{name}: http://127.0.0.1:{port}\n" for name, port in ports.items()]
+    (tmp_path / "services.yml").write_text("".join(lines))
+
+    def found() -> dict[str, str]:
+        main(["check", "--json", "--send-test", "--data", str(tmp_path)])
+        return {one["part"]: one["detail"] for one in json.loads(capsys.readouterr().out)}
+
+    said = found()
+    assert {name: said[f"port of {name}"] for name in ports} == {
+        name: f"{port} is free" for name, port in ports.items()
+    }
+    assert f"at http://127.0.0.1:{ports['alertmanager']}/" in said["test"]
+    monkeypatch.setenv("LLM_BUDGET_ALERTMANAGER", "http://127.0.0.1:1")  # one of somebody else
+    assert "at http://127.0.0.1:1/" in found()["test"]
+
+
 def test_another_prometheus_is_a_stranger(tmp_path: Path) -> None:
     with contextlib.closing(ReplayPrometheus(tmp_path, 1)) as server:
         server.start()

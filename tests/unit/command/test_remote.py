@@ -100,6 +100,14 @@ def test_a_reader_that_ends_early_is_no_error() -> None:
         assert b"Traceback" not in error
 
 
+@pytest.mark.parametrize("wrong", ["127.0.0.1:8000", "ann:hunter2@budget:8000", "ftp://budget"])
+def test_what_is_no_url_is_said_to_be_none(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--reason", "x", "--author", "ann", "--exporter", wrong]
+    assert main(["grant", "5", *asked]) == 2
+    said = "llm-budget grant: the exporter's URL must begin with http:// or https://\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_password_in_a_url_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--exporter", "http://ann:hunter2@127.0.0.1:1"]) == 3
     error = capsys.readouterr().err

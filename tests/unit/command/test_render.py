@@ -112,10 +112,23 @@ def test_tokens_are_secret_and_stay_when_rendered_again(folder: Path) -> None:
      ["--interval", "1s"], ["--interval", "2m"], ["--interval", "soon"]],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(wrong: list[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as usage:
-        main(["render", "--to", str(tmp_path / "llm"), *wrong])
-    assert usage.value.code == 2
+    try:
+        status = main(["render", "--to", str(tmp_path / "llm"), *wrong])
+    except SystemExit as usage:
+        status = int(usage.code or 0)
+    assert status == 2
     assert not (tmp_path / "llm").exists()
+
+
+def test_without_flags_it_is_for_what_other_commands_talk_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "services.yml").write_text("exporter: http://127.0.0.1:8100\n")
+    monkeypatch.setenv("LLM_BUDGET_RECEIVER", "http://budget.example:8001")
+    assert main(["render", "--to", str(tmp_path / "llm"), "--data", str(tmp_path)]) == 0
+    jobs = document(tmp_path / "llm" / "scrape.yml")["scrape_configs"]
+    targets = [one["static_configs"][0]["targets"] for one in jobs]
+    assert targets == [["127.0.0.1:8100"], ["budget.example:8001"]]
 
 
 def test_a_folder_that_cannot_be_written_is_named(

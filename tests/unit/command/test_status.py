@@ -172,7 +172,11 @@ def test_the_level_is_followed_by_what_it_saves(
         "since": risen["time"],
         "because": "LLMBudgetCritical",
     }
-    assert "llm-budget status: the Prometheus server refused with 404" in printed.err
+    refused = "llm-budget status: the Prometheus server refused with 404"
+    assert printed.err.count(refused) == 1
+    answers["/state"] = {"level": "none"}  # whose effect is not asked for
+    assert main(words) == 2
+    assert refused in capsys.readouterr().err
 
 
 def test_what_is_held_is_told_from_what_the_alerts_ask_for(
@@ -308,7 +312,7 @@ def test_people_see_forecast_override_and_what_is_net(
     document = report("30", written_off_usd="10", granted_usd="5")
     start = document["day"]["start"]
     answers = {"/api/v1/status": document, "/state": state}
-    for day, words in ((start, "$84.00 by the day's end ($70.00 to $96.00); runs out at 12:30"),
+    for day, words in ((start, "$84.00 by the day's end ($70.00 to $96.00); runs out at 12:30 UTC"),
                        (start - 86_400, "unknown")):  # fmt: skip
         answers["/api/v1/query"] = {"data": {"result": forecast(day)}}
         url = serve(answers)

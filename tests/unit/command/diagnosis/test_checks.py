@@ -36,6 +36,8 @@ TOKENS = ("ingest", "admin", "webhook")
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     with Loop(tmp_path_factory.mktemp("loop")) as loop:
+        assert CHECKS["config is read"](ask(loop)).status == "warning", "up is no scraper"
+        requests.get(f"{loop.bundle.url('receiver')}/config", timeout=10)
         loop.spend_to(10**11)
         until(lambda: heard(loop), what="the Watchdog at the receiver")
         yield loop
@@ -325,24 +327,27 @@ def test_a_ledger_that_is_no_longer_scraped(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "status", "words"),
     [
-        ({"query": "vector(0.8)"}, "are not as in"),
-        ({"health": "err", "lastError": "many-to-many"}, "cannot be evaluated: budget:llm_"),
+        ({"query": "vector(0.8)"}, "error", "1 are not as in"),
+        ({"duration": 120}, "error", "1 are not as in"),
+        ({"labels": {"severity": "info"}}, "error", "1 are not as in"),
+        ({"labels": {"severity": "critical", "team": "theirs"}}, "ok", ""),
+        ({"health": "err", "lastError": "many-to-many"}, "error", "cannot be evaluated: LLMRec"),
     ],
 )
 def test_a_rule_of_another_version_and_one_that_fails(
-    loop: Loop, changes: dict[str, str], words: str
+    loop: Loop, changes: dict[str, Any], status: str, words: str
 ) -> None:
     def change(document: Any) -> None:
         groups = document["data"]["groups"]
         rules = [one for group in groups for one in group["rules"]]
-        next(one for one in rules if one["name"] == "budget:llm_utilization:ratio").update(changes)
+        next(one for one in rules if one["name"] == "LLMReceiverStuck").update(changes)
 
     found = CHECKS["rules"](altered(loop, "rules", change))
-    assert found.status == "error"
+    assert found.status == status
     assert words in found.found
-    assert "budget:llm_utilization:ratio" in found.found
+    assert ("LLMReceiverStuck" in found.found) is (status == "error")
 
 
 @pytest.mark.parametrize(
@@ -414,6 +419,31 @@ def test_a_way_by_which_nothing_arrives_tells_nobody(loop: Loop) -> None:
     text = page.format("", 3) + page.format("_failed", 2)
     answers._found["notified"] = Answer("http://x", 200, text.encode())
     assert CHECKS["critical alerts"](answers).status == "ok"
+
+
+def test_a_webhook_to_people_is_not_taken_for_that_of_the_degradation_receiver(loop: Loop) -> None:
+    """Alertmanager counts by the kind of the way, and the Watchdog arrives."""
+    config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
+    page = next(one for one in config["receivers"] if one["name"] == "page")
+    page["webhook_configs"] = [{"url": "http://127.0.0.1:9/"}]
+    del page["pagerduty_configs"]
+    answers = altered(loop, "routing", put("config", "original", value=yaml.safe_dump(config)))
+    found = CHECKS["critical alerts"](answers)
+    assert (found.status, "receiver included" in found.found) == ("warning", True), found
+
+
+def test_a_route_for_alerts_by_name_is_a_way(loop: Loop) -> None:
+    """The rules that record for the ladder carry its labels, and are sent to nobody."""
+    config = yaml.safe_load(ask(loop).json("routing")["config"]["original"])
+    routes = config["route"]["routes"]
+    for route in routes:
+        if route["receiver"] == "degradation":
+            route["matchers"].append('alertname=~"LLM.+"')
+    others = ['alertname=~"LLM.+"', 'degradation=""', 'tuning=""']
+    routes.insert(0, {"receiver": "mail", "matchers": others})
+    answers = altered(loop, "routing", put("config", "original", value=yaml.safe_dump(config)))
+    assert CHECKS["route to the receiver"](answers).status == "ok"
+    assert "mail by email" in CHECKS["critical alerts"](answers).found
 
 
 def test_labels_that_prometheus_adds_count(loop: Loop) -> None:
