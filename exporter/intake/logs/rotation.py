@@ -58,9 +58,18 @@ class KnownFiles:
 
 
 def paths_of(pattern: str) -> list[str]:
-    """The paths to follow for a pattern: a plain path itself, even while it is missing."""
+    """The paths to follow for a pattern: a plain path itself, even while it is missing.
+
+    So is a pattern whose folder may not be read, which its look says; glob finds nothing there.
+    """
     if not glob.has_magic(pattern) or os.path.lexists(pattern):
         return [pattern]
+    try:
+        os.scandir(os.path.dirname(pattern) or ".").close()
+    except PermissionError:
+        return [pattern]
+    except OSError:
+        pass  # it is not there (yet), or a pattern itself
     found = (path for path in glob.glob(pattern) if not path.endswith(COMPRESSED))
     return sorted(path for path in found if not (is_beside_spool(path) or os.path.isdir(path)))
 

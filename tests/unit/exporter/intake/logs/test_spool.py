@@ -1,5 +1,6 @@
 """The reader's half of the spool protocol: header, retiring, folds."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -279,6 +280,23 @@ def test_a_spool_is_not_read_through_a_link(tmp_path: Path, spool: Path, follow:
     assert "is a symbolic link to a spool; name the spool itself" in follower.source.problems[0]
     assert real.exists()
     assert follower.booked() == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user and back")
+def test_a_folder_of_spools_that_may_not_be_read_is_no_quiet_day(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o770)
+    with contextlib.closing(Follower(tmp_path, Log(str(folder / "*"), keys={}))) as follower:
+        assert follower.poll().source.problems == []
+        append(folder / "log", line("a"))
+        os.seteuid(65534)
+        try:
+            follower.poll()
+        finally:
+            os.seteuid(0)
+        assert follower.source.problems == [f"cannot read {folder}/*: Permission denied"]
+        assert follower.poll().booked() == {"a": 1}
+        assert follower.source.problems == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link for somebody else")
