@@ -146,6 +146,8 @@ def _to_come(status: BudgetStatus, state: dict[str, Any]) -> str:
     if (said := state["override"]) and (said["mode"] == "pin" or rank(level) < rank(now)):
         when = f"once what {said['author']} says has ended (`llm-budget release`)"
     elif rank(level) < rank(now):
+        if rank(state["alerts_ask_for"]) > rank(level):  # by which alerts the state does not say
+            when += " unless an alert asks for more that is not about today's money"
         if lasting := [*not_live(state), *held(state, "hold", "evidence_missing")]:
             pin = f"`llm-budget pin {level} --until +2h --reason WHY` does not wait"
             when = f"but not before this ends: {' '.join(lasting)} {pin}"

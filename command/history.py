@@ -36,7 +36,10 @@ def history(arguments: argparse.Namespace) -> int:
         rows = [names, *(_cells(change, zone) for change in changes)]
         widths = [min(MOST, max(map(len, cells))) for cells in zip(*rows, strict=True)][:3]
         for row in rows:
-            cells = [f"{cell[:width]:{width}}" for cell, width in zip(row, widths, strict=False)]
+            cells = [
+                f"{cell if len(cell) <= width else cell[: width - 1] + '…':{width}}"
+                for cell, width in zip(row, widths, strict=False)
+            ]
             text = safe("  ".join([*cells, row[-1]]))
             console.print(text, no_wrap=True, overflow="ellipsis", highlight=False)
     return 0

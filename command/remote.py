@@ -27,9 +27,12 @@ from exporter.ledger.writer import LedgerUnavailableError
 
 DEFAULTS = {name: f"http://{LOOPBACK}:{port}" for name, port in asdict(Ports()).items()}
 NOT_TOLD = (
-    "{0} refused with 401: {1}; name the file of its {2} token in LLM_BUDGET_{3}_TOKEN_FILE "
-    "(`llm-budget up` keeps its own in --data DIR, under secrets)"
+    "{0} refused with 401: {1}; name the file of its {2} token in LLM_BUDGET_{3}_TOKEN_FILE ({4})"
 )
+KEPT = {
+    "admin": "`llm-budget up` keeps its own in --data DIR, under secrets",
+    "metrics": "that of access.metrics_token_file in its budget.yml",
+}
 
 
 class UnreachableError(UserError):
@@ -62,7 +65,9 @@ def call(service: str, base: str, path: str, **asked: Any) -> Any:
         reason = found.get("error", found) if isinstance(found, dict) else found
         if answer.status == 401:
             kind = "admin" if "content" in asked else "metrics"
-            raise UserError(NOT_TOLD.format(f"the {service}", reason, kind, kind.upper()))
+            raise UserError(
+                NOT_TOLD.format(f"the {service}", reason, kind, kind.upper(), KEPT[kind])
+            )
         raise UserError(f"the {service} refused with {answer.status}: {reason}")
     return found
 

@@ -4,6 +4,7 @@ import argparse
 import csv
 import re
 import sys
+from decimal import Decimal
 from typing import Any
 
 from command.digest import digest
@@ -23,6 +24,7 @@ from command.remote import call
 from common.auth import read_token
 from common.clock import SystemClock
 from common.errors import UserError
+from common.money import shown
 from exporter.ledger.report import FIGURES, GROUPS
 from exporter.ledger.report import report as read_report
 
@@ -57,11 +59,20 @@ def report(arguments: argparse.Namespace) -> int:
         csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *cells])
         print(*found["notes"], sep="\n", file=sys.stderr)
     else:
-        rows = [*rows, found["total"] | {by[0]: "total"}]
-        named = [name.replace("_", " ") for name in columns]
-        print_table(named, ([str(row.get(key, "")) for key in columns] for row in rows))
+        _print([*rows, found["total"] | {by[0]: "total"}], columns)
         print(*found["notes"], sep="\n")
     return 0
+
+
+def _print(rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """For people: money in cents, and no column of noughts, so that it fits 80 characters."""
+    columns = [key for key in columns if any(row.get(key) for row in rows)]
+    named = [key.removesuffix("_usd").replace("_", "\n") for key in columns]
+    print_table(named, ([_cell(key, row.get(key, "")) for key in columns] for row in rows))
+
+
+def _cell(key: str, value: Any) -> str:
+    return shown(Decimal(value)) if key.endswith("_usd") and value else str(value)
 
 
 def ask(arguments: argparse.Namespace, *asked: str, timeout: float = 60.0) -> dict[str, Any]:

@@ -197,6 +197,9 @@ def follow(command: str, token: str, holder: Host, bare: Host) -> None:
     assert said.strip() or any(part in command for part in QUIET), f"{command} prints nothing"
     if 'grep -E "(cost|' in command:
         assert re.search(r"cost_usd=\d\S* budget_utilization=\d\S* tokens=\d", said), command
+    if "problems" in command:
+        assert re.search(r'^"problems":\{.*\}$', said, re.MULTILINE), said
+        assert re.search(r'^"holds":\[.*\]$', said, re.MULTILINE), said
     if command.startswith("kill "):
         signalled(command, holder.loop)
 

@@ -252,6 +252,12 @@ def test_a_grant_tells_the_hold_from_what_the_alerts_ask_for(
         "fallback is held until 2027-01-15T12:10:04Z: clear; the hold ends in 600 s. "
         "To come, by this exporter's books: none, at the next scrape and evaluation."
     )
+    services.receiver.webhook(alert("control", start=NOON + 2))  # say, LLMUnpricedModel
+    assert services.say("grant", "5") == 0
+    assert capsys.readouterr().out.endswith(
+        "To come, by this exporter's books: none, at the next scrape and evaluation "
+        "unless an alert asks for more that is not about today's money.\n"
+    )
 
 
 def test_a_grant_while_a_ledger_is_away_cannot_let_go_and_names_what_can(

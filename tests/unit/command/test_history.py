@@ -64,7 +64,7 @@ def test_a_change_is_a_line_on_a_terminal_and_in_the_budgets_zone(
 ) -> None:
     """A file has all of it; a terminal of 80 columns has what fits."""
     why = "a reason of some length " * 9
-    say("degrade", "control", "--reason", why)
+    say("degrade", "control", "--reason", why, "--author", "a" * 30)
     zone = "budget: {timezone: Asia/Kolkata}"
     with Exporter(tmp_path / "exporter", zone) as exporter, serving(exporter.http.app) as site:
         capsys.readouterr()
@@ -76,5 +76,6 @@ def test_a_change_is_a_line_on_a_terminal_and_in_the_budgets_zone(
     assert len(lines) == 1 + len(receiver.audit())
     assert max(map(len, lines)) <= 80
     at = datetime.fromisoformat(receiver.audit()[-1]["time"]).astimezone(ZoneInfo("Asia/Kolkata"))
+    assert f"  {'a' * 23}…  degrade control" in lines[-1], "what is cut shows it"
     assert lines[0].split()[:2] == ["when", "(Asia/Kolkata)"]
     assert lines[-1].split()[:2] == [f"{at:%Y-%m-%d}", f"{at:%H:%M:%S}"]

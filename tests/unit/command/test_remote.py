@@ -59,11 +59,19 @@ def test_the_token_of_make_up_is_for_what_it_runs_and_the_environment_goes_first
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "kind"),
-    [(["grant", "5", "--reason", "x", "--author", "ann"], 2, "admin"), (["status"], 3, "metrics")],
+    ("words", "status", "kind", "file"),
+    [
+        (["grant", "5", "--reason", "x", "--author", "ann"], 2, "admin", "--data DIR, under"),
+        (["status"], 3, "metrics", "access.metrics_token_file in its budget.yml"),
+    ],
 )
 def test_a_missing_token_is_named_with_its_variable(
-    words: list[str], status: int, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    status: int,
+    kind: str,
+    file: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def refuse(_: Request) -> JSONResponse:
         return JSONResponse({"error": "this needs the token"}, 401)
@@ -75,6 +83,7 @@ def test_a_missing_token_is_named_with_its_variable(
     error = capsys.readouterr().err
     named = f"name the file of its {kind} token in LLM_BUDGET_{kind.upper()}_TOKEN_FILE"
     assert f"the exporter refused with 401: this needs the token; {named}" in error
+    assert file in error
     assert error.count("\n") == 1
 
 

@@ -37,10 +37,10 @@ def test_people_read_a_table_with_its_total_and_what_is_missing(
     status, out, err = report(capsys, "--ledger", ledger, "--by", "roaster,model")
     assert (status, err) == (0, "")
     lines = [line.split() for line in out.splitlines()]
-    sums = ["1", "700", "300", "100", "0", "0.00032", "0.00032"]
+    sums = ["1", "700", "300", "100", "0", "$0.00032", "$0.00032"]
     assert ["blue-tokai", "deepseek-chat", *sums] in lines
-    assert ["naivo", "none-such", "1", "700", "300", "100", "1100", "0"] in lines
-    assert ["total", "2", "1400", "600", "200", "1100", "0.00032"] in lines
+    assert ["naivo", "none-such", "1", "700", "300", "100", "1100", "$0.00"] in lines
+    assert ["total", "2", "1400", "600", "200", "1100", "$0.00032"] in lines
     assert "is not over." in out
     assert "The cost of 1100 tokens without a price is missing (reprice)." in out
 
@@ -92,6 +92,22 @@ def test_a_terminal_obeys_no_name_in_the_ledger(
     out = report(capsys, "--ledger", ledger, "--by", "roaster")[1]
     assert "\ufffd[2Jx\ufffdy" in out
     assert "\x1b" not in out
+
+
+def test_a_dear_day_by_roaster_field_and_model_is_a_line_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the runbook asks at three in the morning, in 80 columns."""
+    dear = {"prompt": 7_654_321, "completion": 87_654}
+    with Exporter(tmp_path, now=SystemClock().now()) as exporter:
+        exporter.book(*(event(roaster=f"roaster-{n:03}", field="sensory", **dear) for n in (1, 2)))
+    by = ("--by", "roaster,field,model")
+    out = report(capsys, "--ledger", tmp_path / "ledger.sqlite", *by)[1]
+    row = ["sensory", "deepseek-chat", "1", "7654321", "87654", "$2.16", "$2.16"]
+    lines = [line.split() for line in out.splitlines()]
+    assert [f"roaster-{n:03}" for n in (1, 2) if [f"roaster-{n:03}", *row] in lines] == [
+        "roaster-001", "roaster-002",
+    ]  # fmt: skip
 
 
 def test_a_narrow_terminal_cuts_no_figure(
