@@ -228,7 +228,8 @@ def run_column(folder: Path, faults: Sequence[Fault], floor: str = "none") -> li
 def _foretell(loop: Loop) -> None:
     """Half of the budget is spent by noon, and the rules have known for long where that leads.
 
-    The alert wants half an hour of forecasts, which are written for it.
+    The alert wants half an hour of forecasts, which are written for it, and what they led to: one
+    more, of the moment in which the second ledger is known and the first is not, would end it.
     """
     loop.bundle.prepare()
     loop.bundle.exporter.start()
@@ -237,8 +238,12 @@ def _foretell(loop: Loop) -> None:
     loop.bundle.exporter.stop()
     now, text = int(time.time()), loop.bundle.folder / "forecasts.om"
     times = range(now - 2400, now - 90, 5)  # a late ruler must be able to append
-    lines = [f"budget:llm_forecast:ratio 1 {moment}\n" for moment in times]
-    text.write_text("".join(["# TYPE budget:llm_forecast:ratio gauge\n", *lines, "# EOF\n"]))
+    lines = [
+        line
+        for record in ("budget:llm_forecast:ratio", "budget:llm_predicted_exhaustion:bool")
+        for line in (f"# TYPE {record} gauge\n", *(f"{record} 1 {one}\n" for one in times))
+    ]
+    text.write_text("".join([*lines, "# EOF\n"]))
     argv = [need("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(text)]
     subprocess.run([*argv, str(loop.bundle.folder / "prometheus")], check=True, capture_output=True)
 
