@@ -386,7 +386,7 @@ for _severity in SEVERITIES:
 @check("clocks")
 def _clocks(answers: Answers) -> Judgement:
     told = answers.offsets
-    said = [f"{name} {offset:+.0f} s" for name, offset in sorted(told.items())]
+    said = [f"{name} {round(offset):+d} s" for name, offset in sorted(told.items())]
     if not told:
         return say("clocks_silent")
     skew = max(told.values()) - min(told.values())

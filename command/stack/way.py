@@ -65,7 +65,7 @@ def _problem(argv: tuple[str, ...]) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     except FileNotFoundError:
-        return "is not installed"
+        return f"cannot run: {argv[0]} is not installed"
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"does not answer: {error}"
     lines = (done.stderr or done.stdout).strip().splitlines()

@@ -403,6 +403,8 @@ def test_clocks_that_differ_are_named(loop: Loop) -> None:
     answers.offsets["prometheus"] += 9
     assert "prometheus +9 s" in CHECKS["clocks"](answers).found
     assert CHECKS["clocks"](answers).status == "error"
+    answers.offsets["prometheus"] = -0.3
+    assert "prometheus +0 s" in CHECKS["clocks"](answers).found
     answers.offsets.clear()
     assert CHECKS["clocks"](answers).status == "unknown"
 
