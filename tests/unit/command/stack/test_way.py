@@ -77,14 +77,14 @@ def test_a_folder_that_was_used_one_way_is_not_used_the_other(tmp_path: Path) ->
 def test_what_an_earlier_version_left_tells_the_way_too(engine: Path, tmp_path: Path) -> None:
     engine.unlink()
     (tmp_path / "compose").mkdir()
-    with pytest.raises(UserError, match=r"volume `ledger`.*`docker info` cannot run: docker is not installed"):
+    with pytest.raises(UserError, match=r"volume `ledger`.*docker is not installed"):
         choose("auto", tmp_path, special=False)
     ledger = tmp_path / LEDGER
     ledger.parent.mkdir()
     ledger.touch()
     with pytest.raises(UserError, match="Say --way compose"):
         choose("auto", tmp_path, special=False)
-    with pytest.raises(UserError, match=r"needs a Docker engine.*`docker info` cannot run: docker is not installed"):
+    with pytest.raises(UserError, match=r"needs a Docker engine.*docker is not installed"):
         choose("compose", tmp_path, special=False)
     engine.write_text("#!/bin/sh\n")
     engine.chmod(0o755)
