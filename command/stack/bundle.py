@@ -14,8 +14,11 @@ from command.stack.binaries import need
 from command.stack.processes import Child, free_port
 from common.errors import UserError
 from common.http import bind
+from common.names import JOB_EXPORTER
+from exporter.config import load_config
 
 LOOPBACK = "127.0.0.1"
+METRICS_FILE = "LLM_BUDGET_METRICS_TOKEN_FILE"
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class Bundle:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for name in configs.TOKENS:
             configs.ensure_secret(self.token_file(name))
+        self._share_metrics_token()
         configs.write(self.folder / "prometheus.yml", self.prometheus_config())
         configs.write(self.folder / ADDRESSES, {name: self.url(name) for name in self.addresses})
         configs.write_alertmanager(self.folder, self.addresses, self.contacts)
@@ -162,10 +166,16 @@ class Bundle:
     def prometheus_config(self) -> dict[str, Any]:
         """rules/prometheus.yml with this bundle's ports and interval, and the metrics token."""
         config = configs.prometheus_config(self.addresses, interval=self.interval)
-        if file := os.environ.get("LLM_BUDGET_METRICS_TOKEN_FILE"):  # the exporter inherits it
-            (job,) = (one for one in config["scrape_configs"] if one["job_name"] == "llm-exporter")
-            job["authorization"] = {"credentials_file": str(Path(file).resolve())}
+        if file := self.environment.get(METRICS_FILE):
+            (job,) = (one for one in config["scrape_configs"] if one["job_name"] == JOB_EXPORTER)
+            job["authorization"] = {"credentials_file": file}
         return config
+
+    def _share_metrics_token(self) -> None:
+        """Who asks the exporter has the token that it asks for. Raises UserError."""
+        named = load_config(self.budget).access.metrics_token_file
+        if file := named or os.environ.get(METRICS_FILE):
+            self.environment[METRICS_FILE] = str(Path(file).resolve())
 
     def _child(self, name: str, ready: str, *argv: str, folder: Path | None = None) -> Child:
         log = self.folder / "logs" / f"{name}.log"

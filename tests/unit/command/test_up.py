@@ -89,23 +89,31 @@ def test_up_books_revives_what_dies_stops_at_ctrl_c_and_keeps_the_data(tmp_path:
         assert requests_booked(ports) == 1
 
 
+@pytest.mark.parametrize("by", ["environment", "budget.yml"])
 def test_spend_is_guarded_as_the_page_says_and_still_scraped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (REPOSITORY / "docs" / "security.md").read_text()
     made, told, _ = re.findall(r"^      (.*metrics_token.*|make up .*)$", page, re.MULTILINE)
     subprocess.run(["sh", "-ec", made], cwd=tmp_path, check=True)
     variable, _, file = told.removeprefix("export ").replace("$PWD", str(tmp_path)).partition("=")
-    monkeypatch.setenv(variable, file)
+    budget = tmp_path / "budget.yml"
+    access = f"{{metrics_token_file: {file}}}" if by == "budget.yml" else "{}"
+    budget.write_text(f"budget: {{daily_limit_usd: 1}}\naccess: {access}\n")
+    if by == "environment":
+        monkeypatch.setenv(variable, file)
     ports = Ports.free()
     query = {"query": 'up{job="llm-exporter"} == 1'}
-    with up(tmp_path / "data", ports):
+    with up(tmp_path / "data", ports, f"--config={budget}"):
         asked = f"http://127.0.0.1:{ports.prometheus}/api/v1/query"
         until(
             lambda: requests.get(asked, query, timeout=5).json()["data"]["result"], what="a scrape"
         )
         open_page = requests.get(f"http://127.0.0.1:{ports.exporter}/metrics", timeout=5)
         assert open_page.status_code == 401
+        state = f"http://127.0.0.1:{ports.receiver}/state"
+        until(lambda: requests.get(state, timeout=5).json()["epochs"], what="a ledger's answer")
+        assert "401" not in requests.get(state, timeout=5).text
 
 
 def refused(*flags: str) -> str:
