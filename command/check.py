@@ -19,7 +19,7 @@ from command.paths import BASELINE, BUDGET, CONTACTS, LADDER, LEDGER, REPOSITORY
 from command.remote import address, call, running
 from command.send_test import send_test
 from command.stack.binaries import find
-from command.stack.bundle import Ports
+from command.stack.configs import Ports
 from command.stack.contacts import Contacts
 from command.stack.reach import reach
 from command.swaps import judge_swaps

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from command.paths import BUDGET
-from command.stack.bundle import Ports
+from command.stack.configs import Ports
 from common.errors import UserError
 
 # What a terminal would obey: all but line ends, and what turns the direction of writing.

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from command.paths import ADDRESSES, LEDGER
-from command.stack.bundle import LOOPBACK, Ports
+from command.stack.configs import LOOPBACK, Ports
 from common.auth import read_token
 from common.budget_status import BudgetStatus
 from common.clock import SystemClock

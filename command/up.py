@@ -8,8 +8,8 @@ from pathlib import Path
 from command.flags import PORTS, command, file_flag, flag, ports
 from command.paths import BASELINE, BUDGET, CONTACTS, DATA, LADDER, REPOSITORY
 from command.stack.binaries import ensure
-from command.stack.bundle import LOOPBACK, Bundle, Ports
-from command.stack.configs import prepare_compose
+from command.stack.bundle import Bundle
+from command.stack.configs import LOOPBACK, Ports, prepare_compose
 from command.stack.reach import reach
 from command.stack.way import choose, note
 from common import signals

@@ -22,7 +22,8 @@ from rich.console import Console
 from alertmanager.receiver.ladder.ladder import parse_ladder
 from command.paths import BUDGET, LADDER
 from command.stack.binaries import ensure
-from command.stack.bundle import Bundle, Ports
+from command.stack.bundle import Bundle
+from command.stack.configs import Ports
 from common.errors import UserError
 from common.startup import settle
 from common.yamlfile import dump, read_document

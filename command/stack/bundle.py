@@ -11,28 +11,14 @@ from typing import Any
 from command.paths import ADDRESSES, BASELINE, BUDGET, CONTACTS, LADDER, LEDGER
 from command.stack import configs
 from command.stack.binaries import need
-from command.stack.processes import Child, free_port
+from command.stack.configs import LOOPBACK, Ports
+from command.stack.processes import Child
 from common.errors import UserError
 from common.http import bind
 from common.names import JOB_EXPORTER
 from exporter.config import load_config
 
-LOOPBACK = "127.0.0.1"
 METRICS_FILE = "LLM_BUDGET_METRICS_TOKEN_FILE"
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Loopback TCP ports of the four services; the defaults are the design's."""
-
-    exporter: int = 8000
-    receiver: int = 8001
-    prometheus: int = 9090
-    alertmanager: int = 9093
-
-    @classmethod
-    def free(cls) -> "Ports":
-        return cls(*(free_port() for _ in range(4)))
 
 
 @dataclass(eq=False)

@@ -10,17 +10,18 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from command.paths import ALERTMANAGER, DASHBOARDS, LADDER, RULES
 from command.stack.contacts import Contacts, template
+from command.stack.processes import free_port
 from common.files import replace_file
 from common.yamlfile import dump, read_as, read_document
 
 TOKENS = ("ingest", "admin", "webhook")
-RECEIVER_AS_SHIPPED = "127.0.0.1:8001"  # in alertmanager.yml
-LINKS_AS_SHIPPED = {"exporter": "127.0.0.1:8000", "prometheus": "127.0.0.1:9090"}  # contacts.yml
+LOOPBACK = "127.0.0.1"
 COMPOSE_ADDRESSES = {
     "exporter": "exporter:8000",
     "receiver": "receiver:8001",
@@ -40,6 +41,23 @@ COMPOSE_SECRETS = {
     "grafana": ("grafana_admin_password",),
     "scraper": ("ingest_token",),
 }  # Alertmanager gets those that its config names
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback TCP ports of the four services; the defaults are the design's."""
+
+    exporter: int = 8000
+    receiver: int = 8001
+    prometheus: int = 9090
+    alertmanager: int = 9093
+
+    @classmethod
+    def free(cls) -> "Ports":
+        return cls(*(free_port() for _ in range(4)))
+
+
+AS_SHIPPED = {name: f"{LOOPBACK}:{port}" for name, port in asdict(Ports()).items()}
 
 
 def prometheus_config(
@@ -72,7 +90,7 @@ def alertmanager_config(receiver: str) -> dict[str, Any]:
     config: dict[str, Any] = read_document(ALERTMANAGER / "alertmanager.yml")
     for one in config["receivers"]:
         for webhook in one.get("webhook_configs", []):
-            webhook["url"] = webhook["url"].replace(RECEIVER_AS_SHIPPED, receiver)
+            webhook["url"] = webhook["url"].replace(AS_SHIPPED["receiver"], receiver)
     return config
 
 
@@ -87,8 +105,8 @@ def write_templates(folder: Path, contacts: Path, addresses: Mapping[str, str] =
     text = template(read_as(contacts, Contacts))
     moved = {
         old: new
-        for name, old in LINKS_AS_SHIPPED.items()
-        if (new := addresses.get(name, "")).startswith("127.0.0.1:")  # a browser knows it
+        for name, old in AS_SHIPPED.items()
+        if (new := addresses.get(name, "")).startswith(LOOPBACK)  # a browser knows it
     }
     text = re.sub(r"(?<=//)127\.0\.0\.1:\d+", lambda one: moved.get(one[0], one[0]), text)
     replace_file(folder / "templates" / "contacts.tmpl", text.encode())

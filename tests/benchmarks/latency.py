@@ -20,7 +20,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from command.stack.bundle import Bundle, Ports
+from command.stack.bundle import Bundle
+from command.stack.configs import Ports
 from tests.support.exporters import event
 from tests.support.receivers import alert
 

@@ -20,7 +20,8 @@ from rich.table import Table
 
 from command.stack import configs
 from command.stack.binaries import need
-from command.stack.bundle import Bundle, Ports
+from command.stack.bundle import Bundle
+from command.stack.configs import Ports
 from tests.support import fact_pages
 from tests.support.fact_pages import TEN, served
 

@@ -22,7 +22,7 @@ from command.flags import ports
 from command.main import main
 from command.paths import REPOSITORY
 from command.stack.binaries import need
-from command.stack.bundle import Ports
+from command.stack.configs import Ports
 from command.stack.processes import Child, free_port
 from demo import processes
 from tests.support.loop import Loop

@@ -24,7 +24,7 @@ import yaml
 
 from command.commands import parser
 from command.main import main
-from command.stack.bundle import Ports
+from command.stack.configs import Ports
 from command.stack.processes import Child, free_port
 from tests.support.exporters import Exporter, event
 from tests.support.loop import LIMIT, Loop

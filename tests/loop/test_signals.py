@@ -12,7 +12,7 @@ import pytest
 
 from command.paths import REPOSITORY
 from command.stack.binaries import TOOLS_VARIABLE
-from command.stack.bundle import Ports
+from command.stack.configs import Ports
 from command.stack.processes import free_port
 from common import signals
 from tests.support.exporters import write_config

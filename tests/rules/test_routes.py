@@ -10,7 +10,8 @@ import yaml
 
 from command.paths import ALERTMANAGER
 from command.stack.binaries import need
-from command.stack.bundle import Bundle, Ports
+from command.stack.bundle import Bundle
+from command.stack.configs import Ports
 from tests.support.ladders import shipped_ladder
 from tests.support.rule_files import alerts
 from tests.support.waiting import until

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from command.stack.bundle import Bundle, Ports
+from command.stack.bundle import Bundle
+from command.stack.configs import Ports
 
 
 class Posts(list[tuple[str, Any]]):

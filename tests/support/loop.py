@@ -11,7 +11,8 @@ from typing import Any
 import requests
 
 from command.paths import BUDGET
-from command.stack.bundle import Bundle, Ports
+from command.stack.bundle import Bundle
+from command.stack.configs import Ports
 from command.stack.processes import Child
 from common.clock import iso8601
 from common.money import PICODOLLARS_PER_USD

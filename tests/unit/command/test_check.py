@@ -17,7 +17,8 @@ from command.check import port_state
 from command.main import main
 from command.paths import ALERTMANAGER, REPOSITORY
 from command.replay.prometheus import ReplayPrometheus
-from command.stack.bundle import Bundle, Ports
+from command.stack.bundle import Bundle
+from command.stack.configs import Ports
 from common.errors import UserError
 from tests.support.ladders import BASELINE_FILE, LADDER_FILE
 from tests.support.paths import ROOT

@@ -16,7 +16,7 @@ import requests
 
 from command.main import main
 from command.paths import LADDER, REPOSITORY
-from command.stack.bundle import Ports
+from command.stack.configs import Ports
 from common.listener import port_holder
 from tests.support.waiting import until
 
